@@ -1,0 +1,72 @@
+"""Histories: from source files to windows of ratings. By domain."""
+
+from pathlib import Path
+from uuid import uuid4
+
+import pandas as pd
+from dagster import AssetExecutionContext, AssetsDefinition, ResourceParam, asset
+
+from deeper_assets.assets.stored import stored
+from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.windows import account, cut_windows, reject_ratings
+from deeper_assets.partitions import Partitions
+from deeper_assets.resources import Experiment
+
+
+def raw_ratings(context: AssetExecutionContext, experiment: ResourceParam[Experiment]) -> Path:
+    """What a domain's source said, rating by rating, also where it cannot be used.
+
+    Read by DuckDB's own readers from the published files, generated ratings, or a file or query of one's own.
+    """
+    source = experiment.source(context.partition_key)
+    before = source.identity()
+    target = experiment.scratch(f"{uuid4().hex}.parquet")
+    report = source.write_raw_ratings(target)
+    if source.identity() != before:
+        target.unlink()
+        raise DeeperError(f"the source of {context.partition_key} changed while it was read; run it again")
+    context.add_output_metadata(
+        {"ratings": report.rows, "merged copies": report.merged_copies, "source": before}
+    )
+    return target
+
+
+def rejected_ratings(
+    context: AssetExecutionContext, experiment: ResourceParam[Experiment], raw_ratings: pd.DataFrame
+) -> pd.DataFrame:
+    """What the source had and we could not use, each with a reason. Nothing is dropped in silence."""
+    domain = experiment.domain(context.partition_key)
+    rejected = reject_ratings(raw_ratings, domain, experiment.rules)
+    share = rejected["row"].notna().sum() / max(len(raw_ratings), 1)
+    context.add_output_metadata(
+        {"share of ratings rejected": float(share), "reasons": rejected["reason"].value_counts().to_dict()}
+    )
+    return rejected
+
+
+def rating_windows(
+    context: AssetExecutionContext,
+    experiment: ResourceParam[Experiment],
+    raw_ratings: pd.DataFrame,
+    rejected_ratings: pd.DataFrame,
+) -> pd.DataFrame:
+    """Users with enough ratings, sampled, split in training and evaluation, cut in windows of ten."""
+    domain = experiment.domain(context.partition_key)
+    windows = cut_windows(raw_ratings, rejected_ratings, domain, experiment.rules, experiment.sampling)
+    accounting = account(
+        raw_ratings, rejected_ratings, windows, domain, experiment.rules, experiment.sampling
+    )
+    context.add_output_metadata(
+        {**windows.groupby("split")["user_id"].nunique().add_prefix("users: ").to_dict(), **vars(accounting)}
+    )
+    return windows
+
+
+def build(partitions: Partitions) -> list[AssetsDefinition]:
+    """The assets of this group."""
+    made_by_domain = {"partitions_def": partitions.domains, "group_name": "histories", "code_version": "1"}
+    return [
+        asset(**stored("raw_ratings"), **made_by_domain)(raw_ratings),
+        asset(**stored("rejected_ratings"), **made_by_domain)(rejected_ratings),
+        asset(**stored("rating_windows"), **made_by_domain)(rating_windows),
+    ]

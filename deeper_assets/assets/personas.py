@@ -1,0 +1,45 @@
+"""Personas: the frozen chat model's first impression of every user. By domain."""
+
+import pandas as pd
+from dagster import AssetExecutionContext, AssetsDefinition, ResourceParam, asset
+
+from deeper_assets.assets.stored import stored
+from deeper_assets.method import initial
+from deeper_assets.partitions import Partitions
+from deeper_assets.resources import Experiment
+
+
+def initial_personas(
+    context: AssetExecutionContext, experiment: ResourceParam[Experiment], rating_windows: pd.DataFrame
+) -> pd.DataFrame:
+    """S0: a persona of every user, written from W0 by the frozen chat model."""
+    domain = experiment.domain(context.partition_key)
+    personas = initial.initial_personas(rating_windows, domain, experiment.cast)
+    context.add_output_metadata({"share unreadable": _share_missing(personas["persona"])})
+    return personas
+
+
+def initial_predictions(
+    context: AssetExecutionContext,
+    experiment: ResourceParam[Experiment],
+    rating_windows: pd.DataFrame,
+    initial_personas: pd.DataFrame,
+) -> pd.DataFrame:
+    """S0's predictions for the windows that training contexts, their rewards and round 0 need."""
+    domain = experiment.domain(context.partition_key)
+    predictions = initial.initial_predictions(rating_windows, initial_personas, domain, experiment.cast)
+    context.add_output_metadata({"share unreadable": _share_missing(predictions["predicted"])})
+    return predictions
+
+
+def _share_missing(values: pd.Series) -> float:
+    return float(values.isna().mean()) if len(values) else 0.0
+
+
+def build(partitions: Partitions) -> list[AssetsDefinition]:
+    """The assets of this group."""
+    made_by_domain = {"partitions_def": partitions.domains, "group_name": "personas", "code_version": "1"}
+    return [
+        asset(**stored("initial_personas"), **made_by_domain)(initial_personas),
+        asset(**stored("initial_predictions"), **made_by_domain)(initial_predictions),
+    ]

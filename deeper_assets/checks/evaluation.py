@@ -1,0 +1,78 @@
+"""Checks on evaluation: every user is counted, and no error stands without its floors."""
+
+import pandas as pd
+from dagster import (
+    AssetCheckResult,
+    AssetChecksDefinition,
+    AssetCheckSeverity,
+    AssetIn,
+    ResourceParam,
+    asset_check,
+)
+
+from deeper_assets.checks.personas import share_readable
+from deeper_assets.method.floors import FLOORS
+from deeper_assets.method.rounds import ROUNDS
+from deeper_assets.partitions import Partitions
+from deeper_assets.resources import Experiment
+
+
+def rounds_readable(
+    experiment: ResourceParam[Experiment], round_predictions: pd.DataFrame
+) -> AssetCheckResult:
+    """Most predictions of the rounds could be read."""
+    return share_readable(round_predictions, "predicted", experiment.settings.unreadable_limit)
+
+
+def every_user_counted(round_errors: pd.DataFrame, rating_windows: pd.DataFrame) -> AssetCheckResult:
+    """Every evaluation user stands in every round whose window exists."""
+    evaluated = rating_windows[rating_windows["split"] == "eval"]
+    ahead = evaluated.loc[evaluated["window"].between(1, ROUNDS + 1), ["user_id", "window"]].drop_duplicates()
+    missing = len(ahead) - len(round_errors[["user_id", "window"]].drop_duplicates())
+    return AssetCheckResult(
+        passed=missing == 0,
+        description=f"{len(ahead)} windows to predict, {missing} without a row",
+        metadata={"windows": len(ahead), "missing": missing},
+    )
+
+
+def floors_beside_methods(mae_table: pd.DataFrame) -> AssetCheckResult:
+    """Every error stands beside its floors, for the same domain and round."""
+    methods, floors = (mae_table[mae_table["kind"] == kind] for kind in ("method", "floor"))
+    wanted = {
+        (d, r, floor) for d, r in zip(methods["domain"], methods["round"], strict=True) for floor in FLOORS
+    }
+    missing = wanted - set(zip(floors["domain"], floors["round"], floors["method"], strict=True))
+    return AssetCheckResult(passed=not missing, description=f"{len(missing)} floors missing")
+
+
+def methods_beat_the_median(mae_table: pd.DataFrame) -> AssetCheckResult:
+    """Whether any method's macro average lies under the user's own median at the last round (a warning)."""
+    last = mae_table[(mae_table["domain"] == "macro") & (mae_table["round"] == ROUNDS)].set_index("method")[
+        "mae"
+    ]
+    floor = last.get("floor_user_median")
+    best = last[~last.index.isin(list(FLOORS))].dropna()
+    if best.empty or floor is None:
+        return AssetCheckResult(
+            passed=True, severity=AssetCheckSeverity.WARN, description="no figure at round 4"
+        )
+    return AssetCheckResult(
+        passed=bool(best.min() < floor),
+        severity=AssetCheckSeverity.WARN,
+        description=f"best method {best.idxmin()} {best.min():.3f}, the user's median {floor:.3f}",
+        metadata={"best": float(best.min()), "floor_user_median": float(floor)},
+    )
+
+
+def build(partitions: Partitions) -> list[AssetChecksDefinition]:
+    """The checks on this group."""
+    by_method = {"blocking": True, "partitions_def": partitions.domain_methods}
+    return [
+        asset_check(asset="round_predictions", **by_method)(rounds_readable),
+        asset_check(
+            asset="round_errors", additional_ins={"rating_windows": AssetIn("rating_windows")}, **by_method
+        )(every_user_counted),
+        asset_check(asset="mae_table", blocking=True)(floors_beside_methods),
+        asset_check(asset="mae_table")(methods_beat_the_median),
+    ]

@@ -1,0 +1,282 @@
+"""The `deeper` command."""
+
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deeper_assets import __version__
+from deeper_assets.method.faults import DeeperError
+
+if TYPE_CHECKING:
+    from deeper_assets.resources import Experiment
+    from deeper_assets.running import Outcome, Unit
+
+HOME = click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the experiment.  [default: DEEPER_HOME, or .deeper here]",
+)
+
+
+class _Count(click.ParamType):
+    name = "N|all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A positive whole number, or the word all."""
+        if isinstance(value, str) and value.lower() == "all":
+            return "all"
+        try:
+            number = int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor 'all'", param, ctx)
+        if number < 1:
+            self.fail(f"{number} is too few; 1 or more, or 'all'", param, ctx)
+        return number
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Errors are one line and a non-zero exit; put --debug before the command for the traceback.",
+)
+@click.version_option(__version__, prog_name="deeper")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
+    """Personas that predict: from rating histories to readable personas, refined round after round.
+
+    \b
+    Start here, with nothing but this machine:
+      deeper run                                 generated ratings, every step, the table with floors
+      deeper report --html report.html           the same as a page, with plots and personas
+      deeper lineage mae_table --domain book     what the book figures were derived from
+    \b
+    Then your own:
+      deeper run --data FOLDER                   the published rating files
+      deeper run --profile my.yaml               own domains, own settings (see the README)
+    """  # noqa: D301 - \b tells click to keep these lines as they are
+    context.obj = debug
+
+
+@cli.command()
+@HOME
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder with the published rating files.  [default: ratings generated here]",
+)
+@click.option("--profile", help="Built-in profile, or a YAML file of settings.  [default: offline]")
+@click.option("--domains", help="Only these, separated by commas.  [default: all]")
+@click.option("--train-users", type=_Count(), help="Training users a domain, at most.")
+@click.option("--eval-users", type=_Count(), help="Evaluation users a domain, at most.")
+def run(
+    home: Path | None,
+    data: Path | None,
+    profile: str | None,
+    domains: str | None,
+    train_users: int | str | None,
+    eval_users: int | str | None,
+) -> None:
+    """Make everything that is missing or stale, then print the table.
+
+    What is given here is recorded in the home folder, so that the next run, the report and `dagster dev` on
+    the same home mean the same experiment. A killed run goes on where it was.
+    """
+    from deeper_assets.settings import home_folder, record_settings
+
+    folder = home_folder(home)
+    flags = {
+        "data": data.resolve() if data else None,
+        "profile": _absolute_if_file(profile) if profile else None,
+        "train_users": train_users,
+        "eval_users": eval_users,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    experiment = _experiment(folder, given)
+    if data is not None and not data.is_dir():
+        raise DeeperError(
+            f"--data {data}: no such folder; expected the folder that holds the published datasets"
+        )
+    wanted = _split(domains) or list(experiment.domains)
+    for name in wanted:
+        experiment.domain(name)
+    record_settings(folder, given)
+
+    from deeper_assets.running import quiet_dagster, run_everything
+
+    quiet_dagster()
+    with _Progress() as progress:
+        outcome = run_everything(experiment, wanted, progress)
+    _say_what_was_done(outcome)
+    _print_tables(experiment, wanted)
+    click.echo(
+        f"\nLook at it: DAGSTER_HOME={folder / 'dagster'} DEEPER_HOME={folder} dagster dev -w workspace.yaml"
+    )
+    if outcome.failed:
+        _show_traceback(outcome.failed[0][1])
+        sys.exit(1)
+
+
+@cli.command()
+@HOME
+@click.option("--json", "as_json_", is_flag=True, help="The tables as JSON, for other programs.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write one page to this file.")
+def report(home: Path | None, as_json_: bool, html: Path | None) -> None:
+    """Print the tables of what has been made, methods beside floors."""
+    from deeper_assets.reports.text import as_json
+    from deeper_assets.settings import home_folder
+
+    experiment = _experiment(home_folder(home))
+    table = _mae_table(experiment)
+    if html is not None:
+        from deeper_assets.reports.page import render_page
+
+        sample = _sample_of_personas(experiment)
+        html.parent.mkdir(parents=True, exist_ok=True)
+        html.write_text(render_page(table, sample, experiment.settings.profile), encoding="utf-8")
+        click.echo(f"wrote {html}", err=True)
+    if as_json_:
+        click.echo(json.dumps(as_json(table, experiment.settings.profile), indent=1))
+    elif html is None:
+        _print_tables(experiment, None)
+
+
+@cli.command()
+@click.argument("table")
+@HOME
+@click.option("--domain", help="Only this domain's part of the tree.")
+@click.option("--user", help="Also say which of a user's rows stand in each table.")
+def lineage(table: str, home: Path | None, domain: str | None, user: str | None) -> None:
+    """Show what TABLE was derived from: inputs, runs, settings, models and source files, as a tree."""
+    from deeper_assets.lineage import render, trace
+    from deeper_assets.settings import home_folder
+
+    experiment = _experiment(home_folder(home))
+    if domain is not None:
+        experiment.domain(domain)
+    click.echo(render(trace(experiment.warehouse, table, domain, user)))
+
+
+def main() -> None:
+    """Entry point: errors meant for people are one line, whatever went wrong."""
+    debug = "--debug" in sys.argv
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped; the same command goes on from here", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:  # noqa: BLE001 - the outermost frame: every error becomes one readable line
+        if debug:
+            traceback.print_exc()
+        click.echo(f"deeper: {_one_line(error)}", err=True)
+        sys.exit(1)
+
+
+class _Progress:
+    """A line of progress on standard error: what is at work, done/total, time left."""
+
+    def __enter__(self) -> "Callable[[Unit, int, int], None]":
+        from tqdm import tqdm
+
+        self._bar = tqdm(
+            unit="run",
+            bar_format="{n_fmt}/{total_fmt} {desc:<45.45} {elapsed} gone, about {remaining} left",
+            # A log file gets a line a second at most, a terminal is redrawn in place.
+            mininterval=0.1 if sys.stderr.isatty() else 1.0,
+            file=sys.stderr,
+            total=0,
+        )
+        return self._step
+
+    def _step(self, unit: "Unit", done: int, total: int) -> None:
+        self._bar.total = total
+        self._bar.set_description_str(str(unit), refresh=False)
+        self._bar.update(done - self._bar.n)
+        self._bar.refresh()
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._bar.set_description_str("done", refresh=False)
+            self._bar.update(self._bar.total - self._bar.n)
+        self._bar.close()
+
+
+def _experiment(home: Path, flags: dict[str, Any] | None = None) -> "Experiment":
+    from deeper_assets.resources import Experiment
+    from deeper_assets.settings import load_settings
+
+    return Experiment(home, load_settings(home, flags))
+
+
+def _mae_table(experiment: "Experiment") -> Any:
+    table = experiment.warehouse.load("mae_table")
+    if table.empty:
+        raise DeeperError(
+            f"no tables in {experiment.home} yet; `deeper run --home {experiment.home}` makes them"
+        )
+    return table
+
+
+def _print_tables(experiment: "Experiment", domains: list[str] | None) -> None:
+    from deeper_assets.reports.text import as_text
+
+    click.echo("\n" + as_text(_mae_table(experiment), domains))
+    if experiment.settings.chat == "offline":
+        click.echo(
+            "\nThe offline stand-in wrote and read these personas: its figures show the mechanism only."
+        )
+
+
+def _sample_of_personas(experiment: "Experiment") -> Any:
+    """One evaluation user's personas in each domain, for people to read: the first by id."""
+    import pandas as pd
+
+    samples = []
+    for domain in experiment.domains:
+        rows = experiment.warehouse.load("persona_rounds", {"domain": [domain], "method": ["inc_update"]})
+        if not rows.empty:
+            samples.append(rows[rows["user_id"] == rows["user_id"].min()])
+    return pd.concat(samples, ignore_index=True) if samples else pd.DataFrame()
+
+
+def _say_what_was_done(outcome: "Outcome") -> None:
+    rows = sum(len(tables) for _, tables in outcome.made)
+    click.echo(
+        f"{rows} partitions made in {len(outcome.made)} runs, {len(outcome.up_to_date)} had nothing to do"
+    )
+    for unit, error in outcome.failed:
+        click.echo(f"deeper: {unit}: {_one_line(error)}", err=True)
+    if outcome.skipped:
+        click.echo(f"deeper: {len(outcome.skipped)} runs that need these were left out", err=True)
+
+
+def _show_traceback(error: Exception) -> None:
+    if click.get_current_context().find_root().obj:
+        traceback.print_exception(error)
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return (
+        text if isinstance(error, DeeperError) else f"{type(error).__name__}: {text}" if text else repr(error)
+    )
+
+
+def _absolute_if_file(profile: str) -> str:
+    path = Path(profile).expanduser()
+    return str(path.resolve()) if path.is_file() else profile
+
+
+def _split(names: str | None) -> list[str]:
+    return [name.strip() for name in (names or "").split(",") if name.strip()]

@@ -1,0 +1,55 @@
+"""The code location: every asset, check, job, schedule and sensor, listed by hand.
+
+Importing this module costs Dagster alone. pandas, DuckDB and the settings are read when the code location is
+loaded, so that nothing depends on the environment at import.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dagster import Definitions, definitions
+
+if TYPE_CHECKING:
+    from deeper_assets.resources import Experiment
+
+
+@definitions
+def defs() -> Definitions:
+    """What `dagster dev` and the jobs it starts work with: the experiment that the environment names."""
+    from deeper_assets.resources import Experiment
+    from deeper_assets.settings import home_folder, load_settings
+
+    home: Path = home_folder()
+    return build_definitions(Experiment(home, load_settings(home)))
+
+
+def build_definitions(experiment: "Experiment") -> Definitions:
+    """The graph of one experiment; its domains decide the partitions."""
+    from deeper_assets import jobs
+    from deeper_assets.assets import evaluation, histories, personas
+    from deeper_assets.checks import evaluation as evaluation_checks
+    from deeper_assets.checks import histories as histories_checks
+    from deeper_assets.checks import personas as personas_checks
+    from deeper_assets.partitions import partitions_of
+    from deeper_assets.store.io_manager import WarehouseIOManager
+
+    partitions = partitions_of(experiment.domains)
+    return Definitions(
+        assets=[
+            *histories.build(partitions),
+            *personas.build(partitions),
+            *evaluation.build(partitions),
+        ],
+        asset_checks=[
+            *histories_checks.build(partitions),
+            *personas_checks.build(partitions),
+            *evaluation_checks.build(partitions),
+        ],
+        jobs=jobs.JOBS,
+        schedules=[jobs.build_schedule(experiment, partitions)],
+        sensors=jobs.build_sensors(experiment),
+        resources={
+            "experiment": experiment,
+            "warehouse": WarehouseIOManager(experiment.warehouse, experiment.describe),
+        },
+    )

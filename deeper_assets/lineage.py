@@ -1,0 +1,216 @@
+"""Where a table's rows come from: the ledger of the warehouse, read backwards, as a tree.
+
+Every node is one table with all the partitions that matter, so that a table made from fifty partitions stays
+readable; `--domain` and `--user` narrow it down to one line of descent.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from deeper_assets.method.faults import DeeperError
+from deeper_assets.store.schema import TABLES
+from deeper_assets.store.warehouse import Input, Version, Warehouse, canonical_json
+
+
+@dataclass(frozen=True)
+class Node:
+    """One table in a line of descent.
+
+    Attributes:
+        table: its name.
+        versions: the versions of its partitions that were read, in the order of their partitions.
+        replaced: how many of them have been replaced in the warehouse since.
+        facts: lines about them, for people.
+        made_from: the tables they were made from.
+        repeated: whether the same node stands elsewhere in the tree with all of its own inputs.
+    """
+
+    table: str
+    versions: tuple[Version, ...]
+    replaced: int
+    facts: tuple[str, ...]
+    made_from: tuple["Node", ...] = ()
+    repeated: bool = False
+
+
+@dataclass
+class _Ledger:
+    warehouse: Warehouse
+    user: str | None
+    versions: dict[str, Version] = field(default_factory=dict)
+    current: set[int] = field(default_factory=set)
+    shown: set[tuple[str, tuple[int, ...]]] = field(default_factory=set)
+
+
+def trace(warehouse: Warehouse, table: str, domain: str | None = None, user: str | None = None) -> Node:
+    """The line of descent of what the warehouse holds of a table now.
+
+    Args:
+        warehouse: where it is stored.
+        table: a table of schema.TABLES.
+        domain: only partitions of this domain, throughout.
+        user: also says how many rows of this user stand in each table.
+
+    Raises:
+        DeeperError: there is no such table, nothing of it has been made, or the user has no row in it.
+    """
+    if table not in TABLES:
+        raise DeeperError(f"table {table!r} does not exist; known: {', '.join(TABLES)}")
+    ledger = _Ledger(warehouse, user)
+    for version in warehouse.history():
+        ledger.versions[_identity(version.as_input())] = version
+    now = [version for version in warehouse.current() if _concerns(version.partition, domain)]
+    ledger.current = {version.version for version in warehouse.current()}
+    heads = [version for version in now if version.table == table]
+    if not heads:
+        where = f" for domain {domain!r}" if domain else ""
+        raise DeeperError(
+            f"nothing of {table} has been made{where} in {warehouse.path}; `deeper run` makes it"
+        )
+    node = _node(ledger, table, heads, domain)
+    if user is not None and not any(_of_user(ledger, user, part) for part in _walk(node)):
+        raise DeeperError(f"user {user!r} has no row in {table} or in what it was made from")
+    return node
+
+
+def render(node: Node) -> str:
+    """The tree as text, one fact a line."""
+    return "\n".join(_lines(node, "", ""))
+
+
+def _lines(node: Node, first: str, rest: str) -> Iterator[str]:
+    yield first + _title(node)
+    if node.repeated:
+        yield f"{rest}   (as above)"
+        return
+    bar = "│  " if node.made_from else "   "
+    for fact in node.facts:
+        yield f"{rest}{bar}{fact}"
+    for i, child in enumerate(node.made_from):
+        last = i == len(node.made_from) - 1
+        yield from _lines(child, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
+
+
+def _title(node: Node) -> str:
+    partitions = [", ".join(version.partition.values()) for version in node.versions]
+    shown = partitions[0] if len(partitions) == 1 else f"{len(partitions)} partitions"
+    return f"{node.table}" + (f" [{shown}]" if shown else "")
+
+
+def _node(ledger: _Ledger, table: str, versions: Sequence[Version], domain: str | None) -> Node:
+    ordered = tuple(sorted(versions, key=lambda version: canonical_json(version.partition)))
+    replaced = sum(version.version not in ledger.current for version in ordered)
+    mark = (table, tuple(version.version for version in ordered))
+    if mark in ledger.shown:
+        return Node(table, ordered, replaced, (), repeated=True)
+    ledger.shown.add(mark)
+    groups: dict[str, dict[str, Version]] = {}
+    unknown: set[str] = set()
+    for version in ordered:
+        for one in version.inputs:
+            if _concerns(one.partition, domain):
+                found = ledger.versions.get(_identity(one))
+                if found is None:
+                    unknown.add(one.table)
+                else:
+                    groups.setdefault(one.table, {})[_identity(one)] = found
+    children = tuple(_node(ledger, name, list(group.values()), domain) for name, group in groups.items())
+    facts = (
+        *_facts(ledger, table, ordered, replaced),
+        *(f"{name}: not in the ledger" for name in sorted(unknown)),
+    )
+    return Node(table, ordered, replaced, facts, children)
+
+
+def _facts(ledger: _Ledger, table: str, versions: Sequence[Version], replaced: int) -> Iterator[str]:
+    rows = sum(version.row_count for version in versions)
+    times = sorted(version.made_at for version in versions)
+    when = f"{times[0]:%Y-%m-%d %H:%M:%S}" + (f" … {times[-1]:%H:%M:%S}" if len(times) > 1 else "")
+    yield f"{rows:,} rows, made {when} UTC"
+    yield f"run {_some(version.run_id for version in versions)}"
+    yield (
+        f"fingerprint {_some(version.fingerprint for version in versions)}, "
+        f"code version {_some(version.ingredients.code_version for version in versions)}"
+    )
+    if replaced:
+        yield f"! {replaced} of these partitions have been made anew since; `deeper run` catches up"
+    yield from _settings(versions)
+    columns = {column.name for column in TABLES[table].columns}
+    if "model" in columns:
+        models = {model for version in versions for model in _models(ledger, version)}
+        yield f"model {', '.join(sorted(models)) or '(none asked)'}"
+    if ledger.user is not None and "user_id" in columns:
+        count = sum(
+            _rows_of(ledger, ledger.user, version)
+            for version in versions
+            if version.version in ledger.current
+        )
+        yield f"user {ledger.user}: {count} rows"
+
+
+def _settings(versions: Sequence[Version]) -> Iterator[str]:
+    """Settings by name; where partitions differ in one, that is said rather than printed fifty times."""
+    all_of_them = [version.ingredients.settings for version in versions]
+    for name in sorted({name for settings in all_of_them for name in settings}):
+        values = {canonical_json(settings.get(name)): settings.get(name) for settings in all_of_them}
+        if len(values) > 1:
+            yield f"{name}: {len(values)} different values"
+        else:
+            yield from _setting(name, next(iter(values.values())))
+
+
+def _setting(name: str, value: Any) -> Iterator[str]:
+    if name == "source" and isinstance(value, Mapping):
+        plain = {key: part for key, part in value.items() if key != "files"}
+        yield "source: " + ", ".join(f"{key} {_short(part)}" for key, part in plain.items())
+        for file in value.get("files", ()):
+            yield "  file " + ", ".join(f"{key} {_short(part)}" for key, part in file.items())
+    else:
+        yield f"{name}: {_short(value)}"
+
+
+def _models(ledger: _Ledger, version: Version) -> Iterable[str]:
+    if version.version not in ledger.current:
+        return []
+    wanted = {name: [value] for name, value in version.partition.items()}
+    frame = ledger.warehouse.load(version.table, wanted, columns=["model"])
+    return [str(model) for model in frame["model"].dropna().unique()]
+
+
+def _rows_of(ledger: _Ledger, user: str, version: Version) -> int:
+    wanted = {name: [value] for name, value in version.partition.items()}
+    frame = ledger.warehouse.load(version.table, wanted, columns=["user_id"])
+    return int((frame["user_id"] == user).sum())
+
+
+def _of_user(ledger: _Ledger, user: str, node: Node) -> bool:
+    if "user_id" not in TABLES[node.table].column_names:
+        return False
+    return any(
+        _rows_of(ledger, user, version) for version in node.versions if version.version in ledger.current
+    )
+
+
+def _walk(node: Node) -> Iterator[Node]:
+    yield node
+    for child in node.made_from:
+        yield from _walk(child)
+
+
+def _concerns(partition: Mapping[str, str], domain: str | None) -> bool:
+    return domain is None or partition.get("domain", domain) == domain
+
+
+def _identity(one: Input) -> str:
+    return canonical_json([one.table, one.partition, one.run_id, one.content])
+
+
+def _some(values: Iterable[str]) -> str:
+    distinct = list(dict.fromkeys(value[:12] for value in values))
+    return ", ".join(distinct[:3]) + (f" and {len(distinct) - 3} more" if len(distinct) > 3 else "")
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else canonical_json(value)
+    return text if len(text) <= 100 else text[:97] + "…"

@@ -1,0 +1,110 @@
+"""Asking a chat model until its answers can be read, and never longer than agreed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+from deeper_assets.engines.protocols import ChatModel
+from deeper_assets.method.domains import Domain
+from deeper_assets.method.faults import UnreadableAnswer
+from deeper_assets.method.parsing import parse_persona, parse_ratings
+from deeper_assets.method.prompts import Prompts, RatedItem
+
+Value = TypeVar("Value")
+
+NO_PERSONA = "no_persona"
+"""Note of everything that would need a persona where there is none."""
+
+
+@dataclass(frozen=True)
+class Reply(Generic[Value]):
+    """What came of one prompt.
+
+    Attributes:
+        value: the answer as read; None where none could be.
+        note: why there is no value (the reason of the last attempt); None where there is one.
+        attempts: how often the model was asked.
+    """
+
+    value: Value | None
+    note: str | None
+    attempts: int
+
+
+def ask(
+    chat: ChatModel,
+    prompts: Sequence[str],
+    readers: Sequence[Callable[[str | None], Value]],
+    asks: int,
+) -> list[Reply[Value]]:
+    """Asks every prompt, and those with unreadable answers again, up to `asks` times in all.
+
+    Args:
+        chat: the model.
+        prompts: complete prompts.
+        readers: one a prompt; turns an answer into a value or raises UnreadableAnswer. Anything else it
+            raises is a programming error and passes through.
+        asks: how often a prompt is asked at most, the first time included.
+
+    Returns:
+        One reply a prompt, in order. An unreadable answer is a reply without a value, never a made-up one.
+    """
+    replies: list[Reply[Value]] = [Reply(None, "not_asked", 0)] * len(prompts)
+    open_ones = list(range(len(prompts)))
+    for attempt in range(asks):
+        if not open_ones:
+            break
+        answers = chat.answer([prompts[i] for i in open_ones], attempt=attempt)
+        if len(answers) != len(open_ones):
+            raise RuntimeError(f"{chat.name} gave {len(answers)} answers to {len(open_ones)} prompts")
+        unread = []
+        for i, answer in zip(open_ones, answers, strict=True):
+            try:
+                replies[i] = Reply(readers[i](answer), None, attempt + 1)
+            except UnreadableAnswer as reason:
+                replies[i] = Reply(None, str(reason), attempt + 1)
+                unread.append(i)
+        open_ones = unread
+    return replies
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Who plays: the frozen chat model, its prompts, and how often an unreadable answer is asked for."""
+
+    chat: ChatModel
+    prompts: Prompts
+    asks: int
+
+
+def ask_personas(cast: Cast, prompts: Sequence[str]) -> list[Reply[str]]:
+    """Asks the chat model for a persona a prompt."""
+    return ask(cast.chat, prompts, [parse_persona] * len(prompts), cast.asks)
+
+
+def ask_predictions(
+    cast: Cast, domain: Domain, questions: Sequence[tuple[str | None, Sequence[RatedItem]]]
+) -> list[Reply[tuple[float, ...]]]:
+    """Asks the chat model to rate as a persona would.
+
+    Args:
+        cast: the model and its prompts.
+        domain: item type and scale.
+        questions: a persona and a window's items, each. Only the items' titles are shown to the model.
+
+    Returns:
+        One rating an item (rating points) for each question, or the reason why there is none. Questions
+        without a persona are not asked and stay unknown.
+    """
+    replies: list[Reply[tuple[float, ...]]] = [Reply(None, NO_PERSONA, 0)] * len(questions)
+    asked, prompts, readers = [], [], []
+    for i, (persona, items) in enumerate(questions):
+        if persona is not None:
+            titles = tuple(item.title for item in items)
+            asked.append(i)
+            prompts.append(cast.prompts.prediction(domain, persona, titles))
+            readers.append(partial(parse_ratings, titles=titles, scale=domain.scale))
+    for i, reply in zip(asked, ask(cast.chat, prompts, readers, cast.asks), strict=True):
+        replies[i] = reply
+    return replies

@@ -1,0 +1,175 @@
+"""Rounds of evaluation (Section 4.2, Tables 13–17): update a persona window by window, predict the next one.
+
+Round 0 is the initial persona S0, written from W0. Round r = 1 … 4 updates S(r-1) with window W_r, in the
+way of a method, and every round is measured by ε(r+1|S_r).
+
+Departs from the paper: a user counts in the rounds whose windows exist (the paper speaks of five windows but
+reports ε5, which needs a sixth); an unreadable update leaves that round without a persona, and later rounds
+go on from the last persona that could be read.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from deeper_assets.method.asking import NO_PERSONA, Cast, Reply, ask_predictions
+from deeper_assets.method.domains import Domain
+from deeper_assets.method.histories import History, histories, places
+from deeper_assets.method.updates import UPDATES, Observation, Update
+
+ROUNDS = 4
+"""Rounds of update after the initial persona, as in the paper."""
+
+PERSONA_COLUMNS = ["domain", "method", "user_id", "round", "persona", "note", "attempts", "model"]
+PREDICTION_COLUMNS = [
+    *("domain", "method", "user_id", "round", "window", "place"),
+    *("predicted", "note", "attempts", "model"),
+]
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """What was played: rows of `persona_rounds` and of `round_predictions`."""
+
+    personas: pd.DataFrame
+    predictions: pd.DataFrame
+
+
+def play_rounds(
+    windows: pd.DataFrame,
+    personas: pd.DataFrame,
+    predictions: pd.DataFrame,
+    method: str,
+    domain: Domain,
+    cast: Cast,
+    rounds: int = ROUNDS,
+) -> Rounds:
+    """Plays the rounds of one method on one domain's evaluation users.
+
+    Args:
+        windows: rating_windows rows of the domain (training users are left out here).
+        personas: initial_personas rows: S0.
+        predictions: initial_predictions rows: S0's predictions for W1.
+        method: a key of UPDATES.
+        domain: that domain.
+        cast: chat model and prompts.
+        rounds: last round.
+
+    Returns:
+        One persona row a user and round r that the user's windows reach, one prediction row a usable rating
+        of window r + 1. Both in the order of rounds and users, whatever the order of the rows given.
+    """
+    windows = windows[windows["split"] == "eval"]
+    game = _Game(method, UPDATES[method], domain, cast, places(windows))
+    players = [_Player(user, history) for user, history in histories(windows).items()]
+    game.begin(players, personas, predictions)
+    for round_ in range(1, rounds + 1):
+        here = [player for player in players if max(player.history) >= round_]
+        game.update(here, round_)
+        game.predict(here, round_)
+    return Rounds(
+        pd.DataFrame(game.persona_rows, columns=PERSONA_COLUMNS),
+        pd.DataFrame(game.prediction_rows, columns=PREDICTION_COLUMNS).astype({"predicted": "float64"}),
+    )
+
+
+@dataclass
+class _Player:
+    """One user on the way through the rounds.
+
+    Attributes:
+        persona: the last readable one; `current` says whether it is this round's.
+        predicted: this round's predictions for the next window; None where unknown.
+    """
+
+    user_id: str
+    history: History
+    persona: str | None = None
+    current: bool = False
+    predicted: tuple[float, ...] | None = None
+
+
+@dataclass
+class _Game:
+    """One method on one domain: how a round is played, and the rows so far."""
+
+    method: str
+    way: Update
+    domain: Domain
+    cast: Cast
+    at: Mapping[tuple[str, int], Sequence[int]]
+    persona_rows: list[tuple[object, ...]] = field(default_factory=list)
+    prediction_rows: list[tuple[object, ...]] = field(default_factory=list)
+
+    def begin(self, players: Sequence[_Player], personas: pd.DataFrame, predictions: pd.DataFrame) -> None:
+        """Round 0: S0 and its predictions as they were made before, the same for every method."""
+        written = {row["user_id"]: row for row in personas.to_dict("records")}
+        predicted = dict(
+            iter(predictions[predictions["window"] == 1].sort_values("place").groupby("user_id"))
+        )
+        for player in players:
+            row = written[player.user_id]
+            reply = Reply(_text(row["persona"]), _text(row["note"]), int(row["attempts"]))
+            self._keep_persona(player, 0, reply, _text(row["model"]))
+            if 1 in player.history:
+                rows = predicted[player.user_id]
+                values = None if rows["predicted"].isna().any() else tuple(rows["predicted"])
+                first = rows.iloc[0]
+                answer = Reply(values, _text(first["note"]), int(first["attempts"]))
+                self._keep_predictions(player, 0, answer, _text(first["model"]))
+
+    def update(self, players: Sequence[_Player], round_: int) -> None:
+        """Writes S_r for every player; those with nothing to learn from keep the persona they have."""
+        learning, observations = [], []
+        for player in players:
+            obstacle = self._obstacle(player, round_)
+            if obstacle is not None:
+                self._keep_persona(player, round_, Reply(player.persona, obstacle, 0), None)
+                continue
+            learning.append(player)
+            history = [player.history[w] for w in range(round_ + 1) if w in player.history]
+            observations.append(Observation(player.persona, history, player.predicted))
+        replies = self.way.update(self.cast, self.domain, observations)
+        for player, reply in zip(learning, replies, strict=True):
+            self._keep_persona(player, round_, reply, self.cast.chat.name)
+
+    def predict(self, players: Sequence[_Player], round_: int) -> None:
+        """Predicts window r + 1 with S_r for every player who has that window."""
+        for player in players:
+            player.predicted = None
+        ahead = [player for player in players if round_ + 1 in player.history]
+        questions = [
+            (player.persona if player.current else None, player.history[round_ + 1]) for player in ahead
+        ]
+        replies = ask_predictions(self.cast, self.domain, questions)
+        for player, reply in zip(ahead, replies, strict=True):
+            self._keep_predictions(player, round_, reply, self.cast.chat.name)
+
+    def _obstacle(self, player: _Player, round_: int) -> str | None:
+        if self.way.needs_persona and player.persona is None:
+            return NO_PERSONA
+        if round_ not in player.history:
+            return "kept: the window has no usable rating"
+        if self.way.needs_predictions and player.predicted is None:
+            return "kept: no readable prediction to refine by"
+        return None
+
+    def _keep_persona(self, player: _Player, round_: int, reply: Reply[str], model: str | None) -> None:
+        player.current = reply.value is not None
+        player.persona = reply.value or player.persona
+        row = (self.domain.name, self.method, player.user_id, round_)
+        self.persona_rows.append((*row, reply.value, reply.note, reply.attempts, model))
+
+    def _keep_predictions(
+        self, player: _Player, round_: int, reply: Reply[tuple[float, ...]], model: str | None
+    ) -> None:
+        player.predicted = reply.value
+        places_ = self.at[player.user_id, round_ + 1]
+        for place, rating in zip(places_, reply.value or [None] * len(places_), strict=True):
+            row = (self.domain.name, self.method, player.user_id, round_, round_ + 1, place)
+            self.prediction_rows.append((*row, rating, reply.note, reply.attempts, model))
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

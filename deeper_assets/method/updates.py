@@ -1,0 +1,114 @@
+"""The ways to update a persona that the paper compares (Section 4.1, Tables 13-17).
+
+None of the four other methods sees predictions, as in the paper; only refinement does.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from deeper_assets.method.asking import Cast, Reply, ask_personas
+from deeper_assets.method.domains import Domain
+from deeper_assets.method.prompts import Prompts, RatedItem
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What an update may look at, for one user and round.
+
+    Attributes:
+        persona: the last readable persona; None where there was none yet.
+        history: the user's windows W0 … W_r, each in time order.
+        predicted: the old persona's predictions for W_r, one an item; None where they are unknown.
+    """
+
+    persona: str | None
+    history: Sequence[Sequence[RatedItem]]
+    predicted: Sequence[float] | None
+
+    @property
+    def latest(self) -> Sequence[RatedItem]:
+        """W_r, the window to learn from."""
+        return self.history[-1]
+
+
+@dataclass(frozen=True)
+class Update:
+    """A way to update personas.
+
+    Attributes:
+        describes: one line on how, for people.
+        update: new personas for a domain's observations, in order.
+        needs_persona, needs_predictions: whether an observation without them cannot be updated.
+    """
+
+    describes: str
+    update: Callable[[Cast, Domain, Sequence[Observation]], list[Reply[str]]]
+    needs_persona: bool = False
+    needs_predictions: bool = False
+
+
+def _from_prompt(
+    write: Callable[[Prompts, Domain, Observation], str],
+) -> Callable[[Cast, Domain, Sequence[Observation]], list[Reply[str]]]:
+    """An update that is one prompt to the chat model."""
+
+    def update(cast: Cast, domain: Domain, observations: Sequence[Observation]) -> list[Reply[str]]:
+        return ask_personas(cast, [write(cast.prompts, domain, seen) for seen in observations])
+
+    return update
+
+
+def _merge_hierarchically(
+    cast: Cast, domain: Domain, observations: Sequence[Observation]
+) -> list[Reply[str]]:
+    """HierMerge: a short-term persona of the latest window, merged into the long-term one."""
+    short = ask_personas(
+        cast, [cast.prompts.short_term_persona(domain, seen.latest) for seen in observations]
+    )
+    readable = [i for i, reply in enumerate(short) if reply.value is not None]
+    merged = ask_personas(
+        cast,
+        [
+            cast.prompts.merge_personas(domain, observations[i].persona or "", short[i].value or "")
+            for i in readable
+        ],
+    )
+    replies = list(short)
+    for i, reply in zip(readable, merged, strict=True):
+        replies[i] = Reply(reply.value, reply.note, short[i].attempts + reply.attempts)
+    return replies
+
+
+UPDATES: dict[str, Update] = {
+    "full_regen": Update(
+        "writes the persona anew from all windows so far",
+        _from_prompt(lambda prompts, domain, seen: prompts.full_regen(domain, seen.history)),
+    ),
+    "slide_regen": Update(
+        "writes the persona anew from the latest window alone",
+        _from_prompt(lambda prompts, domain, seen: prompts.slide_regen(domain, seen.latest)),
+    ),
+    "inc_update": Update(
+        "updates the old persona with the latest window",
+        _from_prompt(
+            lambda prompts, domain, seen: prompts.inc_update(domain, seen.persona or "", seen.latest)
+        ),
+        needs_persona=True,
+    ),
+    "hier_merge": Update(
+        "merges a short-term persona of the latest window into the old one",
+        _merge_hierarchically,
+        needs_persona=True,
+    ),
+    "frozen_policy": Update(
+        "refines the old persona by its predictions' errors, with a model that was not trained to",
+        _from_prompt(
+            lambda prompts, domain, seen: prompts.refinement(
+                domain, seen.persona or "", seen.latest, seen.predicted or ()
+            )
+        ),
+        needs_persona=True,
+        needs_predictions=True,
+    ),
+}
+"""Every way to update a persona, by method name. None but frozen_policy sees predictions, as in the paper."""

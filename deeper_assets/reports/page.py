@@ -1,0 +1,82 @@
+"""One HTML page: the tables with floors, plots, and a few personas to read. No outside files."""
+
+import base64
+from importlib import resources
+from typing import Any
+
+import pandas as pd
+
+from deeper_assets.method.errors import MACRO
+from deeper_assets.reports.plots import mae_plot
+from deeper_assets.reports.text import round_table
+
+
+def render_page(table: pd.DataFrame, personas: pd.DataFrame, profile: str) -> str:
+    """The report as HTML.
+
+    Args:
+        table: mae_table rows.
+        personas: persona_rounds rows of the users to show (domain, user_id, round, persona); may be empty.
+        profile: name of the profile, shown in the heading.
+    """
+    from jinja2 import Environment
+
+    names = [MACRO, *(name for name in dict.fromkeys(table["domain"]) if name != MACRO)]
+    template = resources.files("deeper_assets.reports").joinpath("page.html").read_text(encoding="utf-8")
+    return (
+        Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+        .from_string(template)
+        .render(
+            profile=profile,
+            sections=[_section(table, name) for name in names],
+            people=_people(personas),
+        )
+    )
+
+
+def _section(table: pd.DataFrame, domain: str) -> dict[str, Any]:
+    rows = round_table(table, domain)
+    rounds = [column for column in rows.columns if column not in ("paper", "unreadable")]
+    best = rows.xs("floor", level="kind")[rounds].min() if "floor" in rows.index.get_level_values(0) else None
+    return {
+        "name": "Macro average over domains" if domain == MACRO else domain.replace("_", " "),
+        "plot": base64.b64encode(mae_plot(table, domain)).decode(),
+        "rounds": rounds,
+        "users": int(table.loc[table["domain"] == domain, "users"].max()),
+        "rows": [
+            {
+                "method": method,
+                "kind": kind,
+                "figures": [
+                    {
+                        "value": _figure(row[r]),
+                        "under": best is not None and kind == "method" and row[r] < best[r],
+                    }
+                    for r in rounds
+                ],
+                "paper": _figure(row["paper"]),
+                "unreadable": f"{row['unreadable']:.1%}" if kind == "method" else "",
+            }
+            for (kind, method), row in rows.iterrows()  # type: ignore[misc] # pairs, stubs say Hashable
+        ],
+    }
+
+
+def _people(personas: pd.DataFrame) -> list[dict[str, Any]]:
+    if personas.empty:
+        return []
+    return [
+        {
+            "domain": str(domain).replace("_", " "),
+            "user": user,
+            "first": rows["persona"].iloc[0],
+            "last": rows["persona"].iloc[-1],
+            "round": int(rows["round"].iloc[-1]),
+            "method": rows["method"].iloc[0],
+        }
+        for (domain, user), rows in personas.sort_values("round").groupby(["domain", "user_id"], sort=False)
+    ]
+
+
+def _figure(value: float) -> str:
+    return "–" if pd.isna(value) else f"{value:.3f}"

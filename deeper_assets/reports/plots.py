@@ -1,0 +1,43 @@
+"""Plots of tables, as PNG."""
+
+import base64
+import io
+
+import pandas as pd
+
+
+def mae_plot(table: pd.DataFrame, domain: str) -> bytes:
+    """MAE by round for one domain (or `macro`): methods as lines with dots, floors dashed.
+
+    Args:
+        table: mae_table rows.
+        domain: whose rows to draw.
+
+    Returns:
+        A PNG image.
+    """
+    # The object interface: pyplot would keep figures alive and pick a window system.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4.2), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    rows = table[table["domain"] == domain].sort_values("round")
+    for (kind, method), line in rows.groupby(["kind", "method"], sort=True):
+        style = {"marker": "o", "linewidth": 2} if kind == "method" else {"linestyle": "--", "linewidth": 1.2}
+        axes.plot(line["round"], line["mae"], label=method, **style)
+    axes.set_xlabel("round (updates behind the persona)")
+    axes.set_ylabel("MAE on the next window, rating points")
+    axes.set_title(f"{domain}: error of the next window by round")
+    axes.set_xticks(sorted(rows["round"].unique()))
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def as_markdown(png: bytes) -> str:
+    """The image as Markdown that carries its own bytes, as Dagster's UI shows it."""
+    return f"![MAE by round](data:image/png;base64,{base64.b64encode(png).decode()})"

@@ -1,0 +1,83 @@
+"""Tables as plain text for a terminal, and as the JSON other programs read."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from deeper_assets.method.errors import MACRO
+
+KINDS = ("method", "floor")
+
+
+def round_table(table: pd.DataFrame, domain: str) -> pd.DataFrame:
+    """One domain's rows (or the macro average) of mae_table, rounds side by side.
+
+    Args:
+        table: mae_table rows.
+        domain: a domain, or `macro`.
+
+    Returns:
+        One row a method or floor: methods first, the best at the last round first. Columns: one a round (MAE,
+        rating points), paper (the paper's figure for the last round), unreadable (share at the worst round).
+    """
+    rows = table[table["domain"] == domain]
+    wide = rows.pivot(index=["kind", "method"], columns="round", values="mae")
+    last = wide.columns.max()
+    extra = rows.groupby(["kind", "method"]).agg(unreadable=("unreadable", "max"))
+    paper = rows[rows["round"] == last].set_index(["kind", "method"])["paper_mae"].rename("paper")
+    joined = wide.join(paper).join(extra)
+    # "method" before "floor", and the best of each first.
+    return joined.sort_values(
+        by=["kind", last], ascending=[False, True], key=lambda column: column, na_position="last"
+    )
+
+
+def as_text(table: pd.DataFrame, domains: Sequence[str] | None = None) -> str:
+    """The tables for a terminal: the macro average, then every domain.
+
+    Args:
+        table: mae_table rows.
+        domains: which domains to print after the average; default all of them.
+    """
+    names = list(dict.fromkeys(table["domain"]))
+    wanted = [name for name in names if name != MACRO and (domains is None or name in domains)]
+    blocks = [_block(table, MACRO, f"macro average over {len(names) - 1} domains")]
+    blocks += [_block(table, name, name) for name in wanted]
+    return "\n\n".join(blocks)
+
+
+def _block(table: pd.DataFrame, domain: str, title: str) -> str:
+    rows = round_table(table, domain)
+    rounds = [column for column in rows.columns if column not in ("paper", "unreadable")]
+    users = table[(table["domain"] == domain) & (table["kind"] == "floor")]["users"].max()
+    lines = [f"{title}: MAE on the next window by round, {users or 0:,} users"]
+    lines.append(
+        "  " + "".ljust(22) + "".join(f"{f'round {r}':>9}" for r in rounds) + "    paper  unreadable"
+    )
+    previous = None
+    for (kind, method), row in rows.iterrows():  # type: ignore[misc] # the index is a pair, stubs say Hashable
+        if previous == "method" and kind == "floor":
+            lines.append("  " + "-" * (22 + 9 * len(rounds) + 21))
+        previous = kind
+        figures = "".join(_figure(row[r]).rjust(9) for r in rounds)
+        unreadable = f"{row['unreadable']:.1%}" if kind == "method" else ""
+        lines.append(f"  {method:<22}{figures}{_figure(row['paper']):>9}{unreadable:>12}")
+    return "\n".join(lines)
+
+
+def _figure(value: float) -> str:
+    return "-" if pd.isna(value) else f"{value:.3f}"
+
+
+def as_json(table: pd.DataFrame, profile: str) -> dict[str, Any]:
+    """mae_table as plain values: `profile`, `rounds` (a domain's rows) and `macro` (their average)."""
+    plain = table.astype({"users": int, "round": int}).astype(object).where(table.notna(), None)
+    rounds = plain[plain["domain"] != MACRO]
+    macro = plain[plain["domain"] == MACRO]
+    columns = ["domain", "method", "kind", "round", "users", "mae", "unreadable"]
+    return {
+        "profile": profile,
+        "rounds": rounds[columns].to_dict("records"),
+        "macro": macro[["method", "kind", "round", "mae"]].to_dict("records"),
+    }

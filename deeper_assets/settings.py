@@ -1,0 +1,294 @@
+"""One typed Settings object for an experiment, and where its values come from.
+
+Later layers win: defaults below, then the profile (a YAML file, built in or the user's own), then what
+earlier commands recorded in the home folder, then `DEEPER_*` environment variables, then command-line flags.
+"""
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from deeper_assets.method.faults import DeeperError
+
+DEFAULT_HOME = Path(".deeper")
+DEFAULT_PROFILE = "offline"
+ENV_PREFIX = "DEEPER_"
+RECORDED = "settings.yaml"
+
+# Not settings of an experiment, but about where to find it and how to talk about it.
+_OTHER_VARIABLES = {"DEEPER_HOME", "DEEPER_PROFILE"}
+_TEST_VARIABLES = "DEEPER_TEST_"
+
+
+def _all_is_none(value: object) -> object:
+    return None if isinstance(value, str) and value.strip().lower() == "all" else value
+
+
+Count = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_all_is_none)]
+"""How many users; None (written `all`) for every one."""
+
+
+class ScaleSettings(BaseModel):
+    """Rating scale of a domain of one's own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lowest: float
+    highest: float
+    step: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "ScaleSettings":
+        if self.lowest >= self.highest:
+            raise ValueError(f"scale: lowest {self.lowest:g} must lie below highest {self.highest:g}")
+        return self
+
+
+class ColumnSettings(BaseModel):
+    """Which column of one's own data is what."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    user: str
+    item: str
+    rating: str
+    title: str | None = Field(None, description="what to call the item in prompts; default: the item column")
+    time: str | None = Field(
+        None, description="when it was rated; or give `order`, or neither for file order"
+    )
+    order: str | None = Field(None, description="a number that orders a user's ratings")
+    split: str | None = Field(None, description="a column with train or eval; default: decided by hash")
+
+
+class DomainSettings(BaseModel):
+    """A domain of one's own: what its items are, their scale, and where its ratings lie."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    item_type: str = Field(description="one item, in the singular: podcast episode")
+    scale: ScaleSettings
+    seen: bool = Field(True, description="whether its training users train the policy")
+    columns: ColumnSettings
+    file: Path | None = Field(None, description="CSV, TSV (also .gz) or Parquet file")
+    database: Path | None = Field(None, description="DuckDB file that `query` runs on")
+    dsn_env: str | None = Field(None, description="environment variable with the Postgres DSN of `query`")
+    query: str | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "DomainSettings":
+        given = [name for name in ("file", "database", "dsn_env") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"give exactly one of file, database, dsn_env; given: {', '.join(given) or 'none'}"
+            )
+        if (self.query is None) != (self.file is not None):
+            raise ValueError("query belongs to database and dsn_env, and to nothing else")
+        return self
+
+
+class Settings(BaseSettings):
+    """Everything an experiment can be told. Unknown names are errors."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    profile: str = Field(DEFAULT_PROFILE, description="name of a built-in profile, or a YAML file")
+    seed: int = Field(20250216, description="decides who is sampled, who trains, and the generated ratings")
+
+    data: Path | None = Field(None, description="folder of the published files; null: generated ratings")
+    domains: dict[str, DomainSettings] = Field(default_factory=dict, description="domains of one's own")
+    synthetic_users: int = Field(120, ge=1, description="generated users a domain")
+
+    train_users: Count = Field(60, description="training users a domain, at most; `all` for every one")
+    eval_users: Count = Field(40, description="evaluation users a domain, at most; `all` for every one")
+    train_share: float = Field(0.5, ge=0, le=1, description="share that trains where the source has no split")
+    windows_at_least: int = Field(5, ge=2, description="windows a user must have to be used")
+    windows_at_most: int = Field(7, ge=2, description="windows of a user that are used, from the first on")
+
+    chat: Literal["offline"] = Field("offline", description="engine of the frozen chat model")
+    prompts: dict[str, Path] = Field(
+        default_factory=dict, description="template name -> file that replaces it"
+    )
+    persona_words: int = Field(200, ge=1, description="shortest persona a prompt asks for, words")
+    asks: int = Field(3, ge=1, description="how often an unreadable answer is asked for, the first included")
+    unreadable_limit: float = Field(
+        0.5, ge=0, le=1, description="share of unreadable answers that stops a run"
+    )
+
+    re_evaluation_cron: str = Field("0 6 * * 1", description="when the re_evaluation schedule runs, UTC")
+    lock_timeout: float = Field(300.0, ge=0, description="seconds to wait for another process's lock")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings calls with these names
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Values come from `load_settings` alone: a Settings object never depends on where it is made."""
+        return (init_settings,)
+
+
+def load_settings(home: Path, flags: Mapping[str, Any] | None = None) -> Settings:
+    """The settings of the experiment in `home`, all layers merged.
+
+    Args:
+        home: home folder; it need not exist.
+        flags: values from the command line, by field name; they win over everything.
+
+    Raises:
+        DeeperError: a profile is missing or no YAML, a name is unknown or a value does not fit. The message
+            names where it was found, and suggests the nearest known name.
+    """
+    flags = dict(flags or {})
+    recorded = recorded_settings(home)
+    profile = str(
+        flags.get("profile") or os.environ.get("DEEPER_PROFILE") or recorded.get("profile") or DEFAULT_PROFILE
+    )
+    layers: list[tuple[str, Mapping[str, Any]]] = [
+        *_profile_layers(profile),
+        (str(home / RECORDED), recorded),
+        ("environment", _environment()),
+        ("command line", flags),
+    ]
+    merged: dict[str, Any] = {}
+    for origin, layer in layers:
+        _refuse_unknown(layer, Settings.model_fields, origin)
+        merged |= layer
+    merged["profile"] = profile
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        raise DeeperError(_readable(error, layers)) from error
+
+
+def record_settings(home: Path, flags: Mapping[str, Any]) -> None:
+    """Keeps values given on the command line, so that later commands and the UI in this home use them too."""
+    if flags:
+        home.mkdir(parents=True, exist_ok=True)
+        values = {**recorded_settings(home), **flags}
+        plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+        text = "# Recorded by `deeper run`; edit or delete it to go back to the profile's values.\n"
+        partial = home / (RECORDED + ".partial")
+        partial.write_text(text + yaml.safe_dump(plain, sort_keys=True), encoding="utf-8")
+        partial.replace(home / RECORDED)
+
+
+def recorded_settings(home: Path) -> dict[str, Any]:
+    """What `record_settings` kept in `home`; empty where nothing was."""
+    path = home / RECORDED
+    return _read_yaml(path) if path.exists() else {}
+
+
+def home_folder(given: Path | None = None) -> Path:
+    """The experiment's home folder: `given`, else `DEEPER_HOME`, else `.deeper` in the current folder."""
+    return (given or Path(os.environ.get("DEEPER_HOME") or DEFAULT_HOME)).resolve()
+
+
+def _profile_layers(profile: str, seen: tuple[str, ...] = ()) -> list[tuple[str, dict[str, Any]]]:
+    """A profile and those it extends, the most general first."""
+    if profile in seen:
+        raise DeeperError(f"profile {profile!r} extends itself: {' -> '.join((*seen, profile))}")
+    path = _profile_path(profile)
+    values = _read_yaml(path)
+    base = values.pop("extends", None)
+    # Paths in a user's own profile are meant from where that file lies.
+    values = _resolve_paths(values, path.parent)
+    below = _profile_layers(_beside(str(base), path.parent), (*seen, profile)) if base else []
+    return [*below, (str(path), values)]
+
+
+def _profile_path(profile: str) -> Path:
+    built_in = Path(str(resources.files("deeper_assets"))) / "profiles"
+    known = sorted(path.stem for path in built_in.glob("*.yaml"))
+    if profile in known:
+        return built_in / f"{profile}.yaml"
+    path = Path(profile).expanduser()
+    if path.is_file():
+        return path.resolve()
+    hint = _did_you_mean(profile, known)
+    raise DeeperError(f"profile {profile!r} is neither built in ({', '.join(known)}) nor a file{hint}")
+
+
+def _beside(base: str, folder: Path) -> str:
+    return str(folder / base) if base.endswith((".yaml", ".yml")) and not Path(base).is_absolute() else base
+
+
+def _resolve_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    def resolve(value: Any) -> Any:
+        return str((folder / Path(value).expanduser()).resolve()) if isinstance(value, str) else value
+
+    values = dict(values)
+    if values.get("data"):
+        values["data"] = resolve(values["data"])
+    if isinstance(values.get("prompts"), dict):
+        values["prompts"] = {name: resolve(path) for name, path in values["prompts"].items()}
+    if isinstance(values.get("domains"), dict):
+        values["domains"] = {
+            name: {
+                key: resolve(value) if key in {"file", "database"} else value for key, value in domain.items()
+            }
+            if isinstance(domain, dict)
+            else domain
+            for name, domain in values["domains"].items()
+        }
+    return values
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DeeperError(f"settings file {path} cannot be read: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise DeeperError(f"settings file {path} holds {type(values).__name__}, expected `name: value` lines")
+    return values
+
+
+def _environment() -> dict[str, Any]:
+    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | _OTHER_VARIABLES
+    for name in os.environ:
+        if name.startswith(ENV_PREFIX) and not name.startswith(_TEST_VARIABLES) and name not in known:
+            raise DeeperError(f"environment variable {name} is no setting{_did_you_mean(name, known)}")
+    try:
+        values = EnvSettingsSource(Settings, env_prefix=ENV_PREFIX, case_sensitive=False)()
+    except SettingsError as error:
+        raise DeeperError(f"environment: {error}") from error
+    return {name: value for name, value in values.items() if name != "profile"}
+
+
+def _refuse_unknown(layer: Mapping[str, Any], known: Iterable[str], origin: str) -> None:
+    for name in layer:
+        if name not in known:
+            raise DeeperError(f"{origin}: {name!r} is no setting{_did_you_mean(str(name), known)}")
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _readable(error: ValidationError, layers: list[tuple[str, Mapping[str, Any]]]) -> str:
+    """The first thing wrong, in one line: where it was set, which setting, what was expected."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if part != "function-before")
+    field = str(first["loc"][0]) if first["loc"] else ""
+    origin = next((name for name, layer in reversed(layers) if field in layer), "settings")
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{origin}: setting {place or '(all)'} = {first['input']!r}: {message}"

@@ -1,0 +1,26 @@
+"""Shared fixtures."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on the settings of whoever runs it."""
+    for name in os.environ:
+        if (name.startswith("DEEPER_") and not name.startswith("DEEPER_TEST_")) or name == "DAGSTER_HOME":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def published_data() -> Path:
+    """Folder of the published files; tests that need it are skipped where it is not at hand."""
+    given = os.environ.get("DEEPER_TEST_DATA")
+    folder = Path(given) if given else REPOSITORY.parent / "shared" / "data"
+    if not (folder / "deeper").is_dir():
+        pytest.skip(f"no published data at {folder}: set DEEPER_TEST_DATA to the folder that holds `deeper/`")
+    return folder / "deeper"

@@ -1,0 +1,111 @@
+"""Errors, floors and tables, worked out by hand."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from deeper_assets.method.domains import FIVE_STARS
+from deeper_assets.method.errors import mae_by_round, paper_round_mae, window_errors
+from deeper_assets.method.floors import floor_errors
+from deeper_assets.method.tables import mae_table
+
+KEYS = ["domain", "method", "user_id", "round", "window"]
+
+
+def predictions(rows: list[tuple[str, int, int, float | None]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["user_id", "window", "place", "predicted"])
+    return frame.assign(domain="book", method="m", round=frame["window"] - 1).astype({"predicted": "float64"})
+
+
+def ratings(rows: list[tuple[str, int, int, float]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["user_id", "window", "place", "rating"])
+
+
+def test_window_error_is_the_mean_absolute_difference() -> None:
+    got = window_errors(
+        predictions([("a", 1, 0, 5.0), ("a", 1, 2, 3.0), ("b", 1, 0, 4.0)]),
+        ratings([("a", 1, 0, 4.0), ("a", 1, 2, 1.0), ("b", 1, 0, 4.0), ("a", 0, 0, 1.0)]),
+        KEYS,
+    )
+    # a: (|5-4| + |3-1|) / 2 = 1.5; b: 0
+    assert got[["user_id", "items", "error"]].values.tolist() == [["a", 2, 1.5], ["b", 1, 0.0]]
+
+
+def test_half_an_answer_is_an_unknown_error() -> None:
+    got = window_errors(
+        predictions([("a", 1, 0, 5.0), ("a", 1, 1, None)]),
+        ratings([("a", 1, 0, 5.0), ("a", 1, 1, 5.0)]),
+        KEYS,
+    )
+    assert got["items"].tolist() == [2]
+    assert math.isnan(got["error"].iloc[0])
+
+
+def test_a_prediction_without_a_rating_is_refused() -> None:
+    with pytest.raises(ValueError, match="user a, window 1"):
+        window_errors(predictions([("a", 1, 5, 5.0)]), ratings([("a", 1, 0, 5.0)]), KEYS)
+
+
+def test_floors_by_hand() -> None:
+    rows = [("a", 0, 0, 1.0), ("a", 0, 1, 5.0), ("a", 0, 2, 5.0), ("a", 1, 0, 4.0), ("a", 2, 0, 2.0)]
+    got = floor_errors(ratings(rows), "book", FIVE_STARS, rounds=4).set_index(["method", "round"])["error"]
+    assert got["floor_constant", 0] == 1.0  # |4 - 5|
+    assert got["floor_user_mean", 0] == pytest.approx(abs(4 - 11 / 3))
+    assert got["floor_user_median", 0] == 1.0  # the median of 1, 5, 5 is 5
+    assert got["floor_user_mean", 1] == pytest.approx(abs(2 - 15 / 4))
+    assert got["floor_user_median", 1] == 2.5  # the median of 1, 4, 5, 5 is 4.5
+    assert len(got) == 6  # rounds 0 and 1 alone have a window to predict
+
+
+def errors(rows: list[tuple[str, str, int, float | None]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["domain", "method", "round", "error"])
+    return frame.assign(user_id=[str(i) for i in range(len(frame))]).astype({"error": "float64"})
+
+
+def test_unreadable_is_counted_and_left_out_of_the_mean() -> None:
+    got = mae_by_round(errors([("book", "m", 0, 1.0), ("book", "m", 0, 2.0), ("book", "m", 0, None)]))
+    assert got[["asked", "users", "mae"]].values.tolist() == [[3, 2, 1.5]]
+    assert got["unreadable"].tolist() == [pytest.approx(1 / 3)]
+
+
+def floors(domains: list[str]) -> pd.DataFrame:
+    return pd.DataFrame({"domain": domains, "method": "floor_constant", "round": 0, "users": 1, "mae": 0.5})
+
+
+def test_macro_average_is_the_plain_mean_of_domains() -> None:
+    measured = errors(
+        [("book", "inc_update", 0, 1.0), ("book", "inc_update", 0, 1.0), ("movielens", "inc_update", 0, 4.0)]
+    )
+    table = mae_table(measured, floors(["book", "movielens", "grocery"]))
+    macro = table[table["domain"] == "macro"].set_index("method")
+    assert macro.loc["inc_update", "mae"] == 2.5  # not 2.0: domains weigh the same, however many users
+    assert macro.loc["inc_update", "users"] == 3
+    assert macro.loc["inc_update", "paper_mae"] == pytest.approx((1.00 + 0.87) / 2)
+    assert macro.loc["floor_constant", "mae"] == 0.5
+    assert "grocery" not in set(table["domain"])  # no method was evaluated there
+
+
+def test_no_macro_average_over_different_sets_of_domains() -> None:
+    measured = errors([("book", "a", 0, 1.0), ("grocery", "a", 0, 1.0), ("book", "b", 0, 0.1)])
+    table = mae_table(measured, floors(["book", "grocery"]))
+    macro = table[table["domain"] == "macro"].set_index("method")["mae"]
+    assert macro["a"] == 1.0
+    assert math.isnan(macro["b"])
+
+
+def test_unreadable_share_of_the_average_counts_users_not_domains() -> None:
+    measured = errors(
+        [("book", "a", 0, None), ("grocery", "a", 0, 1.0), ("grocery", "a", 0, 1.0), ("grocery", "a", 0, 1.0)]
+    )
+    macro = (
+        mae_table(measured, floors(["book", "grocery"])).query("domain == 'macro' and method == 'a'").iloc[0]
+    )
+    assert macro["unreadable"] == 0.25
+    assert math.isnan(macro["mae"])  # book's is unknown
+
+
+def test_paper_figures_give_the_papers_averages() -> None:
+    figures = paper_round_mae()
+    means = figures[figures["method"] == "deeper"].groupby("round")["paper_mae"].mean().round(3)
+    assert means.tolist() == [0.964, 0.763, 0.696, 0.666, 0.653]

@@ -1,0 +1,223 @@
+"""Asking and rounds, with a chat model whose every answer is written here."""
+
+import json
+import math
+import re
+
+import pandas as pd
+import pytest
+
+from deeper_assets.method.asking import Cast, ask, ask_predictions
+from deeper_assets.method.domains import find_domain
+from deeper_assets.method.faults import UnreadableAnswer
+from deeper_assets.method.histories import histories
+from deeper_assets.method.initial import initial_personas, initial_predictions
+from deeper_assets.method.prompts import Prompts, RatedItem
+from deeper_assets.method.rounds import Rounds, play_rounds
+from deeper_assets.method.updates import UPDATES
+from deeper_assets_tests.fakes import ScriptedChat
+
+BOOK = find_domain("book")
+PROMPTS = Prompts.load({}, persona_words=20)
+
+
+def windows(users: dict[str, tuple[str, list[list[float]]]]) -> pd.DataFrame:
+    """rating_windows rows: user -> split and the ratings of W0, W1, … (an empty list: no usable rating)."""
+    rows = [
+        ("book", user, split, w, place, f"{user} {w}.{place}", f"Title {user} {w} {place}", rating, None)
+        for user, (split, history) in users.items()
+        for w, ratings in enumerate(history)
+        for place, rating in enumerate(ratings)
+    ]
+    columns = ["domain", "user_id", "split", "window", "place", "item_id", "title", "rating", "rated_at"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def always(rating: float, prompt: str) -> str:
+    """A prediction of the same rating for every item asked about."""
+    items = re.search(r"<items>\n(.*?)\n</items>", prompt, re.DOTALL)
+    assert items, prompt
+    return json.dumps([{"item": line.removeprefix("- "), "rating": rating} for line in items[1].splitlines()])
+
+
+def play(chat: ScriptedChat, frame: pd.DataFrame, method: str, asks: int = 1) -> Rounds:
+    cast = Cast(chat, PROMPTS, asks)
+    personas = initial_personas(frame, BOOK, cast)
+    predictions = initial_predictions(frame, personas, BOOK, cast)
+    chat.asked.clear()
+    return play_rounds(frame, personas, predictions, method, BOOK, cast)
+
+
+def steady(prompt: str, attempt: int) -> str:
+    return always(4, prompt) if "<items>" in prompt else "A persona that likes things of many kinds."
+
+
+FULL = [[5.0, 4.0]] * 7
+
+
+def test_unreadable_answers_are_asked_again_and_then_counted() -> None:
+    chat = ScriptedChat(
+        lambda prompt, attempt: {"good": "7", "late": "7" if attempt else "x"}.get(prompt, "x")
+    )
+
+    def read(answer: str | None) -> int:
+        if answer == "x":
+            raise UnreadableAnswer("not_a_number")
+        return int(answer or 0)
+
+    replies = ask(chat, ["good", "late", "never"], [read] * 3, asks=3)
+    assert [(r.value, r.note, r.attempts) for r in replies] == [
+        (7, None, 1),
+        (7, None, 2),
+        (None, "not_a_number", 3),
+    ]
+    # Only the unread ones are asked again.
+    assert [prompt for prompt, attempt in chat.asked if attempt == 2] == ["never"]
+
+
+def test_a_reader_that_breaks_is_no_unreadable_answer() -> None:
+    def broken(answer: str | None) -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        ask(ScriptedChat(lambda *_: "x"), ["p"], [broken], asks=2)
+
+
+def test_no_persona_no_question() -> None:
+    chat = ScriptedChat(steady)
+    replies = ask_predictions(Cast(chat, PROMPTS, 1), BOOK, [(None, [RatedItem("T", 1.0)])])
+    assert (replies[0].value, replies[0].note, chat.asked) == (None, "no_persona", [])
+
+
+def test_initial_predictions_cover_what_contexts_and_round_0_need() -> None:
+    frame = windows({"t": ("train", FULL), "e": ("eval", FULL)})
+    cast = Cast(ScriptedChat(steady), PROMPTS, 1)
+    got = initial_predictions(frame, initial_personas(frame, BOOK, cast), BOOK, cast)
+    assert got.groupby(["user_id", "window"]).size().to_dict() == {
+        ("e", 1): 2, ("t", 0): 2, ("t", 1): 2, ("t", 2): 2
+    }  # fmt: skip
+    assert set(got["predicted"]) == {4.0}
+
+
+@pytest.mark.parametrize("method", list(UPDATES))
+def test_rounds_of_a_full_history(method: str) -> None:
+    frame = windows({"t": ("train", FULL), "e": ("eval", FULL)})
+    got = play(ScriptedChat(steady), frame, method)
+    assert got.personas["round"].tolist() == [0, 1, 2, 3, 4]
+    assert set(got.personas["user_id"]) == {"e"}
+    assert got.predictions.groupby("round")["window"].agg(list).to_dict() == {
+        r: [r + 1] * 2 for r in range(5)
+    }
+    assert got.predictions["note"].isna().all()
+
+
+def test_each_update_sees_what_the_paper_lets_it_see() -> None:
+    frame = windows({"e": ("eval", FULL)})
+
+    def titles_shown(method: str, call: int) -> set[int]:
+        chat = ScriptedChat(steady)
+        play(chat, frame, method)
+        update = [prompt for prompt, _ in chat.asked if "<items>" not in prompt][call]
+        return {int(w) for w in re.findall(r"Title e (\d)", update)}
+
+    assert titles_shown("full_regen", 2) == {0, 1, 2, 3}
+    assert titles_shown("slide_regen", 2) == {3}
+    assert titles_shown("inc_update", 2) == {3}
+    assert titles_shown("hier_merge", 4) == {3}  # short-term and merge take turns
+    assert titles_shown("frozen_policy", 2) == {3}
+
+
+def test_only_refinement_sees_predictions() -> None:
+    for method in UPDATES:
+        chat = ScriptedChat(steady)
+        play(chat, windows({"e": ("eval", FULL)}), method)
+        updates = [prompt for prompt, _ in chat.asked if "<items>" not in prompt]
+        shown = [re.findall(r"predicted ([\d.]+), actual ([\d.]+)", prompt) for prompt in updates]
+        assert all(bool(pairs) == (method == "frozen_policy") for pairs in shown), method
+        if method == "frozen_policy":
+            assert shown == [[("4", "5"), ("4", "4")]] * 4
+
+
+def test_a_short_history_counts_in_the_rounds_whose_windows_exist() -> None:
+    got = play(ScriptedChat(steady), windows({"e": ("eval", [[5.0]] * 3)}), "slide_regen")
+    assert got.personas["round"].tolist() == [0, 1, 2]
+    assert got.predictions["window"].tolist() == [1, 2]
+
+
+def test_a_window_without_usable_ratings_teaches_nothing_and_is_not_predicted() -> None:
+    got = play(ScriptedChat(steady), windows({"e": ("eval", [[5.0], [5.0], [], [5.0], [5.0]])}), "inc_update")
+    row = got.personas.set_index("round").loc[2]
+    assert row["note"] == "kept: the window has no usable rating"
+    assert (row["persona"], row["attempts"]) == (got.personas.set_index("round").loc[1, "persona"], 0)
+    assert got.predictions["round"].tolist() == [0, 2, 3]  # W1, W3, W4
+
+
+def test_an_unreadable_update_is_unknown_and_later_rounds_go_on() -> None:
+    def answer(prompt: str, attempt: int) -> str | None:
+        if "<items>" in prompt:
+            return always(3, prompt)
+        return (
+            None if "Title e 2 0" in prompt else f"A persona after {re.findall('Title e (.) 0', prompt)[-1]}."
+        )
+
+    chat = ScriptedChat(answer)
+    got = play(chat, windows({"e": ("eval", [[5.0]] * 6)}), "inc_update", asks=2)
+    personas = got.personas.set_index("round")
+    assert personas["persona"].isna().tolist() == [False, False, True, False, False]
+    assert (personas.loc[2, "note"], personas.loc[2, "attempts"]) == ("no_answer", 2)
+    predictions = got.predictions.set_index("round")
+    assert math.isnan(predictions.loc[2, "predicted"])
+    assert predictions.loc[2, "note"] == "no_persona"
+    # Round 3 starts from S1, the last persona that could be read.
+    (third,) = [prompt for prompt, _ in chat.asked if "Title e 3 0" in prompt and "<items>" not in prompt]
+    assert "A persona after 1." in third
+
+
+def test_refinement_keeps_the_persona_where_no_prediction_could_be_read() -> None:
+    def answer(prompt: str, attempt: int) -> str:
+        return (
+            ("no idea" if "Title e 1" in prompt else always(2, prompt)) if "<items>" in prompt else "Someone."
+        )
+
+    got = play(ScriptedChat(answer), windows({"e": ("eval", [[5.0]] * 4)}), "frozen_policy")
+    notes = got.personas.set_index("round")["note"]
+    assert notes[1] == "kept: no readable prediction to refine by"
+    assert notes.drop(1).isna().all()
+
+
+def test_without_a_first_persona_only_regeneration_can_start() -> None:
+    def answer(prompt: str, attempt: int) -> str | None:
+        if "<items>" in prompt:
+            return always(2, prompt)
+        return None if "Title e 0" in prompt and "Title e 1" not in prompt else "Someone."
+
+    frame = windows({"e": ("eval", [[5.0]] * 3)})
+    assert play(ScriptedChat(answer), frame, "slide_regen").personas["persona"].isna().tolist() == [
+        True,
+        False,
+        False,
+    ]
+    incremental = play(ScriptedChat(answer), frame, "inc_update").personas
+    assert incremental["persona"].isna().all()
+    assert incremental["note"].tolist() == ["no_answer", "no_persona", "no_persona"]
+
+
+def test_order_of_rows_and_other_users_change_nothing() -> None:
+    alone = windows({"e": ("eval", FULL)})
+    several = windows({"z": ("eval", FULL), "e": ("eval", FULL), "a": ("train", FULL)}).sample(
+        frac=1, random_state=1
+    )
+    one = play(ScriptedChat(steady), alone, "hier_merge")
+    many = play(ScriptedChat(steady), several, "hier_merge")
+    pd.testing.assert_frame_equal(
+        one.predictions, many.predictions.query("user_id == 'e'").reset_index(drop=True)
+    )
+
+
+def test_histories_are_in_time_order() -> None:
+    shuffled = windows({"b": ("eval", [[1.0, 2.0, 3.0]]), "a": ("eval", [[4.0]])}).sample(
+        frac=1, random_state=3
+    )
+    got = histories(shuffled)
+    assert list(got) == ["a", "b"]
+    assert [item.rating for item in got["b"][0]] == [1.0, 2.0, 3.0]

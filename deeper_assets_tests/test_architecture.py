@@ -1,0 +1,85 @@
+"""Who may import whom, read from the source with `ast`."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import deeper_assets
+
+PACKAGE = Path(deeper_assets.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+ROOMS = {"method", "sources", "engines", "store", "assets", "checks", "reports"}
+HEAVY = {"torch", "transformers", "trl", "peft", "vllm", "openai"}
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Every module a file imports, and whether it does so at the top level."""
+    tree = ast.parse(path.read_text())
+    top = set(ast.walk(tree)) - {
+        inner
+        for outer in ast.walk(tree)
+        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef)
+        for inner in ast.walk(outer)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node in top
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or "", node in top
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}", node in top
+
+
+def room_of(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[0] == "deeper_assets" and parts[1] in ROOMS else None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_keep_to_the_plan(path: Path) -> None:
+    place = path.relative_to(PACKAGE)
+    room = place.parts[0] if len(place.parts) > 1 else None
+    for name, at_top in imports(path):
+        root, target = name.split(".")[0], room_of(name)
+        if room == "method":
+            allowed = root in sys.stdlib_module_names or root in {"pandas", "numpy"}
+            own = target == "method" or name.startswith("deeper_assets.engines.protocols")
+            assert allowed or own or name == "deeper_assets.engines", f"{place} imports {name}"
+        if room in {"sources", "engines", "store", "reports"}:
+            assert target in {None, room, "method"}, f"{place} imports {name}"
+            if place != Path("store/io_manager.py"):
+                assert not root.startswith("dagster"), f"{place} imports {name}"
+        if (
+            room is not None
+            and target is None
+            and root == "deeper_assets"
+            and room not in {"assets", "checks"}
+        ):
+            assert name in {"deeper_assets", f"deeper_assets.{room}"}, f"{place} imports {name}"
+        if root in HEAVY:
+            assert room == "engines", f"{place} imports {name}"
+            assert not at_top, f"{place} imports {name} at the top"
+        if place != Path("running.py"):
+            assert not name.startswith("deeper_assets.definitions"), f"{place} imports {name}"
+        assert name != "__future__.annotations" or "dagster" not in path.read_text(), place
+
+
+def test_importing_definitions_loads_nothing_heavy() -> None:
+    """The two seconds go to Dagster; pandas and DuckDB wait until the code location is loaded."""
+    code = "import sys, deeper_assets.definitions; print(*sys.modules)"
+    loaded = set(
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        ).stdout.split()
+    )
+    assert not loaded & (HEAVY | {"pandas", "duckdb", "matplotlib"})
+
+
+def test_every_file_is_listed_in_its_room() -> None:
+    assert {path.parent.name for path in MODULES if path.parent.parent == PACKAGE} <= ROOMS | {"offline"}
