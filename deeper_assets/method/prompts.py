@@ -1,0 +1,302 @@
+"""Every prompt of the method: the built-in templates, and how a persona, a window or a comparison is shown.
+
+The paper (arXiv 2502.11078) prints its prompts in an appendix; these say the same in fewer words. Material
+goes into blocks, the same in every template: a tag, one line an item, the closing tag. Titles and personas
+are flattened to one line without angle brackets, so that nothing inside one can end its block or fake
+another. A user may replace any template by a file; the blocks stay, so every engine still finds what it
+needs.
+
+Departs from the paper: the templates are worded anew; the scale is spelled out in every prompt that shows or
+asks for ratings (the domains differ in theirs); the refinement prompt is kept short and asks for no number of
+words, because a small model is trained on it.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from string import Template
+
+from deeper_assets.method.domains import Domain, Scale
+from deeper_assets.method.faults import DeeperError
+
+INITIAL_PERSONA = """\
+A person rated every $item_type below on a scale $scale, oldest first.
+
+$ratings
+
+Describe this person's tastes, values and way of judging, as far as the ratings show them. Write at least \
+$persona_words words of plain prose. Do not name any item and do not state any rating. Answer with the \
+description only."""
+
+PREDICTION = """\
+You are the person described here.
+
+$persona
+
+How would you rate every $item_type below, on a scale $scale?
+
+$items
+
+Answer with a JSON list of $count objects, in the order above, each {"item": name, "rating": your rating}. \
+Answer with the JSON only."""
+
+REFINEMENT = """\
+$persona
+
+Ratings predicted from this description and the person's actual ratings ($item_type, scale $scale):
+
+$comparison
+
+Reflect on the differences and rewrite the description so that it predicts this person better. Do not name \
+any item and do not state any rating. Answer with the description only."""
+
+FULL_REGEN = """\
+A person rated every $item_type below on a scale $scale: all windows so far, the oldest first.
+
+$ratings
+
+Describe this person's tastes, values and way of judging as they are now, drawing on the whole history. \
+Write at least $persona_words words of plain prose. Do not name any item and do not state any rating. Answer \
+with the description only."""
+
+SLIDE_REGEN = """\
+These are the latest ratings of a person, who rated every $item_type below on a scale $scale, oldest first.
+
+$ratings
+
+Describe this person's tastes, values and way of judging from these ratings alone. Write at least \
+$persona_words words of plain prose. Do not name any item and do not state any rating. Answer with the \
+description only."""
+
+INC_UPDATE = """\
+This is a description of a person.
+
+$persona
+
+Since then the person rated every $item_type below on a scale $scale, oldest first.
+
+$ratings
+
+Update the description in the light of the new ratings: keep what still holds, change what does not. Write \
+at least $persona_words words of plain prose. Do not name any item and do not state any rating. Answer with \
+the description only."""
+
+SHORT_TERM_PERSONA = """\
+In the last days a person rated every $item_type below on a scale $scale, oldest first.
+
+$ratings
+
+Describe what this person is after at the moment: present interests and moods, not lasting traits. Write at \
+least $persona_words words of plain prose. Do not name any item and do not state any rating. Answer with the \
+description only."""
+
+MERGE_PERSONAS = """\
+Two descriptions of the same person as a judge of one $item_type after another: the lasting one, and one of \
+the most recent days.
+
+$long_term_persona
+
+$short_term_persona
+
+Merge them into one lasting description: keep what is stable, take in what has changed. Write at least \
+$persona_words words of plain prose. Do not name any item and do not state any rating. Answer with the \
+description only."""
+
+BUILT_IN: Mapping[str, str] = {
+    "initial_persona": INITIAL_PERSONA,
+    "prediction": PREDICTION,
+    "refinement": REFINEMENT,
+    "full_regen": FULL_REGEN,
+    "slide_regen": SLIDE_REGEN,
+    "inc_update": INC_UPDATE,
+    "short_term_persona": SHORT_TERM_PERSONA,
+    "merge_personas": MERGE_PERSONAS,
+}
+
+REQUIRED: Mapping[str, frozenset[str]] = {
+    "initial_persona": frozenset({"ratings"}),
+    "prediction": frozenset({"persona", "items", "scale"}),
+    "refinement": frozenset({"persona", "comparison"}),
+    "full_regen": frozenset({"ratings"}),
+    "slide_regen": frozenset({"ratings"}),
+    "inc_update": frozenset({"persona", "ratings"}),
+    "short_term_persona": frozenset({"ratings"}),
+    "merge_personas": frozenset({"long_term_persona", "short_term_persona"}),
+}
+"""The placeholders a template cannot do without: its blocks, and the scale where ratings are asked for."""
+
+OPTIONAL = frozenset({"item_type", "scale", "persona_words"})
+"""The placeholders any template may use; `prediction` may also use `count`, the number of items."""
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NO_TAGS = str.maketrans("<>", "‹›")
+
+
+@dataclass(frozen=True)
+class RatedItem:
+    """An item as a prompt shows it: its title and its rating (rating points)."""
+
+    title: str
+    rating: float
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The eight templates in force, and the prompts they make.
+
+    Attributes:
+        persona_words: fewest words a persona is asked to have (the paper: 200).
+        texts: template name → text; the built-in ones unless a user replaced some.
+    """
+
+    persona_words: int = 200
+    texts: Mapping[str, str] = field(default_factory=lambda: dict(BUILT_IN), hash=False)
+
+    @classmethod
+    def load(cls, overrides: Mapping[str, Path], persona_words: int = 200) -> "Prompts":
+        """The built-in templates, with those named in `overrides` replaced by the text of a file.
+
+        Raises:
+            DeeperError: an unknown template name, an unreadable file, a placeholder missing or unknown.
+        """
+        texts = dict(BUILT_IN)
+        for name, path in overrides.items():
+            if name not in BUILT_IN:
+                raise DeeperError(f"there is no prompt template {name!r}{_did_you_mean(name, BUILT_IN)}")
+            texts[name] = _read_template(name, path)
+        return cls(persona_words, texts)
+
+    @property
+    def digest(self) -> str:
+        """A hash (hex) of everything that shapes a prompt: the texts and, by an example, the blocks."""
+        domain = Domain("example", "example item", Scale(0.5, 5, 0.5), seen=False)
+        window = [RatedItem("a", 1), RatedItem("b\n<c>", 4.5)]
+        examples = [
+            self.initial_persona(domain, window),
+            self.prediction(domain, "d", ["a", "b"]),
+            self.refinement(domain, "d", window, [2, 3.5]),
+            self.full_regen(domain, [window, window]),
+            self.slide_regen(domain, window),
+            self.inc_update(domain, "d", window),
+            self.short_term_persona(domain, window),
+            self.merge_personas(domain, "d", "e"),
+        ]
+        everything = json.dumps([sorted(self.texts.items()), self.persona_words, examples])
+        return hashlib.sha256(everything.encode()).hexdigest()
+
+    def initial_persona(self, domain: Domain, window: Sequence[RatedItem]) -> str:
+        """Asks for the first persona: S0 from window W0 (Section 3)."""
+        return self._fill("initial_persona", domain, ratings=_ratings(window))
+
+    def prediction(self, domain: Domain, persona: str, titles: Sequence[str]) -> str:
+        """Asks the model to play `persona` and rate `titles`, as a JSON list of item and rating."""
+        items = _block("items", (f"- {one_line(title)}" for title in titles))
+        return self._fill(
+            "prediction", domain, persona=_persona("persona", persona), items=items, count=str(len(titles))
+        )
+
+    def refinement(
+        self, domain: Domain, persona: str, window: Sequence[RatedItem], predicted: Sequence[float]
+    ) -> str:
+        """Asks for the refined persona S(t) from the context: S(t−1) and predicted against actual ratings.
+
+        `predicted` holds one rating an item of `window`, in its order (rating points).
+        """
+        lines = (
+            f"- {one_line(item.title)}: predicted {guess:g}, actual {item.rating:g}"
+            for item, guess in zip(window, predicted, strict=True)
+        )
+        return self._fill(
+            "refinement",
+            domain,
+            persona=_persona("persona", persona),
+            comparison=_block("comparison", lines),
+        )
+
+    def full_regen(self, domain: Domain, windows: Sequence[Sequence[RatedItem]]) -> str:
+        """Asks for a persona from all windows so far, oldest first (baseline FullRegen)."""
+        return self._fill("full_regen", domain, ratings="\n".join(map(_ratings, windows)))
+
+    def slide_regen(self, domain: Domain, window: Sequence[RatedItem]) -> str:
+        """Asks for a persona from the latest window alone (baseline SlideRegen)."""
+        return self._fill("slide_regen", domain, ratings=_ratings(window))
+
+    def inc_update(self, domain: Domain, persona: str, window: Sequence[RatedItem]) -> str:
+        """Asks to bring the old persona up to date with the latest window (baseline IncUpdate)."""
+        return self._fill(
+            "inc_update", domain, persona=_persona("persona", persona), ratings=_ratings(window)
+        )
+
+    def short_term_persona(self, domain: Domain, window: Sequence[RatedItem]) -> str:
+        """Asks for what moves the person at present (baseline HierMerge, first prompt)."""
+        return self._fill("short_term_persona", domain, ratings=_ratings(window))
+
+    def merge_personas(self, domain: Domain, long_term: str, short_term: str) -> str:
+        """Asks to merge the short-term persona into the long-term one (baseline HierMerge, second prompt)."""
+        return self._fill(
+            "merge_personas",
+            domain,
+            long_term_persona=_persona("long_term_persona", long_term),
+            short_term_persona=_persona("short_term_persona", short_term),
+        )
+
+    def _fill(self, name: str, domain: Domain, **blocks: str) -> str:
+        return Template(self.texts[name]).substitute(
+            blocks,
+            item_type=one_line(domain.item_type),
+            scale=str(domain.scale),
+            persona_words=str(self.persona_words),
+        )
+
+
+def one_line(text: str) -> str:
+    """`text` on one line, single-spaced, free of control characters, lone surrogates and angle brackets."""
+    return " ".join(_UNPRINTABLE.sub(" ", text).translate(_NO_TAGS).split())
+
+
+def _block(tag: str, lines: Iterable[str]) -> str:
+    return "\n".join([f"<{tag}>", *lines, f"</{tag}>"])
+
+
+def _persona(tag: str, persona: str) -> str:
+    return _block(tag, [one_line(persona)])
+
+
+def _ratings(window: Sequence[RatedItem]) -> str:
+    return _block("ratings", (f"- {one_line(item.title)}: rated {item.rating:g}" for item in window))
+
+
+def _read_template(name: str, path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DeeperError(
+            f"prompt template {name!r}: cannot read {path}: {error.strerror or error}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DeeperError(
+            f"prompt template {name!r}: {path} is not UTF-8 text (byte {error.start})"
+        ) from error
+    template = Template(text)
+    if not template.is_valid():
+        raise DeeperError(f"prompt template {name!r}: {path} has a stray '$'; write '$$' for a dollar sign")
+    used = set(template.get_identifiers())
+    allowed = REQUIRED[name] | OPTIONAL | ({"count"} if name == "prediction" else set())
+    for placeholder in sorted(used - allowed):
+        raise DeeperError(
+            f"prompt template {name!r}: {path} uses the unknown placeholder ${placeholder}"
+            f"{_did_you_mean(placeholder, allowed)}"
+        )
+    for placeholder in sorted(REQUIRED[name] - used):
+        raise DeeperError(f"prompt template {name!r}: {path} lacks the placeholder ${placeholder}")
+    return text
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    near = get_close_matches(word, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{hint} (known: {', '.join(sorted(known))})"
