@@ -7,3 +7,11 @@ class DeeperError(Exception):
 
 class UnreadableAnswer(DeeperError):
     """A chat model's answer that holds no usable ratings; `str()` is the reason that gets counted."""
+
+
+def one_line(error: BaseException) -> str:
+    """An error in one readable line; the type stands before it unless the message was meant for people."""
+    text = " ".join(str(error).split())
+    if isinstance(error, DeeperError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -53,10 +53,11 @@ def initial_predictions(
     """
     users, at = histories(windows), places(windows)
     wanted = [
-        (row.user_id, row.split, window, row.persona)
-        for row in personas.sort_values("user_id").itertuples()
-        for window in INITIAL_WINDOWS[row.split]
-        if window in users[row.user_id]
+        (str(row["user_id"]), str(row["split"]), window, persona if isinstance(persona, str) else None)
+        for row in personas.sort_values("user_id").to_dict("records")
+        for persona in [row["persona"]]
+        for window in INITIAL_WINDOWS[row["split"]]
+        if window in users[row["user_id"]]
     ]
     replies = ask_predictions(
         cast, domain, [(persona, users[user][window]) for user, _, window, persona in wanted]

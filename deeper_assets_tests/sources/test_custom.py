@@ -1,0 +1,406 @@
+import datetime as dt
+import gzip
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from deeper_assets.method.domains import Domain, Scale
+from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.windows import REASONS, Sampling, WindowRules, account, cut_windows, reject_ratings
+from deeper_assets.sources.custom import ColumnMap, CustomSource
+from deeper_assets_tests.sources.reading import frame, picked, real_data, written
+
+FILMS = Domain("films", "film", Scale(0.5, 5, 0.5), seen=True)
+PLAIN = ColumnMap("u", "i", "r")
+TIMED = ColumnMap("u", "i", "r", time="t")
+
+
+def read(
+    folder: Path, text: str, columns: ColumnMap = PLAIN, name: str = "ratings.csv"
+) -> list[dict[str, Any]]:
+    path = folder / name
+    path.write_text(text, newline="")
+    rows, report = written(CustomSource(FILMS, columns, file=path), folder)
+    assert [file.path for file in report.files] == [path]
+    assert {row["defect"] for row in rows if row["defect"]} <= set(REASONS)
+    return rows
+
+
+def test_a_row_a_line(tmp_path: Path) -> None:
+    (row,) = read(tmp_path, "u,i,r\r\n1,a,4.0\r\n")
+    assert row == {
+        "domain": "films",
+        "row": 0,
+        "user_id": "1",
+        "item_id": "a",
+        "title": "a",
+        "rating_text": "4.0",
+        "rating": 4.0,
+        "rated_at": None,
+        "position": 0,
+        "split": None,
+        "file": "ratings.csv",
+        "line": 2,
+        "defect": None,
+        "detail": None,
+    }
+
+
+def test_positions_follow_the_order_then_the_line(tmp_path: Path) -> None:
+    text = "u,i,r,n\n1,a,4,30\n1,b,4,4\n2,c,4,1\n1,d,4,4\n1,e,4,x\n1,f,4,\n1,g,4,-0.5\n"
+    rows = read(tmp_path, text, ColumnMap("u", "i", "r", order="n"))
+    assert picked(rows, "item_id", "position", "defect", "detail") == [
+        ("a", 3, None, None),
+        ("b", 1, None, None),
+        ("c", 0, None, None),
+        ("d", 2, None, None),
+        ("e", None, "unreadable_order", "found 'x', expected a number"),
+        ("f", None, "unreadable_order", "found nothing, expected a number"),
+        ("g", 0, None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("964982703", dt.datetime(2000, 7, 30, 18, 45, 3)),
+        ("964982703.5", dt.datetime(2000, 7, 30, 18, 45, 3, 500000)),
+        ("964982703250", dt.datetime(2000, 7, 30, 18, 45, 3, 250000)),
+        ("0", dt.datetime(1970, 1, 1)),
+        ("2000-07-30", dt.datetime(2000, 7, 30)),
+        ("2000-07-30 18:45:03", dt.datetime(2000, 7, 30, 18, 45, 3)),
+        ("2000-07-30T18:45:03Z", dt.datetime(2000, 7, 30, 18, 45, 3)),
+        ("2000-07-30 18:45:03+02", dt.datetime(2000, 7, 30, 16, 45, 3)),
+        ("2000-07-30T18:45:03.25-05:30", dt.datetime(2000, 7, 31, 0, 15, 3, 250000)),
+    ],
+)
+def test_times_are_utc(tmp_path: Path, said: str, meant: dt.datetime) -> None:
+    (row,) = read(tmp_path, f"u,i,r,t\n1,a,4,{said}\n", TIMED)
+    assert (row["rated_at"], row["defect"]) == (meant, None)
+
+
+@pytest.mark.parametrize("said", ["yesterday", "", "2000-02-30", "infinity", "nan", "1e300", "inf"])
+def test_a_time_that_is_none(tmp_path: Path, said: str) -> None:
+    rows = read(tmp_path, f"u,i,r,t\n1,a,4,{said}\n1,b,4,5\n", TIMED)
+    detail = f"found {said!r}, expected a time" if said else "found nothing, expected a time"
+    assert picked(rows, "defect", "position", "rated_at", "detail")[0] == (
+        "unreadable_time",
+        None,
+        None,
+        detail,
+    )
+    assert rows[1]["position"] == 0
+
+
+def test_where_the_order_decides_a_bad_time_keeps_its_place(tmp_path: Path) -> None:
+    columns = ColumnMap("u", "i", "r", time="t", order="n")
+    rows = read(tmp_path, "u,i,r,t,n\n1,a,4,never,2\n1,b,4,,1\n1,c,4,9,3\n", columns)
+    assert picked(rows, "position", "defect") == [(1, "unreadable_time"), (0, None), (2, None)]
+
+
+def test_the_same_rating_twice_takes_one_place(tmp_path: Path) -> None:
+    text = "u,i,r,t\n1,a,4,10\n1,b,5,30\n1,a,4.0,10\n1,a,4,20\n2,a,4,10\n1,a,3,10\n"
+    text += ",a,4,10\n,a,4,10\n1,,4,10\n1,,4,10\n"
+    rows = read(tmp_path, text, TIMED)
+    assert picked(rows, "position", "defect", "detail") == [
+        (0, None, None),
+        (5, None, None),
+        (None, "duplicate_row", "already in line 2"),
+        (4, None, None),
+        (0, None, None),
+        (1, None, None),
+        (None, "missing_user", "no user id"),
+        (None, "missing_user", "no user id"),
+        (2, None, None),
+        (3, None, None),
+    ]
+    assert picked(rows[8:], "item_id", "title") == [(None, None), (None, None)]
+
+
+def test_ratings_keep_their_text_and_their_place(tmp_path: Path) -> None:
+    rows = read(tmp_path, "u,i,r\n1,a,good\n1,b,\n1,c,nan\n1,d, 3.5 \n1,e,inf\n1,f,9\n")
+    assert picked(rows, "rating_text", "rating", "position", "defect") == [
+        ("good", None, 0, None),
+        (None, None, 1, None),
+        ("nan", None, 2, None),
+        (" 3.5 ", 3.5, 3, None),
+        ("inf", None, 4, None),
+        ("9", 9.0, 5, None),
+    ]
+
+
+def test_titles_and_splits(tmp_path: Path) -> None:
+    text = 'u,i,r,"a title",s\n1,a,4,Tom &amp; Jerry &quot;1&quot;,train\n1,,4," x\n y ",EVAL\n'
+    text += "1,c,4,,\n1,d,4,D,both\n"
+    rows = read(tmp_path, text, ColumnMap("u", "i", "r", title="a title", split="s"))
+    assert picked(rows, "item_id", "title", "split", "line", "position", "defect") == [
+        ("a", 'Tom & Jerry "1"', "train", 2, 0, None),
+        ("x y", "x y", "eval", 3, 1, None),
+        ("c", None, None, 5, 2, None),
+        ("d", "D", None, 6, 3, "unreadable_split"),
+    ]
+    assert rows[3]["detail"] == "found 'both', expected train or eval"
+
+
+def test_bad_lines_are_rows(tmp_path: Path) -> None:
+    rows = read(tmp_path, "u\ti\tr\n1\ta\t4\n\n1\tb\n1\tc\t5\n", name="ratings.tsv")
+    assert picked(rows, "line", "position", "defect") == [
+        (2, 0, None),
+        (4, None, "malformed_line"),
+        (5, 1, None),
+    ]
+    assert rows[1]["detail"] == "Expected Number of Columns: 3 Found: 2 In: 1\tb"
+    assert rows[1]["user_id"] is None
+
+
+def test_columns_called_like_ours(tmp_path: Path) -> None:
+    rows = read(
+        tmp_path, 'line,row,malformed,"a ""b"\n1,a,4,5\n', ColumnMap("line", "row", "malformed", time='a "b')
+    )
+    assert picked(rows, "user_id", "item_id", "rating", "line", "defect") == [("1", "a", 4.0, 2, None)]
+
+
+def test_packed_and_parquet_files_say_the_same(tmp_path: Path) -> None:
+    text = "u,i,r,t\n1,a,4,2020-01-02\n2,b,3.5,2020-01-01\n"
+    plain = read(tmp_path, text, TIMED)
+    packed, parquet = tmp_path / "ratings.csv.gz", tmp_path / "ratings.parquet"
+    packed.write_bytes(gzip.compress(text.encode()))
+    duckdb.execute(f"COPY (FROM read_csv('{tmp_path / 'ratings.csv'}')) TO '{parquet}'")
+    for path, first in ((packed, 2), (parquet, 1)):
+        rows, _ = written(CustomSource(FILMS, TIMED, file=path), tmp_path)
+        columns = ("user_id", "item_id", "rating", "rated_at", "position")
+        assert picked(rows, *columns) == picked(plain, *columns)
+        assert picked(rows, "file", "line") == [(path.name, first), (path.name, first + 1)]
+
+
+def test_a_query_on_a_database_file(tmp_path: Path) -> None:
+    path = tmp_path / "it's.duckdb"
+    with duckdb.connect(path) as connection:
+        connection.execute(
+            "CREATE TABLE said AS SELECT 7 AS u, 'a' AS i, 4 AS r, TIMESTAMPTZ '2020-01-01 00:00+02' AS t"
+        )
+    source = CustomSource(FILMS, TIMED, database=path, query="SELECT * FROM said -- all of it\n;")
+    (row,), report = written(source, tmp_path)
+    assert (row["user_id"], row["file"], row["line"]) == ("7", "query on it's.duckdb", 1)
+    assert row["rated_at"] == dt.datetime(2019, 12, 31, 22)
+    assert source.files() == [path]
+    assert [file.path for file in report.files] == [path]
+    assert source.identity()["files"].keys() == {"it's.duckdb"}
+    with pytest.raises(
+        DeeperError, match=r"query on it's\.duckdb cannot be read: Catalog Error: Table .*gone"
+    ):
+        written(CustomSource(FILMS, TIMED, database=path, query="FROM gone"), tmp_path)
+    with pytest.raises(DeeperError, match="cannot be read"):  # it is only read
+        written(CustomSource(FILMS, TIMED, database=path, query="DROP TABLE said"), tmp_path)
+    path.write_bytes(b"no database")
+    with pytest.raises(DeeperError, match=r"it's\.duckdb cannot be opened"):
+        written(source, tmp_path)
+
+
+def test_a_query_on_files(tmp_path: Path) -> None:
+    for part in (1, 2):
+        (tmp_path / f"part_{part}.csv").write_text(f"u,i,r\n{part},a,4\n")
+    (tmp_path / "names.csv").write_text("i,name\na,Alien\n")
+    columns = ColumnMap("u", "i", "r", title="name")
+    query = f"SELECT * FROM '{tmp_path}/part_*.csv' JOIN '{tmp_path}/names.csv' USING (i) ORDER BY u"
+    source = CustomSource(FILMS, columns, query=query)
+    rows, _ = written(source, tmp_path)
+    assert picked(rows, "user_id", "title", "file", "line") == [
+        ("1", "Alien", "query", 1),
+        ("2", "Alien", "query", 2),
+    ]
+    assert [path.name for path in source.files()] == ["names.csv", "part_1.csv", "part_2.csv"]
+    before = source.identity()
+    (tmp_path / "names.csv").write_text("i,name\na,Aliens\n")
+    assert source.identity() != before
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ratings.csv").write_text("userId,i,rating\n")
+    message = (
+        r"ratings\.csv has no column u \(user\), r \(rating\); it has userId, i, rating\. Correct the columns"
+    )
+    with pytest.raises(DeeperError, match=message):
+        written(CustomSource(FILMS, PLAIN, file=tmp_path / "ratings.csv"), tmp_path)
+    with pytest.raises(DeeperError, match=r"query has no column r \(rating\); it has u, i"):
+        written(CustomSource(FILMS, PLAIN, query="SELECT 1 AS u, 2 AS i"), tmp_path)
+
+
+def test_what_is_no_source(tmp_path: Path) -> None:
+    for wrong in ({}, {"file": Path("a.csv"), "query": "FROM t"}, {"database": Path("d")}, {"dsn_env": "X"}):
+        with pytest.raises(DeeperError, match="domain 'films' needs either a file, or a query"):
+            CustomSource(FILMS, PLAIN, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(DeeperError, match=r"a\.xlsx is of no known kind; known endings: \.csv, \.tsv"):
+        CustomSource(FILMS, PLAIN, file=Path("a.xlsx"))
+    gone = CustomSource(FILMS, PLAIN, file=tmp_path / "gone.csv")
+    assert gone.files() == []
+    with pytest.raises(
+        DeeperError, match=r"gone\.csv does not exist; expected the ratings of domain 'films'"
+    ):
+        gone.identity()
+
+
+def test_identity(tmp_path: Path) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text("u,i,r\n")
+    source = CustomSource(FILMS, PLAIN, file=path)
+    before = source.identity()
+    json.dumps(before)
+    assert before["columns"]["user"] == "u"
+    path.write_text("u,i,r\n1,a,4\n")
+    assert source.identity()["files"] != before["files"]
+
+
+def used(source: CustomSource, folder: Path) -> tuple[int, int, int]:
+    """(users used, users with too few windows, ratings left over)."""
+    raw = frame(source, folder)
+    rejected = reject_ratings(raw, FILMS, WindowRules())
+    found = account(
+        raw, rejected, cut_windows(raw, rejected, FILMS, WindowRules(), Sampling()), FILMS, WindowRules()
+    )
+    assert found.adds_up
+    assert found.reasons.keys() == {"too_few_windows"}
+    assert found.read.ratings == 100_836
+    return found.used.users, found.rejected.users, found.left_over
+
+
+def test_movielens_as_it_comes(tmp_path: Path) -> None:
+    folder = real_data("raw/movielens/ml-latest-small")
+    columns = ColumnMap("userId", "movieId", "rating", time="timestamp")
+    plain = CustomSource(FILMS, columns, file=folder / "ratings.csv")
+    query = f"SELECT r.*, title FROM '{folder}/ratings.csv' r JOIN '{folder}/movies.csv' USING (movieId)"
+    joined = CustomSource(
+        FILMS, ColumnMap("userId", "movieId", "rating", title="title", time="timestamp"), query=query
+    )
+    users = duckdb.execute(
+        f"SELECT count(*), count(*) FILTER (n >= 50), sum(n - least(n // 10 * 10, 70)) FILTER (n >= 50) "
+        f"FROM (SELECT count(*) AS n FROM '{folder}/ratings.csv' GROUP BY userId)"
+    ).fetchone()
+    assert users is not None
+    expected = (users[1], users[0] - users[1], users[2])
+    assert expected[:2] == (385, 225)
+    assert used(plain, tmp_path) == used(joined, tmp_path) == expected
+    first = written(joined, tmp_path)[0][0]
+    assert isinstance(first["title"], str)
+    assert first["rated_at"].tzinfo is None
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """A connection string of a PostgreSQL of our own, with a table of ratings."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    found = shutil.which("initdb") or (str(programs[-1]) if programs else None)
+    if found is None:
+        pytest.skip("PostgreSQL is not installed")
+    psycopg = pytest.importorskip("psycopg")
+    folder = Path(tempfile.mkdtemp(prefix="deeper-postgres-"))
+    run_as: dict[str, Any] = {}
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        shutil.chown(folder, "nobody")
+        run_as = {"user": "nobody", "extra_groups": []}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data, programs_folder = folder / "data", Path(found).parent
+    word = folder / "password"
+    word.write_text("opensesame")
+    word.chmod(0o644)
+    try:
+        ask = [
+            found,
+            "-D",
+            str(data),
+            "-U",
+            "deeper",
+            "--auth=scram-sha-256",
+            "--pwfile",
+            str(word),
+            "--no-sync",
+        ]
+        subprocess.run(ask, check=True, capture_output=True, cwd=folder, **run_as)
+        ask = [
+            str(programs_folder / "postgres"),
+            "-D",
+            str(data),
+            "-p",
+            str(port),
+            "-h",
+            "127.0.0.1",
+            "-k",
+            str(folder),
+        ]
+        with subprocess.Popen(
+            ask, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder, **run_as
+        ) as server:
+            try:
+                assert server.stdout is not None
+                for line in server.stdout:
+                    if b"ready to accept connections" in line:
+                        break
+                dsn = f"postgresql://deeper:opensesame@127.0.0.1:{port}/postgres"
+                with psycopg.connect(dsn) as session:
+                    session.execute("CREATE TABLE said (u int, i text, r numeric, t timestamptz)")
+                    session.execute(
+                        "INSERT INTO said VALUES (1, 'b, \"c\"\nd é', 4.5, '2020-01-02 00:00+02'), "
+                        "(1, 'a', NULL, '2020-01-01'), (NULL, 'x', 3, '2020-01-01')"
+                    )
+                yield dsn
+            finally:
+                server.terminate()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_query_on_postgres(tmp_path: Path, postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RATINGS_DSN", postgres)
+    source = CustomSource(
+        FILMS, TIMED, query="SELECT * FROM said ORDER BY t DESC, u -- {all}\n;", dsn_env="RATINGS_DSN"
+    )
+    rows, report = written(source, tmp_path)
+    assert picked(rows, "user_id", "title", "rating", "position", "file", "line", "defect") == [
+        ("1", 'b, "c" d é', 4.5, 1, "query on $RATINGS_DSN", 1, None),
+        ("1", "a", None, 0, "query on $RATINGS_DSN", 2, None),
+        (None, "x", 3.0, None, "query on $RATINGS_DSN", 3, "missing_user"),
+    ]
+    assert rows[0]["rated_at"] == dt.datetime(2020, 1, 1, 22)
+    assert len(report.files) == 1
+    assert source.files() == []
+    assert "opensesame" not in json.dumps(source.identity()) + str(report)
+
+
+def test_postgres_errors_hold_no_secret(
+    tmp_path: Path, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(dsn: str | None, query: str = "SELECT 1 AS u") -> str:
+        if dsn is None:
+            monkeypatch.delenv("RATINGS_DSN", raising=False)
+        else:
+            monkeypatch.setenv("RATINGS_DSN", dsn)
+        with pytest.raises(DeeperError) as caught:
+            written(CustomSource(FILMS, PLAIN, query=query, dsn_env="RATINGS_DSN"), tmp_path)
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__ or caught.value.__context__ is None
+        assert "opensesame" not in str(caught.value)
+        assert "wrong-word" not in str(caught.value)
+        return str(caught.value)
+
+    assert fails(None).startswith("the environment variable RATINGS_DSN is not set")
+    assert "cannot be reached (OperationalError)" in fails(postgres.replace("opensesame", "wrong-word"))
+    assert "cannot be reached (ProgrammingError)" in fails("host opensesame")
+    assert (
+        fails(postgres, "SELECT * FROM gone")
+        == 'the query on $RATINGS_DSN failed: relation "gone" does not exist'
+    )
+    assert "read-only transaction" in fails(postgres, "DELETE FROM said RETURNING u")
+    assert fails(postgres).startswith(
+        "the answer of the query on $RATINGS_DSN has no column i (item), r (rating)"
+    )
