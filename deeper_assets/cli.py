@@ -3,18 +3,17 @@
 import json
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from deeper_assets import __version__
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.faults import DeeperError, one_line
 
 if TYPE_CHECKING:
     from deeper_assets.resources import Experiment
-    from deeper_assets.running import Outcome, Unit
+    from deeper_assets.running import Outcome, Report
 
 HOME = click.option(
     "--home",
@@ -23,7 +22,7 @@ HOME = click.option(
 )
 
 
-class _Count(click.ParamType):
+class _Count(click.ParamType[int | str]):
     name = "N|all"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -112,12 +111,12 @@ def run(
     with _Progress() as progress:
         outcome = run_everything(experiment, wanted, progress)
     _say_what_was_done(outcome)
-    _print_tables(experiment, wanted)
+    if not outcome.failed or not experiment.warehouse.load("mae_table").empty:
+        _print_tables(experiment, wanted)
     click.echo(
         f"\nLook at it: DAGSTER_HOME={folder / 'dagster'} DEEPER_HOME={folder} dagster dev -w workspace.yaml"
     )
     if outcome.failed:
-        _show_traceback(outcome.failed[0][1])
         sys.exit(1)
 
 
@@ -179,17 +178,17 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the outermost frame: every error becomes one readable line
         if debug:
             traceback.print_exc()
-        click.echo(f"deeper: {_one_line(error)}", err=True)
+        click.echo(f"deeper: {one_line(error)}", err=True)
         sys.exit(1)
 
 
 class _Progress:
     """A line of progress on standard error: what is at work, done/total, time left."""
 
-    def __enter__(self) -> "Callable[[Unit, int, int], None]":
+    def __enter__(self) -> "Report":
         from tqdm import tqdm
 
-        self._bar = tqdm(
+        self._bar: Any = tqdm(
             unit="run",
             bar_format="{n_fmt}/{total_fmt} {desc:<45.45} {elapsed} gone, about {remaining} left",
             # A log file gets a line a second at most, a terminal is redrawn in place.
@@ -199,16 +198,16 @@ class _Progress:
         )
         return self._step
 
-    def _step(self, unit: "Unit", done: int, total: int) -> None:
+    def _step(self, what: str, done: int, total: int) -> None:
         self._bar.total = total
-        self._bar.set_description_str(str(unit), refresh=False)
-        self._bar.update(done - self._bar.n)
+        self._bar.set_description_str(what, refresh=False)
+        self._bar.n = done
         self._bar.refresh()
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
             self._bar.set_description_str("done", refresh=False)
-            self._bar.update(self._bar.total - self._bar.n)
+            self._bar.n = self._bar.total
         self._bar.close()
 
 
@@ -255,22 +254,12 @@ def _say_what_was_done(outcome: "Outcome") -> None:
     click.echo(
         f"{rows} partitions made in {len(outcome.made)} runs, {len(outcome.up_to_date)} had nothing to do"
     )
-    for unit, error in outcome.failed:
-        click.echo(f"deeper: {unit}: {_one_line(error)}", err=True)
+    for unit, failure in outcome.failed:
+        if click.get_current_context().find_root().obj:
+            click.echo(failure.details, err=True)
+        click.echo(f"deeper: {unit}: {failure.reason}", err=True)
     if outcome.skipped:
         click.echo(f"deeper: {len(outcome.skipped)} runs that need these were left out", err=True)
-
-
-def _show_traceback(error: Exception) -> None:
-    if click.get_current_context().find_root().obj:
-        traceback.print_exception(error)
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return (
-        text if isinstance(error, DeeperError) else f"{type(error).__name__}: {text}" if text else repr(error)
-    )
 
 
 def _absolute_if_file(profile: str) -> str:

@@ -4,10 +4,12 @@ Importing this module costs Dagster alone. pandas, DuckDB and the settings are r
 loaded, so that nothing depends on the environment at import.
 """
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dagster import Definitions, definitions
+from dagster_shared.utils.warnings import PreviewWarning
 
 if TYPE_CHECKING:
     from deeper_assets.resources import Experiment
@@ -25,6 +27,9 @@ def defs() -> Definitions:
 
 def build_definitions(experiment: "Experiment") -> Definitions:
     """The graph of one experiment; its domains decide the partitions."""
+    # Checks by partition are new in Dagster, and said to be so once for every check.
+    warnings.filterwarnings("ignore", category=PreviewWarning)
+
     from deeper_assets import jobs
     from deeper_assets.assets import evaluation, histories, personas
     from deeper_assets.checks import evaluation as evaluation_checks

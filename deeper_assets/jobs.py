@@ -106,5 +106,5 @@ def is_stored(experiment: Experiment, domain: str) -> bool:
     stored: Mapping[str, object] = {}
     for version in experiment.warehouse.current("raw_ratings"):
         if version.partition == {"domain": domain}:
-            stored = version.settings
+            stored = version.recipe.settings
     return stored == experiment.describe("raw_ratings", {"domain": domain})

@@ -131,7 +131,7 @@ def _facts(ledger: _Ledger, table: str, versions: Sequence[Version], replaced: i
     yield f"run {_some(version.run_id for version in versions)}"
     yield (
         f"fingerprint {_some(version.fingerprint for version in versions)}, "
-        f"code version {_some(version.ingredients.code_version for version in versions)}"
+        f"code version {_some(version.recipe.code_version for version in versions)}"
     )
     if replaced:
         yield f"! {replaced} of these partitions have been made anew since; `deeper run` catches up"
@@ -151,7 +151,7 @@ def _facts(ledger: _Ledger, table: str, versions: Sequence[Version], replaced: i
 
 def _settings(versions: Sequence[Version]) -> Iterator[str]:
     """Settings by name; where partitions differ in one, that is said rather than printed fifty times."""
-    all_of_them = [version.ingredients.settings for version in versions]
+    all_of_them = [version.recipe.settings for version in versions]
     for name in sorted({name for settings in all_of_them for name in settings}):
         values = {canonical_json(settings.get(name)): settings.get(name) for settings in all_of_them}
         if len(values) > 1:

@@ -14,7 +14,7 @@ from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from deeper_assets.partitions import columns_of
 from deeper_assets.resources import Experiment
-from deeper_assets.store.warehouse import Ingredients, Input, Version, canonical_json, fingerprint
+from deeper_assets.store.warehouse import Input, Recipe, Version, canonical_json, fingerprint
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Planner:
             partition = self._columns(table, partition_key)
             known = stored.get(_key(table, partition))
             inputs = [one for parent in parents for one in self._inputs(parent, partition, stored)]
-            ingredients = Ingredients(node.code_version or "", self.experiment.describe(table, partition))
-            expected = fingerprint(ingredients, inputs)
+            recipe = Recipe(node.code_version or "", self.experiment.describe(table, partition))
+            expected = fingerprint(recipe, inputs)
             if set(parents) & set(stale) or known is None or known.fingerprint != expected:
                 stale.append(table)
         return stale

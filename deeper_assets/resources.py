@@ -120,4 +120,5 @@ def _own_domain(name: str, given: DomainSettings) -> Domain:
 
 def _own_source(domain: Domain, given: DomainSettings) -> CustomSource:
     columns = ColumnMap(**given.columns.model_dump())
-    return CustomSource(domain, columns, given.file, given.database, given.query, given.dsn_env)
+    place = given.model_dump(include={"file", "database", "query", "dsn_env"})
+    return CustomSource(domain, columns, **place)

@@ -1,16 +1,23 @@
 """`deeper run`: the whole graph in the home folder's own Dagster instance, only what is missing or stale.
 
 Every unit of work is one Dagster run of one job for one partition, so `dagster dev` on the same home shows
-what was done, and a run killed at any moment leaves whole partitions and nothing else.
+what was done, and a run killed at any moment leaves whole partitions and nothing else. Units of one job do
+not need each other, so worker processes share them.
 """
 
 import fcntl
 import logging
+import multiprocessing
 import os
 import shutil
+import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 from dagster import (
@@ -19,7 +26,6 @@ from dagster import (
     DagsterInstance,
     DagsterRunStatus,
     Definitions,
-    JobDefinition,
     MultiPartitionKey,
     RunsFilter,
 )
@@ -27,17 +33,24 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 
 from deeper_assets.definitions import build_definitions
 from deeper_assets.jobs import EVALUATION, PERSONAS, TABLES
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.faults import DeeperError, one_line
 from deeper_assets.method.updates import UPDATES
 from deeper_assets.planning import Planner
 from deeper_assets.resources import Experiment
+from deeper_assets.settings import Settings
 
 RUN_TAG = "deeper/command"
 
+# One event log file for all runs: with Dagster's default, a file a run, opening them took half of the time.
 DAGSTER_YAML = """\
 # The Dagster instance of this experiment: `DAGSTER_HOME={folder} dagster dev` shows it.
 telemetry:
   enabled: false
+event_log_storage:
+  module: dagster._core.storage.event_log
+  class: ConsolidatedSqliteEventLogStorage
+  config:
+    base_dir: {folder}/history
 concurrency:
   runs:
     max_concurrent_runs: 2
@@ -46,7 +59,7 @@ concurrency:
 
 @dataclass(frozen=True)
 class Unit:
-    """One run: the tables that one job makes for one partition."""
+    """One run: the tables that one job makes for one partition (None: unpartitioned)."""
 
     job: str
     partition_key: str | None
@@ -54,6 +67,20 @@ class Unit:
 
     def __str__(self) -> str:
         return f"{self.job} {self.partition_key}" if self.partition_key else self.job
+
+    @property
+    def domain(self) -> str | None:
+        """The unit's domain; None where it is over all of them."""
+        key = self.partition_key
+        return key.keys_by_dimension["domain"] if isinstance(key, MultiPartitionKey) else key
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a unit could not be made: one readable line, and the traceback for whoever asks for it."""
+
+    reason: str
+    details: str
 
 
 @dataclass
@@ -63,18 +90,23 @@ class Outcome:
     Attributes:
         made: units that were made, with the tables each run materialized.
         up_to_date: units that had nothing to do.
-        failed: units that could not be made, and the reason in one line.
+        failed: units that could not be made.
         skipped: units that would have needed a failed one.
     """
 
-    made: list[tuple[Unit, list[str]]] = field(default_factory=list)
+    made: list[tuple[Unit, Sequence[str]]] = field(default_factory=list)
     up_to_date: list[Unit] = field(default_factory=list)
-    failed: list[tuple[Unit, Exception]] = field(default_factory=list)
+    failed: list[tuple[Unit, Failure]] = field(default_factory=list)
     skipped: list[Unit] = field(default_factory=list)
 
+    @property
+    def done(self) -> int:
+        """Units there is nothing left to do for."""
+        return len(self.made) + len(self.up_to_date) + len(self.failed) + len(self.skipped)
 
-Report = Callable[[Unit, int, int], None]
-"""Called before each unit: the unit, how many are done, how many there are."""
+
+Report = Callable[[str, int, int], None]
+"""Told about progress: what is at work, how many units are done, how many there are."""
 
 
 def run_everything(experiment: Experiment, domains: Sequence[str], report: Report) -> Outcome:
@@ -93,30 +125,71 @@ def run_everything(experiment: Experiment, domains: Sequence[str], report: Repor
     """
     for name in domains:
         experiment.domain(name)
-    definitions = build_definitions(experiment)
-    planner = Planner(experiment, definitions.resolve_asset_graph())
-    with _alone_in(experiment.home), open_instance(experiment.home) as instance:
-        _bury_the_dead(instance)
+    worker = Worker(experiment)
+    planner = Planner(experiment, worker.definitions.resolve_asset_graph())
+    outcome = Outcome()
+    with _alone_in(experiment.home):
+        _bury_the_dead(worker.instance)
         shutil.rmtree(experiment.home / "scratch", ignore_errors=True)
-        units = _units(definitions, domains)
-        outcome = Outcome()
-        for done, unit in enumerate(units):
-            report(unit, done, len(units))
-            if _needs_a_failed_one(unit, outcome):
-                outcome.skipped.append(unit)
-                continue
-            stale = planner.stale(unit.tables, unit.partition_key)
-            stale = _with_failed_checks(instance, planner, unit, stale)
-            if not stale:
-                outcome.up_to_date.append(unit)
-                continue
-            try:
-                _make(definitions, instance, unit, stale)
-            except Exception as error:  # noqa: BLE001 - reported to the user, and the other units go on
-                outcome.failed.append((unit, error))
-            else:
-                outcome.made.append((unit, stale))
+        jobs = [
+            _units(worker.definitions, PERSONAS.name, list(domains)),
+            _units(
+                worker.definitions,
+                EVALUATION.name,
+                [
+                    MultiPartitionKey({"domain": name, "method": method})
+                    for name in domains
+                    for method in UPDATES
+                ],
+            ),
+            _units(worker.definitions, TABLES.name, [None]),
+        ]
+        total = sum(len(units) for units in jobs)
+        for units in jobs:
+            report(units[0].job, outcome.done, total)
+            broken = {unit.domain for unit, _ in outcome.failed}
+            outcome.skipped += [unit for unit in units if unit.domain in broken]
+            due = _due(
+                worker.instance, planner, [unit for unit in units if unit.domain not in broken], outcome
+            )
+            for unit, failure in _make_all(worker, due):
+                if failure is None:
+                    outcome.made.append((unit, due[unit]))
+                else:
+                    outcome.failed.append((unit, failure))
+                report(str(unit), outcome.done, total)
     return outcome
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What a process needs to make units: the definitions and the home's Dagster instance."""
+
+    experiment: Experiment
+
+    @cached_property
+    def definitions(self) -> Definitions:
+        """The graph."""
+        return build_definitions(self.experiment)
+
+    @cached_property
+    def instance(self) -> DagsterInstance:
+        """The Dagster instance in the home folder."""
+        return open_instance(self.experiment.home)
+
+    def make(self, unit: Unit, tables: Sequence[str]) -> Failure | None:
+        """Makes these tables of a unit in one Dagster run; what went wrong, if anything did."""
+        try:
+            self.definitions.resolve_job_def(unit.job).execute_in_process(
+                instance=self.instance,
+                partition_key=unit.partition_key,
+                asset_selection=[AssetKey(table) for table in tables],
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                tags={RUN_TAG: str(os.getpid())},
+            )
+        except Exception as error:  # noqa: BLE001 - told to the user by name; the other units go on
+            return Failure(one_line(error), traceback.format_exc())
+        return None
 
 
 def open_instance(home: Path) -> DagsterInstance:
@@ -128,28 +201,73 @@ def open_instance(home: Path) -> DagsterInstance:
     return DagsterInstance.from_config(str(folder))
 
 
-def _units(definitions: Definitions, domains: Sequence[str]) -> list[Unit]:
-    def unit(job: str, partition_key: str | None) -> Unit:
-        keys = definitions.resolve_job_def(job).asset_layer.executable_asset_keys
-        return Unit(job, partition_key, tuple(sorted(key.to_user_string() for key in keys)))
-
-    return [
-        *(unit(PERSONAS.name, name) for name in domains),
-        *(
-            unit(EVALUATION.name, MultiPartitionKey({"domain": name, "method": method}))
-            for name in domains
-            for method in UPDATES
-        ),
-        unit(TABLES.name, None),
-    ]
+def _units(definitions: Definitions, job: str, keys: Sequence[str | None]) -> list[Unit]:
+    made = definitions.resolve_job_def(job).asset_layer.executable_asset_keys
+    tables = tuple(sorted(key.to_user_string() for key in made))
+    return [Unit(job, key, tables) for key in keys]
 
 
-def _needs_a_failed_one(unit: Unit, outcome: Outcome) -> bool:
-    """Evaluation needs its domain's personas; the tables are made from whatever there is."""
-    if not isinstance(unit.partition_key, MultiPartitionKey):
-        return False
-    domain = unit.partition_key.keys_by_dimension["domain"]
-    return any(failed.partition_key == domain for failed, _ in outcome.failed)
+def _due(
+    instance: DagsterInstance, planner: Planner, units: Sequence[Unit], outcome: Outcome
+) -> dict[Unit, list[str]]:
+    """The units that are to be made, with their stale tables. A unit that cannot be planned has failed."""
+    due = {}
+    for unit in units:
+        try:
+            stale = planner.stale(unit.tables, unit.partition_key)
+        except DeeperError as error:
+            outcome.failed.append((unit, Failure(one_line(error), traceback.format_exc())))
+            continue
+        stale = _with_failed_checks(instance, planner, unit, stale)
+        if stale:
+            due[unit] = stale
+        else:
+            outcome.up_to_date.append(unit)
+    return due
+
+
+def _make_all(worker: Worker, due: dict[Unit, list[str]]) -> Iterator[tuple[Unit, Failure | None]]:
+    """Makes units, in worker processes where it pays; yields each as it is done."""
+    processes = min(worker.experiment.settings.processes or min(os.cpu_count() or 1, 4), len(due))
+    if processes <= 1:
+        for unit, tables in due.items():
+            yield unit, worker.make(unit, tables)
+        return
+    with ProcessPoolExecutor(
+        processes,
+        # A forked copy of a process with threads and open databases is not safe to go on with.
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(worker.experiment.home, worker.experiment.settings),
+    ) as pool:
+        at_work = {pool.submit(_make_in_worker, unit, tables): unit for unit, tables in due.items()}
+        for done in as_completed(at_work):
+            yield at_work[done], done.result()
+
+
+_this_worker: Worker
+
+
+def _start_worker(home: Path, settings: Settings) -> None:
+    global _this_worker  # noqa: PLW0603 - a pool's initializer has no other way to hand something on
+    quiet_dagster()
+    _this_worker = Worker(Experiment(home, settings))
+    leaving = threading.Event()
+    # The thread has to be gone before the interpreter is taken down, or DuckDB complains of leaks.
+    Finalize(None, leaving.set, exitpriority=0)
+    threading.Thread(target=_end_with_parent, args=(leaving,)).start()
+
+
+def _make_in_worker(unit: Unit, tables: Sequence[str]) -> Failure | None:
+    return _this_worker.make(unit, tables)
+
+
+def _end_with_parent(leaving: threading.Event) -> None:
+    """Ends this process soon after its parent, also when the parent was killed."""
+    parent = multiprocessing.parent_process()
+    while not leaving.wait(0.5):
+        if parent is not None and not parent.is_alive():
+            os._exit(1)
 
 
 def _with_failed_checks(
@@ -185,18 +303,6 @@ def _failed_last_time(instance: DagsterInstance, key: AssetCheckKey, partition_k
         if isinstance(evaluation, AssetCheckEvaluation) and evaluation.partition == partition_key:
             return not evaluation.passed
     return False
-
-
-def _make(definitions: Definitions, instance: DagsterInstance, unit: Unit, tables: Sequence[str]) -> None:
-    """One Dagster run. Raises what the asset raised."""
-    job: JobDefinition = definitions.resolve_job_def(unit.job)
-    job.execute_in_process(
-        instance=instance,
-        partition_key=unit.partition_key,
-        asset_selection=[AssetKey(table) for table in tables],
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        tags={RUN_TAG: str(os.getpid())},
-    )
 
 
 def _bury_the_dead(instance: DagsterInstance) -> None:

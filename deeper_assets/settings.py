@@ -83,19 +83,18 @@ class DomainSettings(BaseModel):
     seen: bool = Field(True, description="whether its training users train the policy")
     columns: ColumnSettings
     file: Path | None = Field(None, description="CSV, TSV (also .gz) or Parquet file")
-    database: Path | None = Field(None, description="DuckDB file that `query` runs on")
-    dsn_env: str | None = Field(None, description="environment variable with the Postgres DSN of `query`")
-    query: str | None = None
+    query: str | None = Field(None, description="SQL that gives the rows; alone, DuckDB's SQL over files")
+    database: Path | None = Field(None, description="DuckDB file that the query is asked of, read-only")
+    dsn_env: str | None = Field(None, description="environment variable with the DSN of the Postgres asked")
 
     @model_validator(mode="after")
     def _one_place(self) -> "DomainSettings":
-        given = [name for name in ("file", "database", "dsn_env") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                f"give exactly one of file, database, dsn_env; given: {', '.join(given) or 'none'}"
-            )
-        if (self.query is None) != (self.file is not None):
-            raise ValueError("query belongs to database and dsn_env, and to nothing else")
+        if (self.file is None) == (self.query is None):
+            raise ValueError("give either a file or a query")
+        if self.query is None and (self.database is not None or self.dsn_env is not None):
+            raise ValueError("database and dsn_env say what a query is asked of; a file needs neither")
+        if self.database is not None and self.dsn_env is not None:
+            raise ValueError("a query is asked of a database file or of Postgres (dsn_env), not of both")
         return self
 
 
@@ -127,6 +126,7 @@ class Settings(BaseSettings):
         0.5, ge=0, le=1, description="share of unreadable answers that stops a run"
     )
 
+    processes: int | None = Field(None, ge=1, description="of `deeper run`; null: one a core, at most four")
     re_evaluation_cron: str = Field("0 6 * * 1", description="when the re_evaluation schedule runs, UTC")
     lock_timeout: float = Field(300.0, ge=0, description="seconds to wait for another process's lock")
 

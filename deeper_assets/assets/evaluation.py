@@ -1,6 +1,7 @@
 """Evaluation: four rounds of update and prediction, their errors, and the floors they have to beat."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 from dagster import (
@@ -105,8 +106,8 @@ def _floor_errors(experiment: Experiment, windows: pd.DataFrame) -> pd.DataFrame
 
 def build(partitions: Partitions) -> list[AssetsDefinition]:
     """The assets of this group."""
-    group = {"group_name": "evaluation", "code_version": "1"}
-    by_method = {"partitions_def": partitions.domain_methods, **group}
+    group: dict[str, Any] = {"group_name": "evaluation", "code_version": "1"}
+    by_method: dict[str, Any] = {"partitions_def": partitions.domain_methods, **group}
     outs = {
         name: AssetOut(description=text, **stored(name), **group)
         for name, text in (

@@ -1,6 +1,7 @@
 """Histories: from source files to windows of ratings. By domain."""
 
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pandas as pd
@@ -8,7 +9,7 @@ from dagster import AssetExecutionContext, AssetsDefinition, ResourceParam, asse
 
 from deeper_assets.assets.stored import stored
 from deeper_assets.method.faults import DeeperError
-from deeper_assets.method.windows import account, cut_windows, reject_ratings
+from deeper_assets.method.windows import Accounting, account, cut_windows, reject_ratings
 from deeper_assets.partitions import Partitions
 from deeper_assets.resources import Experiment
 
@@ -53,18 +54,37 @@ def rating_windows(
     """Users with enough ratings, sampled, split in training and evaluation, cut in windows of ten."""
     domain = experiment.domain(context.partition_key)
     windows = cut_windows(raw_ratings, rejected_ratings, domain, experiment.rules, experiment.sampling)
-    accounting = account(
-        raw_ratings, rejected_ratings, windows, domain, experiment.rules, experiment.sampling
-    )
     context.add_output_metadata(
-        {**windows.groupby("split")["user_id"].nunique().add_prefix("users: ").to_dict(), **vars(accounting)}
+        accounts(account(raw_ratings, rejected_ratings, windows, domain, experiment.rules))
     )
     return windows
 
 
+def accounts(found: Accounting) -> dict[str, int]:
+    """Where users and ratings went, as metadata."""
+    parts = {
+        "read": found.read,
+        "used": found.used,
+        "rejected": found.rejected,
+        "not sampled": found.not_sampled,
+        "train in a domain that only evaluates": found.unseen_train,
+    }
+    return {
+        "training users": found.train_users,
+        "evaluation users": found.eval_users,
+        **{f"users {name}": part.users for name, part in parts.items()},
+        **{f"ratings {name}": part.ratings for name, part in parts.items()},
+        "ratings left over": found.left_over,
+    }
+
+
 def build(partitions: Partitions) -> list[AssetsDefinition]:
     """The assets of this group."""
-    made_by_domain = {"partitions_def": partitions.domains, "group_name": "histories", "code_version": "1"}
+    made_by_domain: dict[str, Any] = {
+        "partitions_def": partitions.domains,
+        "group_name": "histories",
+        "code_version": "1",
+    }
     return [
         asset(**stored("raw_ratings"), **made_by_domain)(raw_ratings),
         asset(**stored("rejected_ratings"), **made_by_domain)(rejected_ratings),

@@ -1,5 +1,7 @@
 """Personas: the frozen chat model's first impression of every user. By domain."""
 
+from typing import Any
+
 import pandas as pd
 from dagster import AssetExecutionContext, AssetsDefinition, ResourceParam, asset
 
@@ -38,7 +40,11 @@ def _share_missing(values: pd.Series) -> float:
 
 def build(partitions: Partitions) -> list[AssetsDefinition]:
     """The assets of this group."""
-    made_by_domain = {"partitions_def": partitions.domains, "group_name": "personas", "code_version": "1"}
+    made_by_domain: dict[str, Any] = {
+        "partitions_def": partitions.domains,
+        "group_name": "personas",
+        "code_version": "1",
+    }
     return [
         asset(**stored("initial_personas"), **made_by_domain)(initial_personas),
         asset(**stored("initial_predictions"), **made_by_domain)(initial_predictions),

@@ -1,5 +1,7 @@
 """Checks on evaluation: every user is counted, and no error stands without its floors."""
 
+from typing import Any
+
 import pandas as pd
 from dagster import (
     AssetCheckResult,
@@ -67,7 +69,7 @@ def methods_beat_the_median(mae_table: pd.DataFrame) -> AssetCheckResult:
 
 def build(partitions: Partitions) -> list[AssetChecksDefinition]:
     """The checks on this group."""
-    by_method = {"blocking": True, "partitions_def": partitions.domain_methods}
+    by_method: dict[str, Any] = {"blocking": True, "partitions_def": partitions.domain_methods}
     return [
         asset_check(asset="round_predictions", **by_method)(rounds_readable),
         asset_check(

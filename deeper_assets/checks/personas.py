@@ -1,5 +1,7 @@
 """Checks on personas and predictions: a model that cannot be read must not become a table of few users."""
 
+from typing import Any
+
 import pandas as pd
 from dagster import AssetCheckResult, AssetChecksDefinition, ResourceParam, asset_check
 
@@ -36,7 +38,7 @@ def share_readable(rows: pd.DataFrame, value: str, limit: float) -> AssetCheckRe
 
 def build(partitions: Partitions) -> list[AssetChecksDefinition]:
     """The checks on this group; all of them block."""
-    blocking = {"blocking": True, "partitions_def": partitions.domains}
+    blocking: dict[str, Any] = {"blocking": True, "partitions_def": partitions.domains}
     return [
         asset_check(asset="initial_personas", **blocking)(personas_readable),
         asset_check(asset="initial_predictions", **blocking)(predictions_readable),

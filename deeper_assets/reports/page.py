@@ -8,7 +8,7 @@ import pandas as pd
 
 from deeper_assets.method.errors import MACRO
 from deeper_assets.reports.plots import mae_plot
-from deeper_assets.reports.text import round_table
+from deeper_assets.reports.text import round_table, rounds_of
 
 
 def render_page(table: pd.DataFrame, personas: pd.DataFrame, profile: str) -> str:
@@ -36,8 +36,8 @@ def render_page(table: pd.DataFrame, personas: pd.DataFrame, profile: str) -> st
 
 def _section(table: pd.DataFrame, domain: str) -> dict[str, Any]:
     rows = round_table(table, domain)
-    rounds = [column for column in rows.columns if column not in ("paper", "unreadable")]
-    best = rows.xs("floor", level="kind")[rounds].min() if "floor" in rows.index.get_level_values(0) else None
+    rounds = rounds_of(rows)
+    lowest_floor = rows[rows["kind"] == "floor"][rounds].min()
     return {
         "name": "Macro average over domains" if domain == MACRO else domain.replace("_", " "),
         "plot": base64.b64encode(mae_plot(table, domain)).decode(),
@@ -45,19 +45,16 @@ def _section(table: pd.DataFrame, domain: str) -> dict[str, Any]:
         "users": int(table.loc[table["domain"] == domain, "users"].max()),
         "rows": [
             {
-                "method": method,
-                "kind": kind,
+                "method": row["method"],
+                "kind": row["kind"],
                 "figures": [
-                    {
-                        "value": _figure(row[r]),
-                        "under": best is not None and kind == "method" and row[r] < best[r],
-                    }
+                    {"value": _figure(row[r]), "under": row["kind"] == "method" and row[r] < lowest_floor[r]}
                     for r in rounds
                 ],
                 "paper": _figure(row["paper"]),
-                "unreadable": f"{row['unreadable']:.1%}" if kind == "method" else "",
+                "unreadable": f"{row['unreadable']:.1%}" if row["kind"] == "method" else "",
             }
-            for (kind, method), row in rows.iterrows()  # type: ignore[misc] # pairs, stubs say Hashable
+            for row in rows.to_dict("records")
         ],
     }
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from typing import Any
 
 import pandas as pd
 
@@ -25,7 +26,9 @@ def mae_plot(table: pd.DataFrame, domain: str) -> bytes:
     axes = figure.add_subplot()
     rows = table[table["domain"] == domain].sort_values("round")
     for (kind, method), line in rows.groupby(["kind", "method"], sort=True):
-        style = {"marker": "o", "linewidth": 2} if kind == "method" else {"linestyle": "--", "linewidth": 1.2}
+        style: dict[str, Any] = {"linestyle": "--", "linewidth": 1.2}
+        if kind == "method":
+            style = {"marker": "o", "linewidth": 2}
         axes.plot(line["round"], line["mae"], label=method, **style)
     axes.set_xlabel("round (updates behind the persona)")
     axes.set_ylabel("MAE on the next window, rating points")

@@ -18,19 +18,25 @@ def round_table(table: pd.DataFrame, domain: str) -> pd.DataFrame:
         domain: a domain, or `macro`.
 
     Returns:
-        One row a method or floor: methods first, the best at the last round first. Columns: one a round (MAE,
-        rating points), paper (the paper's figure for the last round), unreadable (share at the worst round).
+        One row a method or floor: methods first, the best at the last round first. Columns: kind, method, one
+        a round (its number; MAE in rating points), paper (the paper's figure for the last round), unreadable
+        (share at the worst round).
     """
     rows = table[table["domain"] == domain]
-    wide = rows.pivot(index=["kind", "method"], columns="round", values="mae")
+    names = ["kind", "method"]
+    wide = rows.pivot(index=names, columns="round", values="mae")
     last = wide.columns.max()
-    extra = rows.groupby(["kind", "method"]).agg(unreadable=("unreadable", "max"))
-    paper = rows[rows["round"] == last].set_index(["kind", "method"])["paper_mae"].rename("paper")
-    joined = wide.join(paper).join(extra)
+    paper = rows[rows["round"] == last].set_index(names)["paper_mae"].rename("paper")
+    unreadable = rows.groupby(names)["unreadable"].max()
+    whole = wide.join(paper).join(unreadable).reset_index()
     # "method" before "floor", and the best of each first.
-    return joined.sort_values(
-        by=["kind", last], ascending=[False, True], key=lambda column: column, na_position="last"
-    )
+    return whole.sort_values(["kind", last, "method"], ascending=[False, True, True], ignore_index=True)
+
+
+def rounds_of(table: pd.DataFrame) -> list[int]:
+    """The rounds that a round_table has columns for."""
+    fixed = {"kind", "method", "paper", "unreadable"}
+    return [int(column) for column in table.columns if column not in fixed]
 
 
 def as_text(table: pd.DataFrame, domains: Sequence[str] | None = None) -> str:
@@ -49,20 +55,20 @@ def as_text(table: pd.DataFrame, domains: Sequence[str] | None = None) -> str:
 
 def _block(table: pd.DataFrame, domain: str, title: str) -> str:
     rows = round_table(table, domain)
-    rounds = [column for column in rows.columns if column not in ("paper", "unreadable")]
+    rounds = rounds_of(rows)
     users = table[(table["domain"] == domain) & (table["kind"] == "floor")]["users"].max()
     lines = [f"{title}: MAE on the next window by round, {users or 0:,} users"]
     lines.append(
         "  " + "".ljust(22) + "".join(f"{f'round {r}':>9}" for r in rounds) + "    paper  unreadable"
     )
     previous = None
-    for (kind, method), row in rows.iterrows():  # type: ignore[misc] # the index is a pair, stubs say Hashable
-        if previous == "method" and kind == "floor":
+    for row in rows.to_dict("records"):
+        if previous == "method" and row["kind"] == "floor":
             lines.append("  " + "-" * (22 + 9 * len(rounds) + 21))
-        previous = kind
+        previous = row["kind"]
         figures = "".join(_figure(row[r]).rjust(9) for r in rounds)
-        unreadable = f"{row['unreadable']:.1%}" if kind == "method" else ""
-        lines.append(f"  {method:<22}{figures}{_figure(row['paper']):>9}{unreadable:>12}")
+        unreadable = f"{row['unreadable']:.1%}" if row["kind"] == "method" else ""
+        lines.append(f"  {row['method']:<22}{figures}{_figure(row['paper']):>9}{unreadable:>12}".rstrip())
     return "\n".join(lines)
 
 

@@ -46,6 +46,30 @@ PROVENANCE = (
     Column("fingerprint", "VARCHAR", "hash of the code version, settings and input contents that made it"),
 )
 
+LEDGER = Table(
+    "materializations",
+    (
+        Column("version", "BIGINT", "number of the replacement, counting up from 1 over all tables"),
+        Column("table_name", "VARCHAR", "table a partition of which was replaced"),
+        Column(
+            "partition", "VARCHAR", "the partition: JSON object of column and value, {} for a whole table"
+        ),
+        *PROVENANCE,
+        Column("content", "VARCHAR", "hash of the rows, whatever their order and whoever wrote them"),
+        Column("row_count", "BIGINT", "rows in the partition", check="row_count >= 0"),
+        Column("code_version", "VARCHAR", "version of the code that made it"),
+        Column("settings", "VARCHAR", "settings that it depends on, as a JSON object"),
+        Column(
+            "inputs",
+            "VARCHAR",
+            "what was read: JSON list of table, partition, run_id, fingerprint and content",
+        ),
+        Column("made_at", "TIMESTAMP", "when it was replaced, UTC"),
+    ),
+    key=("version",),
+)
+"""Append-only: one row for every replacement of a partition. No asset, so it is not in `TABLES`."""
+
 _DOMAIN = Column("domain", "VARCHAR", "domain of the items, e.g. book")
 _USER = Column("user_id", "VARCHAR", "the source's own id of the user")
 _SPLIT = Column(

@@ -1,0 +1,194 @@
+"""Whether data fits a declared table, said with the table, the column and a value; and how it is cast if so.
+
+Whole numbers may stand for DOUBLE and floats without fractions for INTEGER; a column of NULLs only fits any
+type; NaN is NULL. Text is never read as a number, nor a truth value counted as one.
+"""
+
+import glob
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import duckdb
+import numpy as np
+import pandas as pd
+from duckdb import DuckDBPyConnection
+
+from deeper_assets.method.faults import DeeperError
+from deeper_assets.store.schema import Column, Table
+
+_SIGNED = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"})
+_INTEGERS = _SIGNED | {f"U{name}" for name in _SIGNED}
+_FLOATS = frozenset({"FLOAT", "DOUBLE"})
+_ZONED = "TIMESTAMP WITH TIME ZONE"
+_FITTING = {
+    "VARCHAR": frozenset({"VARCHAR"}),
+    "INTEGER": _INTEGERS | _FLOATS,
+    "BIGINT": _INTEGERS | _FLOATS,
+    "DOUBLE": _INTEGERS | _FLOATS | {"DECIMAL"},
+    "TIMESTAMP": frozenset({"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", _ZONED}),
+}
+
+
+def quote(name: str) -> str:
+    """A declared table's or column's name as an SQL identifier."""
+    return f'"{name}"'
+
+
+def refuse(table: Table, fault: str) -> NoReturn:
+    """Raise the DeeperError for data that does not fit `table`."""
+    declared = ", ".join(f"{column.name} {column.type}" for column in table.columns)
+    raise DeeperError(f"table {table.name!r} refuses the data: {fault} (declared: {declared})")
+
+
+def fit(
+    connection: DuckDBPyConnection, table: Table, partition: Mapping[str, str], data: pd.DataFrame | Path
+) -> str:
+    """SQL that selects the data's rows with the declared names and types.
+
+    Args:
+        connection: where the data is made readable (as the temporary view `incoming`).
+        table: the declared table.
+        partition: the value that each partition column must hold throughout.
+        data: the rows, or the path of a Parquet file.
+
+    Raises:
+        DeeperError: the data does not fit; every faulty column is named.
+    """
+    found = _register(connection, table, data)
+    _refuse_misfits(connection, table, partition, found)
+    casts = ", ".join(f"{_cast(c, found[c.name], 'CAST')} AS {quote(c.name)}" for c in table.columns)
+    return f"SELECT {casts} FROM incoming"
+
+
+def _register(connection: DuckDBPyConnection, table: Table, data: pd.DataFrame | Path) -> dict[str, str]:
+    """The DuckDB type of each column."""
+    if isinstance(data, Path):
+        if not data.is_file():
+            refuse(table, f"there is no file {data}")
+        try:
+            relation = connection.read_parquet(glob.escape(str(data)), hive_partitioning=False)
+        except duckdb.Error as error:
+            raise DeeperError(f"{data} cannot be read as Parquet: {error}") from error
+        _refuse_other_columns(table, relation.columns)
+        connection.register("incoming", relation)
+    else:
+        _refuse_other_columns(table, list(data.columns))
+        columns = {name: _plain(table, name, data[name]) for name in table.column_names}
+        connection.register("incoming", pd.DataFrame(columns))
+    described = connection.execute("SELECT column_name, column_type FROM (DESCRIBE incoming)").fetchall()
+    return {name: re.sub(r"^DECIMAL\([0-9,]*\)$", "DECIMAL", kind).strip('"') for name, kind in described}
+
+
+def _refuse_other_columns(table: Table, names: Sequence[object]) -> None:
+    faults = [f"column {name!r} is missing" for name in table.column_names if name not in names]
+    faults += [f"column {name!r} is not declared" for name in names if name not in table.column_names]
+    faults += [f"column {name!r} comes twice" for name in dict.fromkeys(names) if names.count(name) > 1]
+    if faults:
+        refuse(table, "; ".join(faults))
+
+
+def _plain(table: Table, name: str, given: "pd.Series[Any]") -> "pd.Series[Any]":
+    """The values as a type that DuckDB knows without guessing from a sample of them."""
+    values = given.reset_index(drop=True)
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype(object)
+    if not (values.dtype == object or isinstance(values.dtype, pd.StringDtype)):
+        return values
+    kind = pd.api.types.infer_dtype(values, skipna=True)
+    plain: Any
+    try:
+        match kind:
+            case "empty":
+                plain = np.full(len(values), None, dtype=object)
+            case "string":
+                for text in values.dropna():
+                    text.encode()  # a lone surrogate is not text
+                plain = values.astype(pd.StringDtype("python"))
+            case "integer":
+                plain = values.astype("Int64")
+            case "floating" | "mixed-integer-float" | "decimal":
+                plain = np.array([np.nan if pd.isna(value) else float(value) for value in values])
+            case "boolean":
+                plain = values.astype("boolean")
+            case "datetime" | "datetime64":
+                moments = [None if pd.isna(value) else _in_utc(value) for value in values]
+                plain = np.array(moments, dtype="datetime64[us]")
+            case _:
+                refuse(table, f"column {name!r} holds {kind} values, e.g. {values.dropna().iloc[0]!r}")
+    except (TypeError, ValueError, OverflowError) as error:
+        refuse(table, f"column {name!r} cannot be stored: {error}")
+    return pd.Series(plain)
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def _cast(column: Column, found: str, cast: str) -> str:
+    """SQL for an incoming column as its declared type; `cast` is CAST, or TRY_CAST to have misfits NULL."""
+    if found not in _FITTING[column.type]:  # nothing but NULLs, else it has been refused
+        return f"CAST(NULL AS {column.type})"
+    name = quote(column.name)
+    if found == _ZONED:
+        return f"make_timestamp(epoch_us({name}))"
+    if found in _FLOATS:
+        name = f"nullif({name}, 'NaN'::{found})"
+    return f"{cast}({name} AS {column.type})"
+
+
+def _refuse_misfits(
+    connection: DuckDBPyConnection, table: Table, partition: Mapping[str, str], found: Mapping[str, str]
+) -> None:
+    rules = [
+        (column.name, must, wrong)
+        for column in table.columns
+        for must, wrong in _rules(column, found[column.name])
+    ]
+    rules += [(name, f"must be {value!r}", f"{quote(name)} <> ?") for name, value in partition.items()]
+    bound = [value for value in partition.values() for _ in ("counted", "shown")]
+    counts = ", ".join(
+        f"count(*) FILTER ({wrong}), min({_raw(name)}::VARCHAR) FILTER ({wrong})" for name, _, wrong in rules
+    )
+    casts = ", ".join(
+        f"{quote(c.name)} AS {_raw(c.name)}, {_cast(c, found[c.name], 'TRY_CAST')} AS {quote(c.name)}"
+        for c in table.columns
+    )
+    [result] = connection.execute(f"SELECT {counts} FROM (SELECT {casts} FROM incoming)", bound).fetchall()
+    faults = [
+        f"column {name!r} {must} ({count} rows do not{'' if example is None else f', e.g. {example!r}'})"
+        for (name, must, _), count, example in zip(rules, result[::2], result[1::2], strict=True)
+        if count
+    ]
+    if faults:
+        refuse(table, "; ".join(faults))
+
+
+def _raw(name: str) -> str:
+    return quote(f"raw {name}")
+
+
+def _rules(column: Column, found: str) -> list[tuple[str, str]]:
+    """What the column must be, and SQL for the rows in which it is not.
+
+    In that SQL the raw column is the incoming one, and the plain name is it as the declared type, with NULL
+    for what cannot be cast.
+    """
+    name, raw = quote(column.name), _raw(column.name)
+    present = f"{raw} IS NOT NULL" + (f" AND NOT isnan({raw})" if found in _FLOATS else "")
+    rules = []
+    if found not in _FITTING[column.type]:
+        rules.append((f"must be {column.type}, not {found}", present))
+    elif column.type in ("INTEGER", "BIGINT"):
+        rules.append((f"must fit {column.type}", f"{present} AND {name} IS NULL"))
+        if found in _FLOATS:
+            rules.append(("must be whole", f"{present} AND isfinite({raw}) AND {raw} <> trunc({raw})"))
+    elif column.type == "DOUBLE":
+        rules.append(("must be finite", f"isinf({name})"))
+    if not column.nullable:
+        rules.append(("must not be NULL", f"NOT ({present})"))
+    if column.check:
+        rules.append((f"must satisfy {column.check}", f"NOT ({column.check})"))
+    return rules

@@ -1,0 +1,278 @@
+"""Dagster's I/O manager over the warehouse: an asset's table is its name, its partition the table's.
+
+dagster's `DbIOManager` decides the order of things (connect, delete, insert); the client and the handler
+here do them with the warehouse's own functions, so that an asset's output is one transaction and an input is
+read through a connection that cannot write.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from dagster import (
+    DagsterInvariantViolationError,
+    InputContext,
+    MultiPartitionKey,
+    MultiPartitionsDefinition,
+    OutputContext,
+    PartitionsDefinition,
+    StaticPartitionsDefinition,
+    TableColumn,
+    TableColumnConstraints,
+    TableSchema,
+)
+from dagster._core.definitions.metadata import RawMetadataValue
+from dagster._core.storage.db_io_manager import (
+    DbIOManager,
+    DbTypeHandler,
+    TablePartitionDimension,
+    TableSlice,
+)
+from dagster_duckdb.io_manager import DuckDbClient
+from duckdb import DuckDBPyConnection
+
+from deeper_assets.method.faults import DeeperError
+from deeper_assets.store.fitting import quote
+from deeper_assets.store.schema import PROVENANCE
+from deeper_assets.store.warehouse import (
+    JSON,
+    Input,
+    Partition,
+    Recipe,
+    Stamp,
+    Version,
+    Warehouse,
+    canonical_json,
+    delete_partition,
+    ensure_tables,
+    find_table,
+    insert_partition,
+    read_partitions,
+)
+
+Describe = Callable[[str, Partition], Mapping[str, JSON]]
+
+
+def column_schema(table: str) -> TableSchema:
+    """The declared columns of `table`: the metadata `dagster/column_schema`, before anything is stored too.
+
+    Raises:
+        DeeperError: no such table is declared.
+    """
+    return TableSchema(
+        columns=[
+            TableColumn(
+                name=column.name,
+                type=column.type,
+                description=column.meaning,
+                constraints=TableColumnConstraints(
+                    nullable=column.nullable, other=[column.check] if column.check else []
+                ),
+            )
+            for column in (*find_table(table).columns, *PROVENANCE)
+        ]
+    )
+
+
+def partition_expr(table: str) -> str | dict[str, str]:
+    """The asset metadata `partition_expr` of a partitioned table: its column, or a column for each dimension.
+
+    Raises:
+        DeeperError: no such table is declared, or it has no partitions.
+    """
+    columns = find_table(table).partition
+    if not columns:
+        raise DeeperError(f"table {table!r} has no partitions")
+    return columns[0] if len(columns) == 1 else {column: column for column in columns}
+
+
+class WarehouseIOManager(DbIOManager):
+    """Stores DataFrames, and the rows of Parquet files, as partitions of a warehouse; loads DataFrames.
+
+    A Parquet file that an asset returns as a `pathlib.Path` is deleted once its rows are stored.
+    """
+
+    def __init__(self, warehouse: Warehouse, describe: Describe):
+        """A manager over `warehouse`.
+
+        Args:
+            warehouse: where everything is stored.
+            describe: the settings that a table's partition depends on, for its recipe.
+        """
+        super().__init__(
+            type_handlers=[_RowsHandler(describe)],
+            db_client=_WarehouseClient(warehouse),
+            database=warehouse.path.stem,  # what DuckDB calls the file's catalog
+            schema="main",
+            default_load_type=pd.DataFrame,
+        )
+
+    def handle_output(self, context: OutputContext, obj: object) -> None:
+        """Replace the asset's partition; see `Warehouse.replace`."""
+        super().handle_output(context, obj)
+        if isinstance(obj, Path):
+            obj.unlink()  # only now: the transaction has been committed
+
+    def _get_table_slice(
+        self,
+        context: OutputContext | InputContext,
+        output_context: OutputContext,  # noqa: ARG002
+    ) -> TableSlice:
+        # The base class wants contiguous ranges of keys, and `partition_expr` metadata on every asset. What
+        # is read and written follows `_partitions`; this slice is what the UI shows.
+        if not context.has_asset_key:
+            raise DeeperError(f"{context.name!r} is no asset; only assets are stored in the warehouse")
+        table = find_table(context.asset_key.path[-1])
+        partitions = _partitions(context)
+        return TableSlice(
+            table=table.name,
+            schema="main",
+            database=self._database,
+            columns=(context.definition_metadata or {}).get("columns"),
+            partition_dimensions=[
+                TablePartitionDimension(quote(column), list(dict.fromkeys(one[column] for one in partitions)))
+                for column in table.partition
+            ],
+        )
+
+
+def _partitions(context: InputContext | OutputContext) -> list[dict[str, str]]:
+    """The partitions of the asset that the context asks for, as values of the table's partition columns."""
+    table = find_table(context.asset_key.path[-1])
+    if not context.has_asset_partitions:
+        if table.partition:
+            raise DeeperError(
+                f"table {table.name!r} is partitioned by {', '.join(table.partition)}; its asset is not"
+            )
+        return [{}]
+    definition = context.asset_partitions_def
+    dimensions = _dimensions(definition, table.partition, table.name)
+    return [dimensions(key) for key in sorted(context.asset_partition_keys)]
+
+
+def _dimensions(
+    definition: PartitionsDefinition[str], columns: Sequence[str], table: str
+) -> Callable[[str], dict[str, str]]:
+    """How the definition's keys read as values of the table's partition columns."""
+    if isinstance(definition, MultiPartitionsDefinition):
+        names = {one.name for one in definition.partitions_defs}
+        kinds = [one.partitions_def for one in definition.partitions_defs]
+    else:
+        names, kinds = set(columns) if len(columns) == 1 else {"one dimension"}, [definition]
+    if other := [type(kind).__name__ for kind in kinds if not isinstance(kind, StaticPartitionsDefinition)]:
+        raise DeeperError(f"table {table!r} takes static partitions only; its asset has {', '.join(other)}")
+    if names != set(columns):
+        raise DeeperError(
+            f"table {table!r} is partitioned by {', '.join(columns) or 'nothing'}; its asset by"
+            f" {', '.join(sorted(names))}"
+        )
+    if not isinstance(definition, MultiPartitionsDefinition):
+        return lambda key: {columns[0]: str(key)}
+
+    def columns_of(key: str) -> dict[str, str]:
+        multi = key if isinstance(key, MultiPartitionKey) else definition.get_partition_key_from_str(key)
+        return {column: multi.keys_by_dimension[column] for column in columns}
+
+    return columns_of
+
+
+class _WarehouseClient(DuckDbClient):
+    """DuckDB as `DbIOManager` sees it: reads through one kind of connection, writes through another."""
+
+    def __init__(self, warehouse: Warehouse):
+        self._warehouse = warehouse
+
+    def connect(  # type: ignore[override]  # the base class has it static, so that it can hold nothing
+        self,
+        context: OutputContext | InputContext,
+        table_slice: TableSlice,  # noqa: ARG002
+    ) -> AbstractContextManager[DuckDBPyConnection]:
+        if isinstance(context, OutputContext):
+            return self._warehouse.transaction()
+        return self._warehouse.connect(writing=False)
+
+    @staticmethod
+    def ensure_schema_exists(
+        context: OutputContext,  # noqa: ARG004
+        table_slice: TableSlice,
+        connection: DuckDBPyConnection,
+    ) -> None:
+        ensure_tables(connection, find_table(table_slice.table))
+
+    @staticmethod
+    def delete_table_slice(
+        context: OutputContext, table_slice: TableSlice, connection: DuckDBPyConnection
+    ) -> None:
+        delete_partition(connection, find_table(table_slice.table), _partition(context))
+
+
+def _partition(context: OutputContext) -> dict[str, str]:
+    partitions = _partitions(context)
+    if len(partitions) > 1:
+        raise DeeperError(
+            f"table {context.asset_key.path[-1]!r}: one run was to make {len(partitions)} partitions at once;"
+            " each is traced to its own inputs, so make them in runs of their own (a backfill without"
+            " BackfillPolicy.single_run)"
+        )
+    return partitions[0]
+
+
+class _RowsHandler(DbTypeHandler[pd.DataFrame | Path]):
+    """Writes and reads rows, and keeps in mind what each step has read, for the ledger's `inputs`."""
+
+    def __init__(self, describe: Describe):
+        self._describe = describe
+        self._read: dict[tuple[str, str], dict[tuple[str, str], Input]] = {}
+
+    @property
+    def supported_types(self) -> Sequence[type[object]]:
+        return [pd.DataFrame, Path]
+
+    def handle_output(
+        self,
+        context: OutputContext,
+        table_slice: TableSlice,
+        obj: pd.DataFrame | Path,
+        connection: DuckDBPyConnection,
+    ) -> Mapping[str, RawMetadataValue]:
+        table, partition = find_table(table_slice.table), _partition(context)
+        recipe = Recipe(context.asset_spec.code_version or "1", self._describe(table.name, partition))
+        inputs = self._read.get((context.run_id, context.step_key), {})
+        stamp = Stamp(context.run_id, recipe, tuple(inputs.values()))
+        version = insert_partition(connection, table, partition, obj, stamp)
+        return {
+            "dagster/row_count": version.row_count,
+            "dagster/column_schema": column_schema(table.name),
+            "fingerprint": version.fingerprint,
+            "content": version.content,
+        }
+
+    def load_input(
+        self, context: InputContext, table_slice: TableSlice, connection: DuckDBPyConnection
+    ) -> pd.DataFrame:
+        if context.dagster_type.typing_type is not Any and issubclass(context.dagster_type.typing_type, Path):
+            raise DeeperError(
+                f"input {context.name!r} asks for a path; the warehouse gives rows: annotate it DataFrame"
+            )
+        table, partitions = find_table(table_slice.table), _partitions(context)
+        reading = read_partitions(connection, table, partitions, table_slice.columns)
+        if len(partitions) == 1 and not reading.versions:
+            wanted = canonical_json(partitions[0])
+            of = f"partition {wanted} of table {table.name!r}" if table.partition else f"table {table.name!r}"
+            raise DeeperError(
+                f"{of} has never been materialized; make it with `deeper run`, or materialize asset"
+                f" {table.name!r} in the UI"
+            )
+        self._remember(context, reading.versions)
+        return reading.frame
+
+    def _remember(self, context: InputContext, versions: Sequence[Version]) -> None:
+        try:
+            step = context.step_context
+        except DagsterInvariantViolationError:
+            return  # loaded outside a run
+        read = self._read.setdefault((step.run_id, step.step.key), {})
+        for version in versions:
+            read[version.table, canonical_json(version.partition)] = version.as_input()
