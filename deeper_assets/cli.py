@@ -269,3 +269,7 @@ def _absolute_if_file(profile: str) -> str:
 
 def _split(names: str | None) -> list[str]:
     return [name.strip() for name in (names or "").split(",") if name.strip()]
+
+
+if __name__ == "__main__":
+    main()

@@ -46,6 +46,8 @@ DAGSTER_YAML = """\
 # The Dagster instance of this experiment: `DAGSTER_HOME={folder} dagster dev` shows it.
 telemetry:
   enabled: false
+nux:
+  enabled: false
 event_log_storage:
   module: dagster._core.storage.event_log
   class: ConsolidatedSqliteEventLogStorage

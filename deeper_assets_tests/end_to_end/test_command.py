@@ -1,0 +1,239 @@
+"""The `deeper` command, run as a user runs it: whole graphs, faults, kills, and what is said about them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from dagster import DagsterRunStatus
+
+from deeper_assets import __version__
+from deeper_assets.method.floors import FLOORS
+from deeper_assets.method.updates import UPDATES
+from deeper_assets.running import open_instance
+from deeper_assets.store.warehouse import Warehouse
+from deeper_assets_tests.end_to_end.conftest import SMALL, deeper, environment
+
+pytestmark = pytest.mark.slow
+
+Tables = Callable[[Path], dict[str, pd.DataFrame]]
+
+
+def assert_same(one: dict[str, pd.DataFrame], other: dict[str, pd.DataFrame]) -> None:
+    for name, frame in one.items():
+        pd.testing.assert_frame_equal(frame, other[name], obj=name)
+
+
+def ledger(home: Path) -> int:
+    return len(Warehouse(home / "warehouse.duckdb").history())
+
+
+def test_the_json_holds_every_method_and_floor_in_every_round(small_home: Path) -> None:
+    said = json.loads(deeper("report", "--home", small_home, "--json").stdout)
+    assert set(said) == {"profile", "rounds", "macro"}
+    assert said["profile"] == "offline"
+    rows = {(row["domain"], row["method"], row["kind"], row["round"]) for row in said["rounds"]}
+    kinds = [(method, "method") for method in UPDATES] + [(floor, "floor") for floor in FLOORS]
+    assert rows == {(d, m, k, r) for d in ("book", "grocery") for m, k in kinds for r in range(5)}
+    assert all(row["users"] == 4 and row["unreadable"] == 0 for row in said["rounds"])
+    by_hand = {(row["method"], row["round"]): row["mae"] for row in said["macro"]}
+    for (method, round_), mae in by_hand.items():
+        both = [row["mae"] for row in said["rounds"] if (row["method"], row["round"]) == (method, round_)]
+        assert mae == pytest.approx(sum(both) / 2)
+
+
+def test_run_again_there_is_nothing_to_do(small_home: Path) -> None:
+    before = ledger(small_home)
+    said = deeper("run", "--home", small_home, "--domains", "book,grocery")  # the rest was recorded
+    assert "0 partitions made in 0 runs, 13 had nothing to do" in said.stdout
+    assert ledger(small_home) == before
+
+
+def test_every_run_stands_in_the_homes_own_dagster_instance(small_home: Path) -> None:
+    with open_instance(small_home) as instance:
+        runs = instance.get_runs()
+    assert {run.status for run in runs} == {DagsterRunStatus.SUCCESS}
+    written = {version.run_id for version in Warehouse(small_home / "warehouse.duckdb").current()}
+    assert written == {run.run_id for run in runs}
+
+
+def test_one_process_or_several_give_the_same_tables(small_home: Path, tmp_path: Path, tables: Tables) -> None:
+    deeper("run", "--home", tmp_path, *SMALL, DEEPER_PROCESSES="1")
+    assert_same(tables(small_home), tables(tmp_path))
+
+
+def test_a_changed_setting_makes_stale_what_it_touches_and_nothing_else(
+    small_home: Path, tmp_path: Path
+) -> None:
+    deeper("run", "--home", tmp_path, "--domains", "book", "--train-users", "3", "--eval-users", "4")
+    before = {(v.table, str(v.partition)): v.version for v in Warehouse(tmp_path / "warehouse.duckdb").current()}
+    template = tmp_path / "slide.txt"
+    template.write_text("Describe who rated these ($item_type items).\n$ratings\nUse at least $persona_words words.\n")
+    profile = tmp_path / "own.yaml"
+    profile.write_text("extends: offline\nprompts: {slide_regen: slide.txt}\n")
+    deeper("run", "--home", tmp_path, "--domains", "book", "--profile", profile)
+    after = {(v.table, str(v.partition)): v.version for v in Warehouse(tmp_path / "warehouse.duckdb").current()}
+    changed = {table for (table, partition), version in after.items() if before[table, partition] != version}
+    assert not changed & {"raw_ratings", "rejected_ratings", "rating_windows"}
+    assert {"initial_personas", "persona_rounds"} <= changed
+
+
+def test_killed_at_any_moment_it_finishes_with_the_same_tables(
+    small_home: Path, tmp_path: Path, tables: Tables
+) -> None:
+    command = [sys.executable, "-m", "deeper_assets.cli", "run", "--home", str(tmp_path / "home"), *SMALL]
+    kills = 0
+    for moment in (4, 6, 8, 10, 12):
+        process = subprocess.Popen(
+            command,
+            env=environment(),
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            process.wait(moment)
+        except subprocess.TimeoutExpired:
+            # The parent alone: its workers have to notice by themselves.
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+            time.sleep(2)
+    assert kills >= 3
+    deeper("run", "--home", tmp_path / "home", *SMALL)
+    assert_same(tables(small_home), tables(tmp_path / "home"))
+    with open_instance(tmp_path / "home") as instance:
+        unfinished = [run for run in instance.get_runs() if not run.is_finished]
+    assert not unfinished
+
+
+def test_a_missing_dataset_is_named_and_the_other_domains_are_made(published_data: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "amazon_book").symlink_to(published_data / "amazon_book")
+    said = deeper(
+        "run", "--home", tmp_path / "home", "--data", data, *SMALL, check=False
+    )  # fmt: skip
+    assert said.returncode == 1
+    (line,) = [line for line in said.stderr.splitlines() if line.startswith("deeper: personas")]
+    assert "grocery" in line
+    assert "amazon_grocery_and_gourmer_food" in line
+    assert "Traceback" not in said.stderr
+    stored = Warehouse(tmp_path / "home" / "warehouse.duckdb")
+    assert set(stored.load("round_errors")["domain"]) == {"book"}
+    assert "book" in said.stdout
+
+
+def test_a_domain_of_ones_own_needs_no_code(tmp_path: Path) -> None:
+    # Five users; u4 has too few ratings, and one of u0's is no number.
+    lines = ["who,what,name,stars,day"]
+    for user in range(5):
+        for i in range(60 if user < 4 else 20):
+            stars = "great" if (user, i) == (0, 3) else str(1 + (user + i) % 5)
+            lines.append(f"u{user},e{i},The Tale of Dragon {i},{stars},2024-01-{1 + i // 24:02}T{i % 24:02}:00:00")
+    (tmp_path / "ratings.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "own.yaml").write_text(
+        """\
+extends: offline
+train_users: all
+eval_users: all
+domains:
+  podcasts:
+    item_type: podcast episode
+    scale: {lowest: 1, highest: 5, step: 1}
+    seen: false
+    file: ratings.csv
+    columns: {user: who, item: what, title: name, rating: stars, time: day}
+"""
+    )
+    home = tmp_path / "home"
+    said = deeper("run", "--home", home, "--profile", tmp_path / "own.yaml", "--domains", "podcasts").stdout
+    assert "podcasts: MAE on the next window by round, 4 users" in said
+    warehouse = Warehouse(home / "warehouse.duckdb")
+    rejected = warehouse.load("rejected_ratings")
+    assert sorted(rejected[["user_id", "reason", "line"]].values.tolist(), key=str) == [
+        ["u0", "not_a_number", 5],
+        ["u4", "too_few_windows", 242],
+    ]
+    windows = warehouse.load("rating_windows")
+    assert windows.groupby(["user_id", "window"]).size()["u0", 0] == 9
+    tree = deeper("lineage", "round_errors", "--home", home, "--domain", "podcasts", "--user", "u1").stdout
+    assert "ratings.csv" in tree
+    assert "user u1: 60 rows" in tree
+
+
+def test_lineage_goes_from_the_table_to_the_source(small_home: Path) -> None:
+    tree = deeper("lineage", "mae_table", "--home", small_home, "--domain", "book").stdout
+    for name in ("floors_table", "round_errors", "round_predictions", "initial_personas", "rating_windows"):
+        assert name in tree
+    assert "kind synthetic" in tree
+    assert "model offline-chat-1" in tree
+    assert "grocery" not in tree
+    runs = {run for line in tree.splitlines() if " run " in line for run in [line.split(" run ")[1][:12]]}
+    with open_instance(small_home) as instance:
+        assert runs <= {run.run_id[:12] for run in instance.get_runs()}
+
+
+def test_the_page_stands_alone(small_home: Path, tmp_path: Path) -> None:
+    deeper("report", "--home", small_home, "--html", tmp_path / "deep" / "page.html")
+    page = (tmp_path / "deep" / "page.html").read_text()
+    assert page.count("data:image/png;base64,") == 3  # the average and two domains
+    assert "floor_user_median" in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--domains", "boks"], "domain 'boks' is not configured; known: recipe, book"),
+        (["run", "--data", "nowhere"], "no such folder"),
+        (["run", "--profile", "ofline"], "did you mean 'offline'?"),
+        (["run", "--eval-users", "0"], "0 is too few"),
+        (["report"], "no tables in"),
+        (["lineage", "mae_tabel"], "table 'mae_tabel' does not exist; known: raw_ratings"),
+        (["lineage", "mae_table"], "nothing of mae_table has been made"),
+    ],
+)
+def test_errors_are_one_readable_line(tmp_path: Path, arguments: list[str], message: str) -> None:
+    said = deeper(*arguments, "--home", tmp_path / "home", check=False)
+    assert said.returncode != 0
+    assert message in said.stderr
+    assert "Traceback" not in said.stderr
+    assert len([line for line in said.stderr.splitlines() if "rror" in line or line.startswith("deeper:")]) <= 1
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    said = deeper("--debug", "report", "--home", tmp_path, check=False)
+    assert "Traceback" in said.stderr
+
+
+def test_version_and_help_teach() -> None:
+    assert deeper("--version").stdout.strip() == f"deeper, version {__version__}"
+    said = deeper("--help").stdout
+    for word in ("run", "report", "lineage", "--data FOLDER"):
+        assert word in said
+
+
+def test_two_runs_do_not_share_a_home(small_home: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deeper_assets.cli", "run", "--home", str(tmp_path), *SMALL],
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while not ((tmp_path / "run.lock").exists() and (tmp_path / "run.lock").read_text()):
+            assert process.poll() is None
+            time.sleep(0.05)
+        said = deeper("run", "--home", tmp_path, *SMALL, check=False)
+        assert said.returncode == 1
+        assert f"another `deeper run` (process {process.pid}) is at work" in said.stderr
+    finally:
+        process.wait()
+    assert process.returncode == 0
