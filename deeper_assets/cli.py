@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,7 +184,7 @@ def main() -> None:
 
 
 class _Progress:
-    """A line of progress on standard error: what is at work, done/total, time left."""
+    """Progress on standard error: what is at work, done/total, time left. Redrawn on a terminal, else lines."""
 
     def __enter__(self) -> "Report":
         from tqdm import tqdm
@@ -191,23 +192,25 @@ class _Progress:
         self._bar: Any = tqdm(
             unit="run",
             bar_format="{n_fmt}/{total_fmt} {desc:<45.45} {elapsed} gone, about {remaining} left",
-            # A log file gets a line a second at most, a terminal is redrawn in place.
-            mininterval=0.1 if sys.stderr.isatty() else 1.0,
-            file=sys.stderr,
-            total=0,
+            total=1,
+            # In a log file, redrawing would glue everything into one line.
+            disable=not sys.stderr.isatty(),
         )
+        self._started = time.monotonic()
         return self._step
 
     def _step(self, what: str, done: int, total: int) -> None:
-        self._bar.total = total
-        self._bar.set_description_str(what, refresh=False)
-        self._bar.n = done
-        self._bar.refresh()
+        if self._bar.disable:
+            gone = time.monotonic() - self._started
+            left = f"about {self._bar.format_interval(gone / done * (total - done))}" if done else "?"
+            click.echo(
+                f"{done}/{total} {what}, {self._bar.format_interval(gone)} gone, {left} left", err=True
+            )
+        else:
+            self._bar.total, self._bar.n = total, done
+            self._bar.set_description_str(what)
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self._bar.set_description_str("done", refresh=False)
-            self._bar.n = self._bar.total
+    def __exit__(self, *_: object) -> None:
         self._bar.close()
 
 

@@ -5,7 +5,7 @@ same content of the same inputs. Contents are only known once they are made, so 
 every unit of work.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +15,9 @@ from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from deeper_assets.partitions import columns_of
 from deeper_assets.resources import Experiment
 from deeper_assets.store.warehouse import Input, Recipe, Version, canonical_json, fingerprint
+
+Stored = Mapping[str, Version]
+"""The current version of every stored partition, by table and partition."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +37,29 @@ class Planner:
         """Tables, inputs before what is made from them."""
         return [key.to_user_string() for key in self.graph.toposorted_asset_keys]
 
-    def stale(self, tables: Collection[str], partition_key: str | None) -> list[str]:
+    def stored(self) -> Stored:
+        """What the warehouse holds now; a plan for many units reads it once."""
+        versions = self.experiment.warehouse.current()
+        return {_key(version.table, version.partition): version for version in versions}
+
+    def stale(
+        self,
+        tables: Collection[str],
+        partition_key: str | None,
+        stored: Stored,
+        unchecked: Collection[str] = (),
+    ) -> list[str]:
         """Those of `tables` whose partition is missing, or would come out with another fingerprint.
 
         Args:
             tables: tables that are made together, in one run.
             partition_key: their partition key, as Dagster writes it; None for unpartitioned tables.
+            stored: what `stored` gave.
+            unchecked: tables to make again although nothing about them has changed.
 
         Returns:
             The stale ones, inputs first. Whatever is made from a stale table counts as stale.
         """
-        stored = _latest(self.experiment.warehouse.current())
         stale: list[str] = []
         for table in self.order:
             if table not in tables:
@@ -55,8 +70,8 @@ class Planner:
             known = stored.get(_key(table, partition))
             inputs = [one for parent in parents for one in self._inputs(parent, partition, stored)]
             recipe = Recipe(node.code_version or "", self.experiment.describe(table, partition))
-            expected = fingerprint(recipe, inputs)
-            if set(parents) & set(stale) or known is None or known.fingerprint != expected:
+            changed = known is None or known.fingerprint != fingerprint(recipe, inputs)
+            if changed or table in unchecked or set(parents) & set(stale):
                 stale.append(table)
         return stale
 
@@ -68,7 +83,7 @@ class Planner:
             return columns_of(definition.get_partition_key_from_str(partition_key))
         return columns_of(partition_key)
 
-    def _inputs(self, parent: str, partition: dict[str, str], stored: dict[str, Version]) -> Iterable[Input]:
+    def _inputs(self, parent: str, partition: dict[str, str], stored: Stored) -> Iterable[Input]:
         """The stored partitions of `parent` that a table's partition is made from."""
         definition = self.graph.get(AssetKey(parent)).partitions_def
         keys = definition.get_partition_keys() if definition else [None]
@@ -80,9 +95,5 @@ class Planner:
                     yield version.as_input()
 
 
-def _latest(versions: Iterable[Version]) -> dict[str, Version]:
-    return {_key(version.table, dict(version.partition)): version for version in versions}
-
-
-def _key(table: str, partition: dict[str, str]) -> str:
-    return canonical_json([table, partition])
+def _key(table: str, partition: Mapping[str, str]) -> str:
+    return canonical_json([table, dict(partition)])

@@ -21,7 +21,6 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 
 from dagster import (
-    AssetCheckKey,
     AssetKey,
     DagsterInstance,
     DagsterRunStatus,
@@ -29,7 +28,8 @@ from dagster import (
     MultiPartitionKey,
     RunsFilter,
 )
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from deeper_assets.definitions import build_definitions
 from deeper_assets.jobs import EVALUATION, PERSONAS, TABLES
@@ -43,7 +43,7 @@ RUN_TAG = "deeper/command"
 
 # One event log file for all runs: with Dagster's default, a file a run, opening them took half of the time.
 DAGSTER_YAML = """\
-# The Dagster instance of this experiment: `DAGSTER_HOME={folder} dagster dev` shows it.
+# The Dagster instance of this experiment; `dagster dev` shows it when DAGSTER_HOME names this folder.
 telemetry:
   enabled: false
 nux:
@@ -52,7 +52,8 @@ event_log_storage:
   module: dagster._core.storage.event_log
   class: ConsolidatedSqliteEventLogStorage
   config:
-    base_dir: {folder}/history
+    base_dir:
+      env: DAGSTER_HOME
 concurrency:
   runs:
     max_concurrent_runs: 2
@@ -130,7 +131,7 @@ def run_everything(experiment: Experiment, domains: Sequence[str], report: Repor
     worker = Worker(experiment)
     planner = Planner(experiment, worker.definitions.resolve_asset_graph())
     outcome = Outcome()
-    with _alone_in(experiment.home):
+    with _alone_in(experiment.home), _Crew(worker) as crew:
         _bury_the_dead(worker.instance)
         shutil.rmtree(experiment.home / "scratch", ignore_errors=True)
         jobs = [
@@ -154,7 +155,7 @@ def run_everything(experiment: Experiment, domains: Sequence[str], report: Repor
             due = _due(
                 worker.instance, planner, [unit for unit in units if unit.domain not in broken], outcome
             )
-            for unit, failure in _make_all(worker, due):
+            for unit, failure in crew.make(due):
                 if failure is None:
                     outcome.made.append((unit, due[unit]))
                 else:
@@ -199,7 +200,9 @@ def open_instance(home: Path) -> DagsterInstance:
     folder = home / "dagster"
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "dagster.yaml").exists():
-        (folder / "dagster.yaml").write_text(DAGSTER_YAML.format(folder=folder), encoding="utf-8")
+        (folder / "dagster.yaml").write_text(DAGSTER_YAML, encoding="utf-8")
+    # The configuration names its folder by this variable, so that a home can be moved.
+    os.environ["DAGSTER_HOME"] = str(folder)
     return DagsterInstance.from_config(str(folder))
 
 
@@ -214,13 +217,14 @@ def _due(
 ) -> dict[Unit, list[str]]:
     """The units that are to be made, with their stale tables. A unit that cannot be planned has failed."""
     due = {}
+    stored = planner.stored()
     for unit in units:
         try:
-            stale = planner.stale(unit.tables, unit.partition_key)
+            unchecked = _unchecked(instance, planner, unit)
+            stale = planner.stale(unit.tables, unit.partition_key, stored, unchecked)
         except DeeperError as error:
             outcome.failed.append((unit, Failure(one_line(error), traceback.format_exc())))
             continue
-        stale = _with_failed_checks(instance, planner, unit, stale)
         if stale:
             due[unit] = stale
         else:
@@ -228,21 +232,36 @@ def _due(
     return due
 
 
-def _make_all(worker: Worker, due: dict[Unit, list[str]]) -> Iterator[tuple[Unit, Failure | None]]:
-    """Makes units, in worker processes where it pays; yields each as it is done."""
-    processes = min(worker.experiment.settings.processes or min(os.cpu_count() or 1, 4), len(due))
-    if processes <= 1:
-        for unit, tables in due.items():
-            yield unit, worker.make(unit, tables)
-        return
-    with ProcessPoolExecutor(
-        processes,
-        # A forked copy of a process with threads and open databases is not safe to go on with.
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(worker.experiment.home, worker.experiment.settings),
-    ) as pool:
-        at_work = {pool.submit(_make_in_worker, unit, tables): unit for unit, tables in due.items()}
+@dataclass
+class _Crew:
+    """Makes units, in worker processes where there is more than one to make."""
+
+    worker: Worker
+    pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "_Crew":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+
+    def make(self, due: dict[Unit, list[str]]) -> Iterator[tuple[Unit, Failure | None]]:
+        """Makes units with their tables; yields each as it is done."""
+        processes = self.worker.experiment.settings.processes or min(os.cpu_count() or 1, 4)
+        if min(processes, len(due)) <= 1:
+            for unit, tables in due.items():
+                yield unit, self.worker.make(unit, tables)
+            return
+        if self.pool is None:
+            self.pool = ProcessPoolExecutor(
+                processes,
+                # A forked copy of a process with threads and open databases is not safe to go on with.
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_start_worker,
+                initargs=(self.worker.experiment.home, self.worker.experiment.settings),
+            )
+        at_work = {self.pool.submit(_make_in_worker, unit, tables): unit for unit, tables in due.items()}
         for done in as_completed(at_work):
             yield at_work[done], done.result()
 
@@ -272,39 +291,21 @@ def _end_with_parent(leaving: threading.Event) -> None:
             os._exit(1)
 
 
-def _with_failed_checks(
-    instance: DagsterInstance, planner: Planner, unit: Unit, stale: list[str]
-) -> list[str]:
-    """Adds tables whose blocking check failed last time, and what is made from them.
+def _unchecked(instance: DagsterInstance, planner: Planner, unit: Unit) -> set[str]:
+    """Tables of a unit with a blocking check that did not pass last time, or was never reached.
 
-    They are made and checked again: passing them over would let their failure through.
+    What was made from them may not be gone on with: they are made, and checked, again.
     """
-    graph = planner.graph
-    failed = {
-        key.asset_key.to_user_string()
-        for key in graph.asset_check_keys
-        if key.asset_key.to_user_string() in unit.tables
-        and graph.get(key).blocking
-        and _failed_last_time(instance, key, unit.partition_key)
-    }
-    if not failed:
-        return stale
-    again = set(stale)
-    for table in planner.order:
-        parents = {parent.to_user_string() for parent in graph.get(AssetKey(table)).parent_keys}
-        if table in unit.tables and (table in failed or parents & again):
-            again.add(table)
-    return [table for table in planner.order if table in again]
-
-
-def _failed_last_time(instance: DagsterInstance, key: AssetCheckKey, partition_key: str | None) -> bool:
-    history = instance.event_log_storage.get_asset_check_execution_history(key, limit=200)
-    for record in history:
-        event = record.event.dagster_event if record.event else None
-        evaluation = event.event_specific_data if event else None
-        if isinstance(evaluation, AssetCheckEvaluation) and evaluation.partition == partition_key:
-            return not evaluation.passed
-    return False
+    blocking = [
+        key
+        for key in planner.graph.asset_check_keys
+        if key.asset_key.to_user_string() in unit.tables and planner.graph.get(key).blocking
+    ]
+    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(
+        blocking, PartitionKeyFilter(key=unit.partition_key)
+    )
+    passed = AssetCheckExecutionRecordStatus.SUCCEEDED
+    return {key.asset_key.to_user_string() for key, record in latest.items() if record.status != passed}
 
 
 def _bury_the_dead(instance: DagsterInstance) -> None:

@@ -4,8 +4,7 @@ Not in the paper, and the reason they stand in every table here: a user's own me
 lower error than the paper's refined personas, so an error without its floors says little.
 """
 
-from collections.abc import Callable
-
+import numpy as np
 import pandas as pd
 
 from deeper_assets.method.domains import Scale
@@ -30,19 +29,16 @@ def floor_errors(windows: pd.DataFrame, domain: str, scale: Scale, rounds: int) 
         One row a floor, user and round whose window exists: domain, method, user_id, round, error.
     """
     columns = ["domain", "method", "user_id", "round", "error"]
-    summaries: dict[str, Callable[[pd.Series], float]] = {
-        "floor_constant": lambda _: scale.highest,
-        "floor_user_mean": lambda before: float(before.mean()),
-        "floor_user_median": lambda before: float(before.median()),
-    }
-    rows = []
-    for user, ratings in windows.groupby("user_id", sort=True):
+    rows: list[tuple[str, str, object, int, float]] = []
+    ordered = windows.sort_values(["user_id", "window"], kind="stable")
+    for user, history in ordered.groupby("user_id", sort=True):
+        window, rating = history["window"].to_numpy(), history["rating"].to_numpy(dtype=float)
+        starts = np.searchsorted(window, np.arange(rounds + 3))  # window w is rating[starts[w]:starts[w + 1]]
         for round_ in range(rounds + 1):
-            before = ratings.loc[ratings["window"] <= round_, "rating"]
-            predicted = ratings.loc[ratings["window"] == round_ + 1, "rating"]
-            if before.empty or predicted.empty:
-                continue
-            for name, summary in summaries.items():
-                error = float((predicted - summary(before)).abs().mean())
-                rows.append((domain, name, user, round_, error))
+            before = rating[: starts[round_ + 1]]
+            predicted = rating[starts[round_ + 1] : starts[round_ + 2]]
+            if before.size and predicted.size:
+                guesses = (scale.highest, before.mean(), np.median(before))
+                for name, guess in zip(FLOORS, guesses, strict=True):
+                    rows.append((domain, name, user, round_, float(np.abs(predicted - guess).mean())))
     return pd.DataFrame(rows, columns=columns)

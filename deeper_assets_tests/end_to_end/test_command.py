@@ -63,7 +63,9 @@ def test_every_run_stands_in_the_homes_own_dagster_instance(small_home: Path) ->
     assert written == {run.run_id for run in runs}
 
 
-def test_one_process_or_several_give_the_same_tables(small_home: Path, tmp_path: Path, tables: Tables) -> None:
+def test_one_process_or_several_give_the_same_tables(
+    small_home: Path, tmp_path: Path, tables: Tables
+) -> None:
     deeper("run", "--home", tmp_path, *SMALL, DEEPER_PROCESSES="1")
     assert_same(tables(small_home), tables(tmp_path))
 
@@ -72,13 +74,19 @@ def test_a_changed_setting_makes_stale_what_it_touches_and_nothing_else(
     small_home: Path, tmp_path: Path
 ) -> None:
     deeper("run", "--home", tmp_path, "--domains", "book", "--train-users", "3", "--eval-users", "4")
-    before = {(v.table, str(v.partition)): v.version for v in Warehouse(tmp_path / "warehouse.duckdb").current()}
+    before = {
+        (v.table, str(v.partition)): v.version for v in Warehouse(tmp_path / "warehouse.duckdb").current()
+    }
     template = tmp_path / "slide.txt"
-    template.write_text("Describe who rated these ($item_type items).\n$ratings\nUse at least $persona_words words.\n")
+    template.write_text(
+        "Describe who rated these ($item_type items).\n$ratings\nUse at least $persona_words words.\n"
+    )
     profile = tmp_path / "own.yaml"
     profile.write_text("extends: offline\nprompts: {slide_regen: slide.txt}\n")
     deeper("run", "--home", tmp_path, "--domains", "book", "--profile", profile)
-    after = {(v.table, str(v.partition)): v.version for v in Warehouse(tmp_path / "warehouse.duckdb").current()}
+    after = {
+        (v.table, str(v.partition)): v.version for v in Warehouse(tmp_path / "warehouse.duckdb").current()
+    }
     changed = {table for (table, partition), version in after.items() if before[table, partition] != version}
     assert not changed & {"raw_ratings", "rejected_ratings", "rating_windows"}
     assert {"initial_personas", "persona_rounds"} <= changed
@@ -113,7 +121,9 @@ def test_killed_at_any_moment_it_finishes_with_the_same_tables(
     assert not unfinished
 
 
-def test_a_missing_dataset_is_named_and_the_other_domains_are_made(published_data: Path, tmp_path: Path) -> None:
+def test_a_missing_dataset_is_named_and_the_other_domains_are_made(
+    published_data: Path, tmp_path: Path
+) -> None:
     data = tmp_path / "data"
     data.mkdir()
     (data / "amazon_book").symlink_to(published_data / "amazon_book")
@@ -136,7 +146,9 @@ def test_a_domain_of_ones_own_needs_no_code(tmp_path: Path) -> None:
     for user in range(5):
         for i in range(60 if user < 4 else 20):
             stars = "great" if (user, i) == (0, 3) else str(1 + (user + i) % 5)
-            lines.append(f"u{user},e{i},The Tale of Dragon {i},{stars},2024-01-{1 + i // 24:02}T{i % 24:02}:00:00")
+            lines.append(
+                f"u{user},e{i},The Tale of Dragon {i},{stars},2024-01-{1 + i // 24:02}T{i % 24:02}:00:00"
+            )
     (tmp_path / "ratings.csv").write_text("\n".join(lines) + "\n")
     (tmp_path / "own.yaml").write_text(
         """\
@@ -205,7 +217,9 @@ def test_errors_are_one_readable_line(tmp_path: Path, arguments: list[str], mess
     assert said.returncode != 0
     assert message in said.stderr
     assert "Traceback" not in said.stderr
-    assert len([line for line in said.stderr.splitlines() if "rror" in line or line.startswith("deeper:")]) <= 1
+    assert (
+        len([line for line in said.stderr.splitlines() if "rror" in line or line.startswith("deeper:")]) <= 1
+    )
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

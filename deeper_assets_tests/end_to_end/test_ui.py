@@ -1,0 +1,194 @@
+"""`dagster dev` as a person uses it: a real server, a real browser, real clicks, and screenshots of them."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+
+from deeper_assets.store.warehouse import Warehouse
+from deeper_assets_tests.conftest import REPOSITORY
+from deeper_assets_tests.end_to_end.conftest import deeper, environment
+
+pytestmark = pytest.mark.slow
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+PATIENCE = 120
+"""Seconds that a page or a run may take before the test gives up."""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which everything has been made once, for one domain and three users."""
+    folder = tmp_path_factory.mktemp("ui") / "home"
+    deeper("run", "--home", folder, "--domains", "book", "--train-users", "2", "--eval-users", "3")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(home: Path) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (home / "dagster-dev.log").open("w") as log:
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("dagster")), "dev", "-h", "127.0.0.1", "-p", str(port)],
+            cwd=REPOSITORY,
+            env=environment(home, DAGSTER_HOME=str(home / "dagster")),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        address = f"http://127.0.0.1:{port}"
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                try:
+                    with urllib.request.urlopen(f"{address}/server_info", timeout=5):
+                        break
+                except OSError:
+                    assert process.poll() is None, (home / "dagster-dev.log").read_text()
+                    assert time.monotonic() < deadline, (home / "dagster-dev.log").read_text()
+                    time.sleep(0.5)
+            yield address
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("no chromium and chromedriver on this machine")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+        "--window-size=1500,1100",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ):
+        options.add_argument(argument)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+class Person:
+    """Someone in front of the page: looks for what it says, clicks, takes pictures."""
+
+    def __init__(self, browser: webdriver.Chrome, server: str):
+        self.browser = browser
+        self.server = server
+        self.pictures = Path(os.environ.get("DEEPER_TEST_ARTIFACTS", REPOSITORY / "test-artifacts"))
+        self.pictures.mkdir(parents=True, exist_ok=True)
+
+    def goes_to(self, path: str) -> None:
+        self.browser.get(self.server + path)
+
+    def sees(self, text: str, exactly: bool = True) -> WebElement:
+        test = f"normalize-space(.)='{text}'" if exactly else f"contains(normalize-space(.), '{text}')"
+
+        def shown(browser: webdriver.Chrome) -> WebElement | None:
+            found = browser.find_elements(By.XPATH, f"//*[{test} and not(*[{test}])]")
+            return next((one for one in reversed(found) if one.is_displayed()), None)
+
+        return WebDriverWait(self.browser, PATIENCE).until(shown, f"'{text}' on {self.browser.current_url}")
+
+    def clicks(self, text: str) -> None:
+        def click(_: webdriver.Chrome) -> bool:
+            self.sees(text).click()
+            return True
+
+        ignored = (Exception,)  # the page redraws itself while it loads
+        WebDriverWait(self.browser, PATIENCE, ignored_exceptions=ignored).until(click, f"click on '{text}'")
+
+    def picture(self, name: str) -> None:
+        self.browser.save_screenshot(str(self.pictures / f"{name}.png"))
+
+
+def test_materialize_a_partition_by_clicking_and_see_its_plot(
+    browser: webdriver.Chrome, server: str, home: Path
+) -> None:
+    stored = Warehouse(home / "warehouse.duckdb")
+    before = [v for v in stored.history("round_errors") if v.partition["method"] == "slide_regen"]
+    assert len(before) == 1
+
+    person = Person(browser, server)
+    person.goes_to("/assets/round_errors")
+    person.sees("ε(r+1|S_r) of every evaluation user", exactly=False)  # the docstring
+    person.sees("ratings in the predicted window")  # what a column means
+    person.picture("asset")
+
+    person.clicks("Materialize…")
+    for value in ("book", "slide_regen"):
+        person.clicks("Select a partition or create one")
+        person.clicks(value)
+        person.clicks("Launch runs to materialize round_errors")  # closes the list
+    person.picture("choosing a partition")
+    person.clicks("Launch 1 run")
+
+    deadline = time.monotonic() + PATIENCE
+    while len([v for v in stored.history("round_errors") if v.partition["method"] == "slide_regen"]) == 1:
+        assert time.monotonic() < deadline, (home / "dagster-dev.log").read_text()
+        time.sleep(1)
+
+    person.goes_to("/runs")
+    person.sees("Success")
+    person.picture("runs")
+    person.goes_to("/assets/round_errors?view=partitions&partition=book%7Cslide_regen")
+    person.sees("Materialized")
+    person.sees("share unreadable")
+    person.clicks("[Show Markdown]")
+    plot = WebDriverWait(browser, PATIENCE).until(
+        lambda page: next(iter(page.find_elements(By.CSS_SELECTOR, "img[src^='data:image/png']")), None)
+    )
+    WebDriverWait(browser, PATIENCE).until(lambda _: int(plot.get_attribute("naturalWidth") or 0) > 300)
+    assert plot.is_displayed()
+    person.picture("plot of the error by round")
+
+
+def test_the_graph_shows_its_groups(browser: webdriver.Chrome, server: str) -> None:
+    person = Person(browser, server)
+    person.goes_to("/asset-groups")
+    for group in ("histories", "personas", "evaluation"):
+        person.sees(group)
+    person.picture("groups")
+    person.goes_to("/locations/deeper_assets/asset-groups/evaluation/lineage")
+    person.sees("mae_table")
+    time.sleep(3)  # the graph moves into place
+    person.picture("evaluation")
+    person.goes_to("/assets/mae_table")
+    person.sees("mae_table")
+    person.picture("mae_table")
+
+
+def test_schedule_and_sensors_are_there_and_off(browser: webdriver.Chrome, server: str) -> None:
+    person = Person(browser, server)
+    person.goes_to("/automation")
+    for name in ("re_evaluation", "source_files", "refresh_tables"):
+        person.sees(name)
+    person.picture("automation")
+    switches = browser.find_elements(
+        By.CSS_SELECTOR, "input[type=checkbox][role=switch], input[type=checkbox]"
+    )
+    assert not any(switch.is_selected() for switch in switches)
