@@ -184,7 +184,7 @@ def main() -> None:
 
 
 class _Progress:
-    """Progress on standard error: what is at work, done/total, time left. Redrawn on a terminal, else lines."""
+    """Progress on standard error: what is at work, done/total, time left."""
 
     def __enter__(self) -> "Report":
         from tqdm import tqdm

@@ -30,6 +30,11 @@ def assert_same(one: dict[str, pd.DataFrame], other: dict[str, pd.DataFrame]) ->
         pd.testing.assert_frame_equal(frame, other[name], obj=name)
 
 
+def versions(home: Path) -> dict[tuple[str, str], int]:
+    current = Warehouse(home / "warehouse.duckdb").current()
+    return {(version.table, str(version.partition)): version.version for version in current}
+
+
 def ledger(home: Path) -> int:
     return len(Warehouse(home / "warehouse.duckdb").history())
 

@@ -105,18 +105,19 @@ class Person:
     def goes_to(self, path: str) -> None:
         self.browser.get(self.server + path)
 
-    def sees(self, text: str, exactly: bool = True) -> WebElement:
+    def sees(self, text: str, exactly: bool = True, first: bool = False) -> WebElement:
+        """What shows this text; the last such thing on the page, which is where menus and dialogs stand."""
         test = f"normalize-space(.)='{text}'" if exactly else f"contains(normalize-space(.), '{text}')"
 
         def shown(browser: webdriver.Chrome) -> WebElement | None:
             found = browser.find_elements(By.XPATH, f"//*[{test} and not(*[{test}])]")
-            return next((one for one in reversed(found) if one.is_displayed()), None)
+            return next((one for one in (found if first else reversed(found)) if one.is_displayed()), None)
 
         return WebDriverWait(self.browser, PATIENCE).until(shown, f"'{text}' on {self.browser.current_url}")
 
-    def clicks(self, text: str) -> None:
+    def clicks(self, text: str, first: bool = False) -> None:
         def click(_: webdriver.Chrome) -> bool:
-            self.sees(text).click()
+            self.sees(text, first=first).click()
             return True
 
         ignored = (Exception,)  # the page redraws itself while it loads
@@ -141,7 +142,7 @@ def test_materialize_a_partition_by_clicking_and_see_its_plot(
 
     person.clicks("Materialize…")
     for value in ("book", "slide_regen"):
-        person.clicks("Select a partition or create one")
+        person.clicks("Select a partition or create one", first=True)
         person.clicks(value)
         person.clicks("Launch runs to materialize round_errors")  # closes the list
     person.picture("choosing a partition")
