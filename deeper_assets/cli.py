@@ -114,9 +114,8 @@ def run(
     _say_what_was_done(outcome)
     if not outcome.failed or not experiment.warehouse.load("mae_table").empty:
         _print_tables(experiment, wanted)
-    click.echo(
-        f"\nLook at it: DAGSTER_HOME={folder / 'dagster'} DEEPER_HOME={folder} dagster dev -w workspace.yaml"
-    )
+    where = f"DEEPER_HOME={folder} DAGSTER_HOME={folder / 'dagster'}"
+    click.echo(f"\nLook at it: {where} dagster dev -m deeper_assets.definitions")
     if outcome.failed:
         sys.exit(1)
 
@@ -234,6 +233,9 @@ def _print_tables(experiment: "Experiment", domains: list[str] | None) -> None:
     from deeper_assets.reports.text import as_text
 
     click.echo("\n" + as_text(_mae_table(experiment), domains))
+    others = experiment.made_otherwise()
+    if others:
+        click.echo(f"\nMade with other settings than now: {', '.join(others)}; `deeper run` makes them anew.")
     if experiment.settings.chat == "offline":
         click.echo(
             "\nThe offline stand-in wrote and read these personas: its figures show the mechanism only."

@@ -13,6 +13,7 @@ from dagster import (
     AutomationConditionSensorDefinition,
     RunRequest,
     ScheduleDefinition,
+    ScheduleEvaluationContext,
     SensorDefinition,
     SensorEvaluationContext,
     SensorResult,
@@ -56,10 +57,11 @@ def build_schedule(experiment: Experiment, partitions: Partitions) -> ScheduleDe
     """The weekly re-evaluation of every domain by every method; off until it is switched on."""
 
     @schedule(job=EVALUATION, cron_schedule=experiment.settings.re_evaluation_cron)
-    def re_evaluation() -> Iterator[RunRequest]:
+    def re_evaluation(context: ScheduleEvaluationContext) -> Iterator[RunRequest]:
         """Plays the rounds of every domain and method again; switch on refresh_tables to follow it."""
+        tick = context.scheduled_execution_time.isoformat()
         for key in partitions.domain_methods.get_partition_keys():
-            yield RunRequest(partition_key=key)
+            yield RunRequest(partition_key=key, run_key=f"{tick} {key}")
 
     return re_evaluation
 

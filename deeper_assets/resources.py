@@ -108,6 +108,22 @@ class Experiment:
             case _:
                 return {}
 
+    def made_otherwise(self) -> list[str]:
+        """Domains of which something is stored that other settings than today's have made.
+
+        Their rows stand in the same tables, so whoever reads those has to know.
+        """
+        return sorted(
+            {
+                version.partition["domain"]
+                for version in self.warehouse.current()
+                # raw_ratings is left to `deeper run`: its settings hold hashes of files, which may be large.
+                if version.partition.get("domain") in self.domains
+                and version.table != "raw_ratings"
+                and version.recipe.settings != self.describe(version.table, version.partition)
+            }
+        )
+
 
 def _plain(value: object) -> dict[str, Any]:
     return dict(vars(value))

@@ -39,7 +39,7 @@ def _section(table: pd.DataFrame, domain: str) -> dict[str, Any]:
     rounds = rounds_of(rows)
     lowest_floor = rows[rows["kind"] == "floor"][rounds].min()
     return {
-        "name": "Macro average over domains" if domain == MACRO else domain.replace("_", " "),
+        "name": "Macro average over domains" if domain == MACRO else _title(domain),
         "plot": base64.b64encode(mae_plot(table, domain)).decode(),
         "rounds": rounds,
         "users": int(table.loc[table["domain"] == domain, "users"].max()),
@@ -64,7 +64,7 @@ def _people(personas: pd.DataFrame) -> list[dict[str, Any]]:
         return []
     return [
         {
-            "domain": str(domain).replace("_", " "),
+            "domain": _title(str(domain)),
             "user": user,
             "first": rows["persona"].iloc[0],
             "last": rows["persona"].iloc[-1],
@@ -73,6 +73,10 @@ def _people(personas: pd.DataFrame) -> list[dict[str, Any]]:
         }
         for (domain, user), rows in personas.sort_values("round").groupby(["domain", "user_id"], sort=False)
     ]
+
+
+def _title(domain: str) -> str:
+    return domain.replace("_", " ").capitalize()
 
 
 def _figure(value: float) -> str:

@@ -97,6 +97,13 @@ def test_a_changed_setting_makes_stale_what_it_touches_and_nothing_else(
     assert {"initial_personas", "persona_rounds"} <= changed
 
 
+def test_figures_of_different_settings_are_not_mixed_in_silence(tmp_path: Path) -> None:
+    deeper("run", "--home", tmp_path, *SMALL)
+    said = deeper("run", "--home", tmp_path, "--domains", "book", "--eval-users", "2").stdout
+    assert "Made with other settings than now: grocery; `deeper run` makes them anew." in said
+    assert "Made with other settings" in deeper("report", "--home", tmp_path).stdout
+
+
 def test_killed_at_any_moment_it_finishes_with_the_same_tables(
     small_home: Path, tmp_path: Path, tables: Tables
 ) -> None:

@@ -193,3 +193,26 @@ def test_schedule_and_sensors_are_there_and_off(browser: webdriver.Chrome, serve
         By.CSS_SELECTOR, "input[type=checkbox][role=switch], input[type=checkbox]"
     )
     assert not any(switch.is_selected() for switch in switches)
+
+
+def test_backfill_chosen_domains_from_the_command_line(server: str, home: Path) -> None:
+    """`dagster job backfill` queues; the daemon of the running `dagster dev` does the work."""
+    dagster = str(Path(sys.executable).with_name("dagster"))
+    stored = Warehouse(home / "warehouse.duckdb")
+    done = subprocess.run(
+        [dagster, "job", "backfill", "-j", "personas", "--partitions", "recipe,clothing", "--noprompt"],
+        cwd=REPOSITORY,
+        env=environment(home, DAGSTER_HOME=str(home / "dagster")),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    deadline = time.monotonic() + PATIENCE
+    while {v.partition["domain"] for v in stored.current("initial_predictions")} != {
+        "book",
+        "recipe",
+        "clothing",
+    }:
+        assert time.monotonic() < deadline, (home / "dagster-dev.log").read_text()
+        time.sleep(1)

@@ -1,0 +1,155 @@
+"""The graph as Dagster sees it, materialized for real in a Dagster instance."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from dagster import AssetKey, DagsterInstance, MultiPartitionKey
+from dagster._core.errors import DagsterAssetCheckFailedError
+
+from deeper_assets.definitions import build_definitions
+from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.updates import UPDATES
+from deeper_assets.planning import Planner
+from deeper_assets.resources import Experiment
+from deeper_assets.settings import Settings
+from deeper_assets.store.schema import TABLES
+from deeper_assets_tests.conftest import REPOSITORY
+
+MADE_FROM = {
+    "raw_ratings": set(),
+    "rejected_ratings": {"raw_ratings"},
+    "rating_windows": {"raw_ratings", "rejected_ratings"},
+    "initial_personas": {"rating_windows"},
+    "initial_predictions": {"rating_windows", "initial_personas"},
+    "persona_rounds": {"rating_windows", "initial_personas", "initial_predictions"},
+    "round_predictions": {"rating_windows", "initial_personas", "initial_predictions"},
+    "round_errors": {"rating_windows", "round_predictions"},
+    "floors_table": {"rating_windows"},
+    "mae_table": {"round_errors", "floors_table"},
+}
+
+
+def make(experiment: Experiment, job: str, key: str | None, instance: DagsterInstance) -> None:
+    definition = build_definitions(experiment).resolve_job_def(job)
+    definition.execute_in_process(instance=instance, partition_key=key)
+
+
+def test_every_table_is_an_asset_with_text_and_columns(experiment: Experiment) -> None:
+    graph = build_definitions(experiment).resolve_asset_graph()
+    found = {key.to_user_string(): graph.get(key) for key in graph.get_all_asset_keys()}
+    assert set(found) == set(TABLES) == set(MADE_FROM)
+    for name, node in found.items():
+        assert {parent.to_user_string() for parent in node.parent_keys} == MADE_FROM[name]
+        assert node.description, name
+        columns = node.metadata["dagster/column_schema"].columns
+        assert [column.name for column in columns][: len(TABLES[name].columns)] == list(
+            TABLES[name].column_names
+        )
+        assert all(column.description for column in columns)
+        assert node.code_version
+
+
+def test_the_definitions_are_valid_as_dagster_sees_them(tmp_path: Path) -> None:
+    dagster = Path(sys.executable).with_name("dagster")
+    done = subprocess.run(
+        [str(dagster), "definitions", "validate"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def test_one_domain_through_the_whole_graph(experiment: Experiment) -> None:
+    with DagsterInstance.ephemeral() as instance:
+        make(experiment, "personas", "book", instance)
+        for method in UPDATES:
+            make(experiment, "evaluation", MultiPartitionKey({"domain": "book", "method": method}), instance)
+        make(experiment, "tables", None, instance)
+        event = instance.get_latest_materialization_event(AssetKey("mae_table"))
+    assert event is not None
+    metadata = event.asset_materialization.metadata
+    assert metadata["dagster/row_count"].value == len(experiment.warehouse.load("mae_table"))
+    assert metadata["MAE by round"].value.startswith("![MAE by round](data:image/png;base64,")
+    table = experiment.warehouse.load("mae_table")
+    assert set(table["domain"]) == {"book", "macro"}
+    floors = experiment.warehouse.load("floors_table").set_index(["method", "round"])["mae"]
+    stands = table[(table["domain"] == "book") & (table["kind"] == "floor")].set_index(["method", "round"])[
+        "mae"
+    ]
+    pd.testing.assert_series_equal(floors.sort_index(), stands.sort_index())
+    rows = experiment.warehouse.load("round_errors", provenance=True)
+    assert rows["run_id"].nunique() == len(UPDATES)
+    assert rows["fingerprint"].notna().all()
+
+
+def test_the_plan_follows_settings_code_and_contents(experiment: Experiment) -> None:
+    tables = ("raw_ratings", "rejected_ratings", "rating_windows", "initial_personas", "initial_predictions")
+    graph = build_definitions(experiment).resolve_asset_graph()
+
+    def stale(one: Experiment, key: str = "book", unchecked: tuple[str, ...] = ()) -> list[str]:
+        planner = Planner(one, graph)
+        return planner.stale(tables, key, planner.stored(), unchecked)
+
+    assert stale(experiment) == list(tables)
+    with DagsterInstance.ephemeral() as instance:
+        make(experiment, "personas", "book", instance)
+        assert stale(experiment) == []
+        assert stale(experiment, "grocery") == list(tables)
+        assert stale(experiment, unchecked=("initial_personas",)) == [
+            "initial_personas",
+            "initial_predictions",
+        ]
+
+        def changed(**values: object) -> Experiment:
+            return Experiment(experiment.home, experiment.settings.model_copy(update=values))
+
+        assert stale(changed(seed=1)) == list(tables)
+        assert stale(changed(eval_users=2)) == ["rating_windows", "initial_personas", "initial_predictions"]
+        assert stale(changed(persona_words=41)) == ["initial_personas", "initial_predictions"]
+        assert stale(changed(processes=3, lock_timeout=1.0, unreadable_limit=0.9)) == []
+        # The same rows made again, by another run: nothing that was made from them is stale.
+        make(experiment, "personas", "book", instance)
+        assert stale(experiment) == []
+
+
+def test_a_blocking_check_stops_what_comes_after(experiment: Experiment) -> None:
+    nobody = Experiment(experiment.home, experiment.settings.model_copy(update={"windows_at_least": 8}))
+    stopped = pytest.raises(DagsterAssetCheckFailedError, match="someone_to_evaluate")
+    with DagsterInstance.ephemeral() as instance, stopped:
+        make(nobody, "personas", "book", instance)
+    stored = {version.table for version in nobody.warehouse.current()}
+    assert stored == {"raw_ratings", "rejected_ratings", "rating_windows"}
+    reasons = nobody.warehouse.load("rejected_ratings")["reason"]
+    assert set(reasons) == {"too_few_windows"}
+
+
+def test_evaluation_without_personas_says_what_to_make(experiment: Experiment) -> None:
+    key = MultiPartitionKey({"domain": "book", "method": "inc_update"})
+    with DagsterInstance.ephemeral() as instance, pytest.raises(DeeperError, match="never been materialized"):
+        make(experiment, "evaluation", key, instance)
+
+
+def test_a_domain_of_ones_own_is_a_partition_of_everything(tmp_path: Path) -> None:
+    own = {
+        "item_type": "podcast",
+        "scale": {"lowest": 1, "highest": 5, "step": 1},
+        "columns": {"user": "u", "item": "i", "rating": "r"},
+        "file": tmp_path / "r.csv",
+    }
+    definitions = build_definitions(Experiment(tmp_path, Settings(domains={"podcasts": own})))
+    graph = definitions.resolve_asset_graph()
+    for name in ("raw_ratings", "round_errors"):
+        keys = graph.get(AssetKey(name)).partitions_def.get_partition_keys()
+        assert any("podcasts" in key for key in keys)
+
+
+def test_an_own_domain_cannot_take_a_papers_name(tmp_path: Path) -> None:
+    own = {
+        "item_type": "x",
+        "scale": {"lowest": 1, "highest": 5, "step": 1},
+        "columns": {"user": "u", "item": "i", "rating": "r"},
+        "query": "select 1",
+    }
+    with pytest.raises(DeeperError, match="'book' is one of the paper's"):
+        build_definitions(Experiment(tmp_path, Settings(domains={"book": own})))

@@ -1,0 +1,71 @@
+"""Time and memory of `deeper run` from a fresh home: `python -m deeper_assets_tests.benchmarks.whole_runs`.
+
+With `--data FOLDER` the published files, all evaluation users and all methods; without, the defaults. Prints
+the wall time of each run, its median, and the peak memory of the command and its workers together.
+"""
+
+import argparse
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from deeper_assets_tests.end_to_end.conftest import environment
+
+EVERYONE = ["--train-users", "all", "--eval-users", "all"]
+
+
+def measure(arguments: list[str]) -> tuple[float, float]:
+    """Seconds and peak memory (MB, unique to the process tree, sampled) of one run from a fresh home."""
+    home = Path(tempfile.mkdtemp(prefix="deeper-benchmark-"))
+    # A run as a user's, not as the tests': with the profile's own number of generated users.
+    variables = environment()
+    del variables["DEEPER_SYNTHETIC_USERS"]
+    command = [sys.executable, "-m", "deeper_assets.cli", "run", "--home", str(home / "home"), *arguments]
+    started, peak = time.monotonic(), 0.0
+    process = subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        peak = max(peak, memory_of(process.pid))
+        time.sleep(0.5)
+    seconds = time.monotonic() - started
+    shutil.rmtree(home)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit {process.returncode}")
+    return seconds, peak
+
+
+def memory_of(pid: int) -> float:
+    """MB held by a process and its children, shared pages counted once each."""
+    total = 0.0
+    try:
+        parent = psutil.Process(pid)
+        for one in [parent, *parent.children(recursive=True)]:
+            total += one.memory_full_info().uss / 1e6
+    except psutil.NoSuchProcess:
+        pass
+    return total
+
+
+def main() -> None:
+    """Parses the command line and prints the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", help="folder of the published files")
+    parser.add_argument("--times", type=int, default=3)
+    given = parser.parse_args()
+    arguments = ["--data", given.data, *EVERYONE] if given.data else []
+    figures = [measure(arguments) for _ in range(given.times)]
+    for seconds, peak in figures:
+        print(f"{seconds:7.1f} s  {peak:7.0f} MB")
+    median = statistics.median(seconds for seconds, _ in figures)
+    print(
+        f"median {median:.1f} s, peak {max(peak for _, peak in figures):.0f} MB, {psutil.cpu_count()} cores"
+    )
+
+
+if __name__ == "__main__":
+    main()
