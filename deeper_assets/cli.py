@@ -131,6 +131,8 @@ def report(home: Path | None, as_json_: bool, html: Path | None) -> None:
 
     experiment = _experiment(home_folder(home))
     table = _mae_table(experiment)
+    if others := experiment.made_otherwise():
+        click.echo(f"made with other settings than now: {', '.join(others)}", err=True)
     if html is not None:
         from deeper_assets.reports.page import render_page
 

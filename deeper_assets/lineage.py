@@ -163,9 +163,11 @@ def _settings(versions: Sequence[Version]) -> Iterator[str]:
 def _setting(name: str, value: Any) -> Iterator[str]:
     if name == "source" and isinstance(value, Mapping):
         plain = {key: part for key, part in value.items() if key != "files"}
-        yield "source: " + ", ".join(f"{key} {_short(part)}" for key, part in plain.items())
-        for file in value.get("files", ()):
-            yield "  file " + ", ".join(f"{key} {_short(part)}" for key, part in file.items())
+        yield "source: " + ", ".join(
+            f"{key} {_short(part)}" for key, part in plain.items() if part is not None
+        )
+        for path, digest in value.get("files", {}).items():
+            yield f"  file {path} sha256 {digest[:16]}"
     else:
         yield f"{name}: {_short(value)}"
 

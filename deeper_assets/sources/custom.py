@@ -102,7 +102,7 @@ class CustomSource:
             "columns": asdict(self.columns),
             "query": self.query,
             "dsn_env": self.dsn_env,
-            "files": {file.path.name: file.sha256 for file in self._read_files()},
+            "files": {str(file.path): file.sha256 for file in self._read_files()},
         }
 
     def write_raw_ratings(self, target: Path) -> ReadReport:

@@ -63,7 +63,7 @@ def server(home: Path) -> Iterator[str]:
                     time.sleep(0.5)
             yield address
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
+            process.terminate()  # it ends its own servers
             try:
                 process.wait(30)
             except subprocess.TimeoutExpired:

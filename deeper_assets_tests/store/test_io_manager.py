@@ -349,7 +349,7 @@ def test_a_parquet_file_is_stored_and_then_deleted(warehouse, tmp_path: Path) ->
     path = tmp_path / "rows.parquet"
     for users, left in ((3, 3), (2, 2)):
         rows = persona_rows("book", users)
-        duckdb.from_df(rows.astype({"note": "string"})).write_parquet(str(path))
+        duckdb.connect().from_df(rows.astype({"note": "string"})).write_parquet(str(path))
         make(warehouse, parquet_asset(path), "book", graph=[parquet_asset(path)])
         assert not path.exists()
         assert len(warehouse.load("initial_personas")) == left
@@ -358,7 +358,7 @@ def test_a_parquet_file_is_stored_and_then_deleted(warehouse, tmp_path: Path) ->
 def test_a_parquet_file_that_is_refused_stays_as_the_partition_does(warehouse, tmp_path: Path) -> None:
     make(warehouse, initial_personas, "book")
     path = tmp_path / "rows.parquet"
-    duckdb.from_df(persona_rows("movies tv", 2)).write_parquet(str(path))
+    duckdb.connect().from_df(persona_rows("movies tv", 2)).write_parquet(str(path))
     with pytest.raises(
         DeeperError, match=r"column 'domain' must be 'book' \(2 rows do not, e\.g\. 'movies tv'\)"
     ):
