@@ -28,6 +28,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "malformed_line": "the line does not fit its file's format",
         "unreadable_window": "a window's items and ratings could not be read",
         "unequal_lengths": "a window's items and ratings differ in number, so some pairs are uncertain",
+        "short_window": "a window holds fewer ratings than it has places; this place is empty",
         "window_too_long": "a window holds more ratings than a window has places",
         "contradicting_copies": "two copies of the same rating disagree",
         "duplicate_row": "the same rating of the same user stands in the source twice; the first is kept",

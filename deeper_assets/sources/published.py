@@ -203,6 +203,8 @@ class _Gathered:
                 elif agree:
                     self.merged_copies += 1
         places += [None] * (1 + max(contradicted, default=-1) - len(places))
+        said = len(places)
+        places += [None] * (WINDOW - said)
         for place, pair in enumerate(places):
             row = replace(_rating(user, said_split, kept, pair), position=window * WINDOW + place)
             if place >= WINDOW:
@@ -210,6 +212,9 @@ class _Gathered:
                 row = replace(row, position=None, defect="window_too_long", detail=detail)
             elif place in contradicted:
                 row = replace(row, defect="contradicting_copies", detail=contradicted[place])
+            elif place >= said:
+                detail = f"W{window} has {kept.lengths}, {WINDOW} expected"
+                row = replace(row, defect="short_window", detail=detail)
             elif pair is None:
                 row = replace(row, defect="unequal_lengths", detail=f"W{window}: {kept.lengths}")
             yield row

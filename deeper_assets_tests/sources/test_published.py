@@ -213,7 +213,7 @@ def test_ratings_and_titles_are_kept_as_they_stand(files: Files) -> None:
     odd = {"items": ["", 1984, None, " a  b ", "e"], "ratings": ["4", None, float("inf"), True, 10**400]}
     files.table(TEST, ("u", [repr(odd).replace("inf", "1e999")]))
     rows = files.read()
-    assert picked(rows, "title", "rating") == [
+    assert picked(rows[:5], "title", "rating") == [
         ("", 4.0),
         ("1984", None),
         (None, None),
@@ -230,6 +230,18 @@ def test_a_window_with_more_than_ten_places(files: Files) -> None:
     rows = files.read()
     assert [row["position"] for row in rows] == [*range(10), None, *range(10, 20)]
     assert defects(rows) == [("window_too_long", None, TEST, 2, "place 10 of W0, which has places 0 to 9")]
+
+
+def test_a_window_with_fewer_than_ten_is_used_as_it_is_and_said_to_be(files: Files) -> None:
+    short = {"items": ["A", "B"], "ratings": [4, 5]}
+    files.table(TEST, ("u", [window(0), short, window(2)]))
+    rows = files.read()
+    places = {row["position"]: row for row in rows}
+    assert sorted(places) == list(range(30))  # W2 stays W2
+    assert [places[place]["title"] for place in (10, 11, 12)] == ["A", "B", None]
+    assert {row["defect"] for place, row in places.items() if 12 <= place < 20} == {"short_window"}
+    assert places[12]["detail"] == "W1 has 2 titles, 2 ratings, 10 expected"
+    assert all(places[place]["defect"] is None for place in (*range(12), *range(20, 30)))
 
 
 def test_train_and_evaluation_users(files: Files) -> None:
