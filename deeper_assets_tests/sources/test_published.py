@@ -221,7 +221,7 @@ def test_ratings_and_titles_are_kept_as_they_stand(files: Files) -> None:
         ("e", None),
     ]
     assert [row["rating_text"] for row in rows[:4]] == ["4", None, "inf", "True"]
-    assert defects(rows) == []  # that they cannot be used is for the rules to say
+    assert defects(rows[:5]) == []  # that they cannot be used is for the rules to say
 
 
 def test_a_window_with_more_than_ten_places(files: Files) -> None:
