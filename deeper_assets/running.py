@@ -9,18 +9,19 @@ import fcntl
 import logging
 import multiprocessing
 import os
-import shutil
 import threading
+import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing.util import Finalize
 from pathlib import Path
 
 from dagster import (
+    AssetCheckKey,
     AssetKey,
     DagsterInstance,
     DagsterRunStatus,
@@ -28,8 +29,13 @@ from dagster import (
     MultiPartitionKey,
     RunsFilter,
 )
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+from dagster._core.errors import DagsterAssetCheckFailedError
 from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecord,
+    AssetCheckExecutionRecordStatus,
+)
 
 from deeper_assets.definitions import build_definitions
 from deeper_assets.jobs import EVALUATION, PERSONAS, TABLES
@@ -133,7 +139,7 @@ def run_everything(experiment: Experiment, domains: Sequence[str], report: Repor
     outcome = Outcome()
     with _alone_in(experiment.home), _Crew(worker) as crew:
         _bury_the_dead(worker.instance)
-        shutil.rmtree(experiment.home / "scratch", ignore_errors=True)
+        _sweep(experiment.home / "scratch")
         jobs = [
             _units(worker.definitions, PERSONAS.name, list(domains)),
             _units(
@@ -190,9 +196,22 @@ class Worker:
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                 tags={RUN_TAG: str(os.getpid())},
             )
+        except DagsterAssetCheckFailedError:
+            return Failure(self._failed_checks(unit), traceback.format_exc())
         except Exception as error:  # noqa: BLE001 - told to the user by name; the other units go on
             return Failure(one_line(error), traceback.format_exc())
         return None
+
+    def _failed_checks(self, unit: Unit) -> str:
+        """What the blocking checks that failed had to say."""
+        keys = blocking_checks(self.definitions.resolve_asset_graph(), unit)
+        said = []
+        for key, record in latest_checks(self.instance, keys, unit).items():
+            event = record.event.dagster_event if record.event else None
+            if record.status == AssetCheckExecutionRecordStatus.FAILED and event is not None:
+                evaluation = event.asset_check_evaluation_data
+                said.append(f"{key.asset_key.to_user_string()}: {key.name}: {evaluation.description}")
+        return f"stopped by a check on {'; '.join(said)}"
 
 
 def open_instance(home: Path) -> DagsterInstance:
@@ -296,16 +315,34 @@ def _unchecked(instance: DagsterInstance, planner: Planner, unit: Unit) -> set[s
 
     What was made from them may not be gone on with: they are made, and checked, again.
     """
-    blocking = [
-        key
-        for key in planner.graph.asset_check_keys
-        if key.asset_key.to_user_string() in unit.tables and planner.graph.get(key).blocking
-    ]
-    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(
-        blocking, PartitionKeyFilter(key=unit.partition_key)
-    )
+    latest = latest_checks(instance, blocking_checks(planner.graph, unit), unit)
     passed = AssetCheckExecutionRecordStatus.SUCCEEDED
     return {key.asset_key.to_user_string() for key, record in latest.items() if record.status != passed}
+
+
+def blocking_checks(graph: AssetGraph, unit: Unit) -> list[AssetCheckKey]:
+    """The blocking checks on a unit's tables."""
+    return [
+        key
+        for key in graph.asset_check_keys
+        if key.asset_key.to_user_string() in unit.tables and graph.get(key).blocking
+    ]
+
+
+def latest_checks(
+    instance: DagsterInstance, keys: Sequence[AssetCheckKey], unit: Unit
+) -> Mapping[AssetCheckKey, AssetCheckExecutionRecord]:
+    """What became of these checks the last time they were planned for the unit's partition."""
+    partition = PartitionKeyFilter(key=unit.partition_key)
+    return instance.event_log_storage.get_latest_asset_check_execution_by_key(keys, partition)
+
+
+def _sweep(scratch: Path) -> None:
+    """Deletes files that a killed run left behind; younger ones may belong to a run of the UI."""
+    for path in scratch.glob("*"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > 24 * 3600:
+                path.unlink()
 
 
 def _bury_the_dead(instance: DagsterInstance) -> None:

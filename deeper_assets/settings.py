@@ -130,6 +130,14 @@ class Settings(BaseSettings):
     re_evaluation_cron: str = Field("0 6 * * 1", description="when the re_evaluation schedule runs, UTC")
     lock_timeout: float = Field(300.0, ge=0, description="seconds to wait for another process's lock")
 
+    @model_validator(mode="after")
+    def _someone_can_be_used(self) -> "Settings":
+        if self.windows_at_least > self.windows_at_most:
+            raise ValueError(
+                f"windows_at_least {self.windows_at_least} is more than windows_at_most {self.windows_at_most}"
+            )
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,

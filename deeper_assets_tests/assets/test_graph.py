@@ -114,14 +114,13 @@ def test_the_plan_follows_settings_code_and_contents(experiment: Experiment) -> 
 
 
 def test_a_blocking_check_stops_what_comes_after(experiment: Experiment) -> None:
-    nobody = Experiment(experiment.home, experiment.settings.model_copy(update={"windows_at_least": 8}))
+    nobody = Experiment(experiment.home, experiment.settings.model_copy(update={"train_share": 1.0}))
     stopped = pytest.raises(DagsterAssetCheckFailedError, match="someone_to_evaluate")
     with DagsterInstance.ephemeral() as instance, stopped:
         make(nobody, "personas", "book", instance)
     stored = {version.table for version in nobody.warehouse.current()}
     assert stored == {"raw_ratings", "rejected_ratings", "rating_windows"}
-    reasons = nobody.warehouse.load("rejected_ratings")["reason"]
-    assert set(reasons) == {"too_few_windows"}
+    assert set(nobody.warehouse.load("rating_windows")["split"]) == {"train"}
 
 
 def test_evaluation_without_personas_says_what_to_make(experiment: Experiment) -> None:

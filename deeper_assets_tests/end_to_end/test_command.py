@@ -152,6 +152,19 @@ def test_a_missing_dataset_is_named_and_the_other_domains_are_made(
     assert "book" in said.stdout
 
 
+def test_a_failed_check_says_why_and_is_not_passed_over(tmp_path: Path) -> None:
+    for _ in range(2):  # the second time everything before the check is stored already
+        said = deeper("run", "--home", tmp_path, *SMALL, check=False, DEEPER_TRAIN_SHARE="1")
+        assert said.returncode == 1
+        (line,) = [line for line in said.stderr.splitlines() if line.startswith("deeper: personas book")]
+        assert line == (
+            "deeper: personas book: stopped by a check on rating_windows: someone_to_evaluate: "
+            "0 evaluation users; rejected_ratings says why"
+        )
+    stored = Warehouse(tmp_path / "warehouse.duckdb")
+    assert set(stored.load("initial_personas")["domain"]) == {"grocery"}
+
+
 def test_a_domain_of_ones_own_needs_no_code(tmp_path: Path) -> None:
     # Five users; u4 has too few ratings, and one of u0's is no number.
     lines = ["who,what,name,stars,day"]
