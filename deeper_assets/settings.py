@@ -133,9 +133,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _someone_can_be_used(self) -> "Settings":
         if self.windows_at_least > self.windows_at_most:
-            raise ValueError(
-                f"windows_at_least {self.windows_at_least} is more than windows_at_most {self.windows_at_most}"
-            )
+            least, most = self.windows_at_least, self.windows_at_most
+            raise ValueError(f"windows_at_least {least} is more than windows_at_most {most}")
         return self
 
     @classmethod
@@ -299,4 +298,6 @@ def _readable(error: ValidationError, layers: list[tuple[str, Mapping[str, Any]]
     field = str(first["loc"][0]) if first["loc"] else ""
     origin = next((name for name, layer in reversed(layers) if field in layer), "settings")
     message = first["msg"].removeprefix("Value error, ")
-    return f"{origin}: setting {place or '(all)'} = {first['input']!r}: {message}"
+    if not place:  # about several settings together
+        return f"settings: {message}"
+    return f"{origin}: setting {place} = {first['input']!r}: {message}"

@@ -62,6 +62,7 @@ def test_paths_in_a_profile_are_meant_from_its_folder(tmp_path: Path) -> None:
             {"eval_users": 0},
             "command line: setting eval_users = 0: Input should be greater than or equal to 1",
         ),
+        ({"windows_at_least": 8}, "settings: windows_at_least 8 is more than windows_at_most 7"),
         (
             {"profile": "ofline"},
             "profile 'ofline' is neither built in (offline) nor a file; did you mean 'offline'?",
