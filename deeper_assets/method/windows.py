@@ -227,7 +227,8 @@ def _reasons(raw: pd.DataFrame, domain: Domain) -> tuple["pd.Series[str]", "pd.S
         ("empty_title", title.fillna("").eq("").astype(bool), "the title is empty"),
     ]
     reason = raw["defect"].astype("object")
-    detail = raw["detail"].astype("object").where(reason.notna(), None)
+    detail = raw["detail"].astype("object")
+    detail[reason.isna()] = None
     for word, applies, said in rules:
         rows = applies & reason.isna()
         reason = reason.mask(rows, word)

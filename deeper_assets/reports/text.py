@@ -78,12 +78,14 @@ def _figure(value: float) -> str:
 
 def as_json(table: pd.DataFrame, profile: str) -> dict[str, Any]:
     """mae_table as plain values: `profile`, `rounds` (a domain's rows) and `macro` (their average)."""
-    plain = table.astype({"users": int, "round": int}).astype(object).where(table.notna(), None)
-    rounds = plain[plain["domain"] != MACRO]
-    macro = plain[plain["domain"] == MACRO]
-    columns = ["domain", "method", "kind", "round", "users", "mae", "unreadable"]
+    rows = [
+        {**row, "users": int(row["users"]), "mae": None if pd.isna(row["mae"]) else row["mae"]}
+        for row in table.to_dict("records")
+    ]
+    in_domain = ["domain", "method", "kind", "round", "users", "mae", "unreadable"]
+    in_average = ["method", "kind", "round", "mae"]
     return {
         "profile": profile,
-        "rounds": rounds[columns].to_dict("records"),
-        "macro": macro[["method", "kind", "round", "mae"]].to_dict("records"),
+        "rounds": [{name: row[name] for name in in_domain} for row in rows if row["domain"] != MACRO],
+        "macro": [{name: row[name] for name in in_average} for row in rows if row["domain"] == MACRO],
     }
