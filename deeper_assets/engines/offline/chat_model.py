@@ -6,6 +6,9 @@ how high someone marks; predictions follow the persona alone; asked to refine, i
 and does not see the person's level of marking. Its constants were set by the reasoning beside them, before
 any evaluation, and fitted on nobody's ratings. So figures made with it show the mechanism, never how good a
 real model would be.
+
+It puts old and new tastes together in one and the same way, so IncUpdate and HierMerge come out nearly alike;
+and it takes misses for tastes, so that refining untrained helps where people mark high, unlike in the paper.
 """
 
 import json
