@@ -58,22 +58,35 @@ class Planner:
             unchecked: tables to make again although nothing about them has changed.
 
         Returns:
-            The stale ones, inputs first. Whatever is made from a stale table counts as stale.
+            The stale ones, inputs first. What is made from a stale table, or together with it by the same
+            computation, counts as stale.
         """
-        stale: list[str] = []
-        for table in self.order:
-            if table not in tables:
-                continue
-            node = self.graph.get(AssetKey(table))
-            parents = [parent.to_user_string() for parent in sorted(node.parent_keys)]
-            partition = self._columns(table, partition_key)
-            known = stored.get(_key(table, partition))
-            inputs = [one for parent in parents for one in self._inputs(parent, partition, stored)]
-            recipe = Recipe(node.code_version or "", self.experiment.describe(table, partition))
-            changed = known is None or known.fingerprint != fingerprint(recipe, inputs)
-            if changed or table in unchecked or set(parents) & set(stale):
-                stale.append(table)
-        return stale
+        stale = {
+            table
+            for table in tables
+            if table in unchecked or self._changed(table, self._columns(table, partition_key), stored)
+        }
+        before: set[str] = set()
+        while stale != before:  # until nothing more is made from, or together with, a stale table
+            before = set(stale)
+            for table in tables:
+                node = self.graph.get(AssetKey(table))
+                related = node.parent_keys | node.execution_set_asset_keys
+                if stale & {key.to_user_string() for key in related}:
+                    stale.add(table)
+        return [table for table in self.order if table in stale]
+
+    def _changed(self, table: str, partition: dict[str, str], stored: Stored) -> bool:
+        """Whether a partition is missing, or its fingerprint is not the one it would get now."""
+        node = self.graph.get(AssetKey(table))
+        known = stored.get(_key(table, partition))
+        inputs = [
+            one
+            for parent in sorted(node.parent_keys)
+            for one in self._inputs(parent.to_user_string(), partition, stored)
+        ]
+        recipe = Recipe(node.code_version or "", self.experiment.describe(table, partition))
+        return known is None or known.fingerprint != fingerprint(recipe, inputs)
 
     def _columns(self, table: str, partition_key: str | None) -> dict[str, str]:
         if partition_key is None:

@@ -113,6 +113,20 @@ def test_the_plan_follows_settings_code_and_contents(experiment: Experiment) -> 
         assert stale(experiment) == []
 
 
+def test_tables_of_one_computation_are_made_together(experiment: Experiment) -> None:
+    planner = Planner(experiment, build_definitions(experiment).resolve_asset_graph())
+    tables = ("persona_rounds", "round_predictions", "round_errors")
+    key = MultiPartitionKey({"domain": "book", "method": "inc_update"})
+    with DagsterInstance.ephemeral() as instance:
+        make(experiment, "personas", "book", instance)
+        make(experiment, "evaluation", key, instance)
+    assert planner.stale(tables, key, planner.stored()) == []
+    # Killed between the two tables, or before the check on the second one.
+    stored = {k: version for k, version in planner.stored().items() if "round_predictions" not in k}
+    assert sorted(planner.stale(tables, key, stored)) == sorted(tables)
+    assert sorted(planner.stale(tables, key, planner.stored(), {"round_predictions"})) == sorted(tables)
+
+
 def test_a_blocking_check_stops_what_comes_after(experiment: Experiment) -> None:
     nobody = Experiment(experiment.home, experiment.settings.model_copy(update={"train_share": 1.0}))
     stopped = pytest.raises(DagsterAssetCheckFailedError, match="someone_to_evaluate")
