@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -219,7 +220,8 @@ def open_instance(home: Path) -> DagsterInstance:
     folder = home / "dagster"
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "dagster.yaml").exists():
-        (folder / "dagster.yaml").write_text(DAGSTER_YAML, encoding="utf-8")
+        (folder / "dagster.yaml.partial").write_text(DAGSTER_YAML, encoding="utf-8")
+        (folder / "dagster.yaml.partial").replace(folder / "dagster.yaml")
     # The configuration names its folder by this variable, so that a home can be moved.
     os.environ["DAGSTER_HOME"] = str(folder)
     return DagsterInstance.from_config(str(folder))
@@ -282,7 +284,14 @@ class _Crew:
             )
         at_work = {self.pool.submit(_make_in_worker, unit, tables): unit for unit, tables in due.items()}
         for done in as_completed(at_work):
-            yield at_work[done], done.result()
+            try:
+                failure = done.result()
+            except BrokenProcessPool:
+                self.pool = None  # a pool that has lost a worker takes no more work
+                failure = Failure(
+                    "a worker process was killed; memory may have run out", traceback.format_exc()
+                )
+            yield at_work[done], failure
 
 
 _this_worker: Worker

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from dagster import DagsterRunStatus
 
@@ -126,6 +127,31 @@ def test_killed_at_any_moment_it_finishes_with_the_same_tables(
     with open_instance(tmp_path / "home") as instance:
         unfinished = [run for run in instance.get_runs() if not run.is_finished]
     assert not unfinished
+
+
+def test_a_killed_worker_is_reported_and_the_next_run_finishes(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "deeper_assets.cli", "run", "--home", str(tmp_path), *SMALL]
+    process = subprocess.Popen(
+        command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if line.startswith("3/13"):
+            workers = [
+                one
+                for one in psutil.Process(process.pid).children()
+                if "spawn_main" in " ".join(one.cmdline())
+            ]
+            workers[0].kill()
+            break
+    said += process.stderr.readlines()
+    assert process.wait() == 1
+    assert any("a worker process was killed" in line for line in said)
+    assert not any("Traceback" in line for line in said)
+    deeper("run", "--home", tmp_path, *SMALL)
+    assert len(Warehouse(tmp_path / "warehouse.duckdb").load("mae_table")) == 8 * 5 * 3
 
 
 def test_a_missing_dataset_is_named_and_the_other_domains_are_made(
