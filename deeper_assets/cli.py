@@ -130,6 +130,9 @@ def report(home: Path | None, as_json_: bool, html: Path | None) -> None:
     from deeper_assets.settings import home_folder
 
     experiment = _experiment(home_folder(home))
+    if not as_json_ and html is None:
+        _print_tables(experiment, None)
+        return
     table = _mae_table(experiment)
     if others := experiment.made_otherwise():
         click.echo(f"made with other settings than now: {', '.join(others)}", err=True)
@@ -142,8 +145,6 @@ def report(home: Path | None, as_json_: bool, html: Path | None) -> None:
         click.echo(f"wrote {html}", err=True)
     if as_json_:
         click.echo(json.dumps(as_json(table, experiment.settings.profile), indent=1))
-    elif html is None:
-        _print_tables(experiment, None)
 
 
 @cli.command()

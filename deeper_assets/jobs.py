@@ -17,7 +17,6 @@ from dagster import (
     SensorDefinition,
     SensorEvaluationContext,
     SensorResult,
-    SkipReason,
     define_asset_job,
     schedule,
     sensor,
@@ -70,7 +69,7 @@ def build_sensors(experiment: Experiment) -> list[SensorDefinition]:
     """What notices that something is due; all of it off until it is switched on."""
 
     @sensor(job=PERSONAS, minimum_interval_seconds=60)
-    def source_files(context: SensorEvaluationContext) -> SensorResult | SkipReason:
+    def source_files(context: SensorEvaluationContext) -> SensorResult:
         """Asks for exactly the domains whose source files are new or changed."""
         before = json.loads(context.cursor) if context.cursor else {}
         now = {name: listing for name in experiment.domains if (listing := file_listing(experiment, name))}

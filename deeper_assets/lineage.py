@@ -60,9 +60,9 @@ def trace(warehouse: Warehouse, table: str, domain: str | None = None, user: str
     ledger = _Ledger(warehouse, user)
     for version in warehouse.history():
         ledger.versions[_identity(version.as_input())] = version
-    now = [version for version in warehouse.current() if _concerns(version.partition, domain)]
-    ledger.current = {version.version for version in warehouse.current()}
-    heads = [version for version in now if version.table == table]
+    current = warehouse.current()
+    ledger.current = {version.version for version in current}
+    heads = [one for one in current if one.table == table and _concerns(one.partition, domain)]
     if not heads:
         where = f" for domain {domain!r}" if domain else ""
         raise DeeperError(

@@ -2,7 +2,7 @@
 
 A partition is up to date when its fingerprint is the one it would get now: same code version, same settings,
 same content of the same inputs. Contents are only known once they are made, so a plan is made afresh before
-every unit of work.
+every job.
 """
 
 from collections.abc import Collection, Iterable, Mapping

@@ -50,8 +50,7 @@ def persona_rounds(
         ("persona_rounds", played.personas, "persona"),
         ("round_predictions", played.predictions, "predicted"),
     ):
-        missing = float(rows[value].isna().mean()) if len(rows) else 0.0
-        yield Output(rows, name, metadata={"share unreadable": missing})
+        yield Output(rows, name, metadata={"share unreadable": errors.share_missing(rows[value])})
 
 
 def round_errors(
@@ -68,7 +67,7 @@ def round_errors(
     plot = mae_plot(table, columns_of(context.partition_key)["domain"])
     context.add_output_metadata(
         {
-            "share unreadable": float(measured["error"].isna().mean()) if len(measured) else 0.0,
+            "share unreadable": errors.share_missing(measured["error"]),
             "MAE by round": MetadataValue.md(as_markdown(plot)),
         }
     )

@@ -7,6 +7,7 @@ from dagster import AssetExecutionContext, AssetsDefinition, ResourceParam, asse
 
 from deeper_assets.assets.stored import stored
 from deeper_assets.method import initial
+from deeper_assets.method.errors import share_missing
 from deeper_assets.partitions import Partitions
 from deeper_assets.resources import Experiment
 
@@ -17,7 +18,7 @@ def initial_personas(
     """S0: a persona of every user, written from W0 by the frozen chat model."""
     domain = experiment.domain(context.partition_key)
     personas = initial.initial_personas(rating_windows, domain, experiment.cast)
-    context.add_output_metadata({"share unreadable": _share_missing(personas["persona"])})
+    context.add_output_metadata({"share unreadable": share_missing(personas["persona"])})
     return personas
 
 
@@ -30,12 +31,8 @@ def initial_predictions(
     """S0's predictions for the windows that training contexts, their rewards and round 0 need."""
     domain = experiment.domain(context.partition_key)
     predictions = initial.initial_predictions(rating_windows, initial_personas, domain, experiment.cast)
-    context.add_output_metadata({"share unreadable": _share_missing(predictions["predicted"])})
+    context.add_output_metadata({"share unreadable": share_missing(predictions["predicted"])})
     return predictions
-
-
-def _share_missing(values: pd.Series) -> float:
-    return float(values.isna().mean()) if len(values) else 0.0
 
 
 def build(partitions: Partitions) -> list[AssetsDefinition]:

@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 from dagster import AssetCheckResult, AssetChecksDefinition, ResourceParam, asset_check
 
+from deeper_assets.method.errors import share_missing
 from deeper_assets.partitions import Partitions
 from deeper_assets.resources import Experiment
 
@@ -26,7 +27,7 @@ def predictions_readable(
 def share_readable(rows: pd.DataFrame, value: str, limit: float) -> AssetCheckResult:
     """Passes where at most `limit` of the rows have no value; says the commonest reason."""
     missing = rows[value].isna()
-    share = float(missing.mean()) if len(rows) else 0.0
+    share = share_missing(rows[value])
     reasons = rows.loc[missing, "note"].value_counts()
     said = f"{share:.1%} unreadable, limit {limit:.0%} (setting unreadable_limit)"
     return AssetCheckResult(

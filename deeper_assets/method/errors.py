@@ -1,6 +1,7 @@
 """Errors of personas: ε(w|S), the mean absolute error of S's predictions on window w (Section 3.1)."""
 
 from importlib import resources
+from typing import Any
 
 import pandas as pd
 
@@ -32,6 +33,11 @@ def window_errors(predictions: pd.DataFrame, windows: pd.DataFrame, keys: list[s
     joined["error"] = (joined["predicted"] - joined["rating"]).abs()
     grouped = joined.groupby(keys, sort=True)["error"]
     return grouped.agg(items="size", error=lambda errors: errors.mean(skipna=False)).reset_index()
+
+
+def share_missing(values: "pd.Series[Any]") -> float:
+    """The share (0-1) of unknown values; 0 where there is nothing to know."""
+    return float(values.isna().mean()) if len(values) else 0.0
 
 
 def mae_by_round(errors: pd.DataFrame) -> pd.DataFrame:
