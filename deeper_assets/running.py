@@ -9,6 +9,7 @@ import fcntl
 import logging
 import multiprocessing
 import os
+import signal
 import threading
 import time
 import traceback
@@ -300,6 +301,8 @@ _this_worker: Worker
 def _start_worker(home: Path, settings: Settings) -> None:
     global _this_worker  # noqa: PLW0603 - a pool's initializer has no other way to hand something on
     quiet_dagster()
+    # Dagster gives SIGTERM whatever SIGINT does: by default a traceback from every worker that is stopped.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     _this_worker = Worker(Experiment(home, settings))
     leaving = threading.Event()
     # The thread has to be gone before the interpreter is taken down, or DuckDB complains of leaks.
@@ -308,7 +311,10 @@ def _start_worker(home: Path, settings: Settings) -> None:
 
 
 def _make_in_worker(unit: Unit, tables: Sequence[str]) -> Failure | None:
-    return _this_worker.make(unit, tables)
+    try:
+        return _this_worker.make(unit, tables)
+    except BaseException:  # noqa: BLE001 - during a run, Dagster turns signals into exceptions
+        os._exit(1)
 
 
 def _end_with_parent(leaving: threading.Event) -> None:
