@@ -1,6 +1,8 @@
 """The `deeper` command."""
 
+import atexit
 import json
+import os
 import sys
 import time
 import traceback
@@ -117,7 +119,7 @@ def run(
     where = f"DEEPER_HOME={folder} DAGSTER_HOME={folder / 'dagster'}"
     click.echo(f"\nLook at it: {where} dagster dev -m deeper_assets.definitions")
     if outcome.failed:
-        sys.exit(1)
+        raise click.exceptions.Exit(1)
 
 
 @cli.command()
@@ -165,24 +167,34 @@ def lineage(table: str, home: Path | None, domain: str | None, user: str | None)
 
 def main() -> None:
     """Entry point: errors meant for people are one line, whatever went wrong."""
+    status = _status()
+    if "torch" in sys.modules:  # DuckDB complains of leaks where the interpreter is taken down with it
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def _status() -> int:
+    """Runs the command; its exit status."""
     debug = "--debug" in sys.argv
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
+        status: int | None = cli.main(standalone_mode=False)  # None, but for an Exit
+        return status or 0
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped; the same command goes on from here", err=True)
-        sys.exit(130)
+        return 130
     except BrokenPipeError:
-        sys.exit(0)
+        return 0
     except Exception as error:  # noqa: BLE001 - the outermost frame: every error becomes one readable line
         if debug:
             traceback.print_exc()
         click.echo(f"deeper: {one_line(error)}", err=True)
-        sys.exit(1)
+        return 1
 
 
 class _Progress:

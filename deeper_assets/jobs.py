@@ -23,13 +23,50 @@ from dagster import (
 )
 
 from deeper_assets.method.faults import DeeperError
-from deeper_assets.partitions import Partitions
+from deeper_assets.partitions import Partitions, columns_of
 from deeper_assets.resources import Experiment
+
+
+def _sampled(iteration: int) -> list[str]:
+    names = ("contexts", "context_predictions", "candidates", "candidate_predictions", "rewards")
+    return [f"{name}_{iteration}" for name in names]
+
 
 PERSONAS = define_asset_job(
     "personas",
     AssetSelection.groups("histories", "personas"),
     description="From source files to initial personas and their predictions, for one domain.",
+)
+# A job and an asset cannot share a name.
+BASE_POLICY = define_asset_job(
+    "pretraining",
+    AssetSelection.assets("base_policy"),
+    description="The policy before any training.",
+)
+ITERATION_1 = define_asset_job(
+    "iteration_1",
+    AssetSelection.assets(*_sampled(1)),
+    description="From initial personas to rewarded candidates of the base policy, for one domain and update.",
+)
+MODEL_1 = define_asset_job(
+    "training_1",
+    AssetSelection.assets("preference_pairs_1", "preference_groups_1", "model_1"),
+    description="Preferences of all training domains, and Model 1, for one recipe.",
+)
+ITERATION_2 = define_asset_job(
+    "iteration_2",
+    AssetSelection.assets(*_sampled(2)),
+    description="From Model 1's personas to rewarded candidates of Model 1, for one domain and recipe.",
+)
+MODEL_2 = define_asset_job(
+    "training_2",
+    AssetSelection.assets("preference_pairs_2", "preference_groups_2", "model_2"),
+    description="Preferences of all training domains, a replay of iteration 1, and Model 2, for one recipe.",
+)
+POLICIES = define_asset_job(
+    "methods",
+    AssetSelection.assets("policies"),
+    description="Which policy writes the personas of a method.",
 )
 EVALUATION = define_asset_job(
     "evaluation",
@@ -38,10 +75,10 @@ EVALUATION = define_asset_job(
 )
 TABLES = define_asset_job(
     "tables",
-    AssetSelection.assets("floors_table", "mae_table"),
-    description="The paper's tables with floors, from whatever has been evaluated.",
+    AssetSelection.assets("floors_table", "mae_table", "comparison_table"),
+    description="The paper's tables with floors and intervals, from whatever has been evaluated.",
 )
-JOBS = (PERSONAS, EVALUATION, TABLES)
+JOBS = (PERSONAS, BASE_POLICY, ITERATION_1, MODEL_1, ITERATION_2, MODEL_2, POLICIES, EVALUATION, TABLES)
 
 # Unlike `eager()`, this does not wait until every domain and method has been evaluated once.
 AFTER_EVALUATION = (
@@ -53,14 +90,19 @@ AFTER_EVALUATION = (
 
 
 def build_schedule(experiment: Experiment, partitions: Partitions) -> ScheduleDefinition:
-    """The weekly re-evaluation of every domain by every method; off until it is switched on."""
+    """The weekly re-evaluation of every domain by every method at hand; off until it is switched on."""
 
     @schedule(job=EVALUATION, cron_schedule=experiment.settings.re_evaluation_cron)
     def re_evaluation(context: ScheduleEvaluationContext) -> Iterator[RunRequest]:
-        """Plays the rounds of every domain and method again; switch on refresh_tables to follow it."""
+        """Plays the rounds of every domain and method again; switch on refresh_tables to follow it.
+
+        Methods of recipes that have not been trained are left out.
+        """
         tick = context.scheduled_execution_time.isoformat()
+        ready = {version.partition["method"] for version in experiment.warehouse.current("policies")}
         for key in partitions.domain_methods.get_partition_keys():
-            yield RunRequest(partition_key=key, run_key=f"{tick} {key}")
+            if columns_of(key)["method"] in ready:
+                yield RunRequest(partition_key=key, run_key=f"{tick} {key}")
 
     return re_evaluation
 
@@ -83,7 +125,7 @@ def build_sensors(experiment: Experiment) -> list[SensorDefinition]:
 
     refresh = AutomationConditionSensorDefinition(
         "refresh_tables",
-        target=AssetSelection.assets("floors_table", "mae_table"),
+        target=AssetSelection.assets("floors_table", "mae_table", "comparison_table"),
         description="Makes the tables again after an evaluation.",
     )
     return [source_files, refresh]
@@ -107,5 +149,5 @@ def is_stored(experiment: Experiment, domain: str) -> bool:
     stored: Mapping[str, object] = {}
     for version in experiment.warehouse.current("raw_ratings"):
         if version.partition == {"domain": domain}:
-            stored = version.recipe.settings
+            stored = version.ingredients.settings
     return stored == experiment.describe("raw_ratings", {"domain": domain})

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pandas as pd
+
 from deeper_assets.method.faults import DeeperError
 from deeper_assets.store.schema import TABLES
 from deeper_assets.store.warehouse import Input, Version, Warehouse, canonical_json
@@ -37,6 +39,7 @@ class Node:
 @dataclass
 class _Ledger:
     warehouse: Warehouse
+    domain: str | None
     user: str | None
     versions: dict[str, Version] = field(default_factory=dict)
     current: set[int] = field(default_factory=set)
@@ -57,7 +60,7 @@ def trace(warehouse: Warehouse, table: str, domain: str | None = None, user: str
     """
     if table not in TABLES:
         raise DeeperError(f"table {table!r} does not exist; known: {', '.join(TABLES)}")
-    ledger = _Ledger(warehouse, user)
+    ledger = _Ledger(warehouse, domain, user)
     for version in warehouse.history():
         ledger.versions[_identity(version.as_input())] = version
     current = warehouse.current()
@@ -68,7 +71,7 @@ def trace(warehouse: Warehouse, table: str, domain: str | None = None, user: str
         raise DeeperError(
             f"nothing of {table} has been made{where} in {warehouse.path}; `deeper run` makes it"
         )
-    node = _node(ledger, table, heads, domain)
+    node = _node(ledger, table, heads)
     if user is not None and not any(_of_user(ledger, user, part) for part in _walk(node)):
         raise DeeperError(f"user {user!r} has no row in {table} or in what it was made from")
     return node
@@ -98,7 +101,7 @@ def _title(node: Node) -> str:
     return f"{node.table}" + (f" [{shown}]" if shown else "")
 
 
-def _node(ledger: _Ledger, table: str, versions: Sequence[Version], domain: str | None) -> Node:
+def _node(ledger: _Ledger, table: str, versions: Sequence[Version]) -> Node:
     ordered = tuple(sorted(versions, key=lambda version: canonical_json(version.partition)))
     replaced = sum(version.version not in ledger.current for version in ordered)
     mark = (table, tuple(version.version for version in ordered))
@@ -109,13 +112,13 @@ def _node(ledger: _Ledger, table: str, versions: Sequence[Version], domain: str 
     unknown: set[str] = set()
     for version in ordered:
         for one in version.inputs:
-            if _concerns(one.partition, domain):
+            if _concerns(one.partition, ledger.domain):
                 found = ledger.versions.get(_identity(one))
                 if found is None:
                     unknown.add(one.table)
                 else:
                     groups.setdefault(one.table, {})[_identity(one)] = found
-    children = tuple(_node(ledger, name, list(group.values()), domain) for name, group in groups.items())
+    children = tuple(_node(ledger, name, list(group.values())) for name, group in groups.items())
     facts = (
         *_facts(ledger, table, ordered, replaced),
         *(f"{name}: not in the ledger" for name in sorted(unknown)),
@@ -131,15 +134,21 @@ def _facts(ledger: _Ledger, table: str, versions: Sequence[Version], replaced: i
     yield f"run {_some(version.run_id for version in versions)}"
     yield (
         f"fingerprint {_some(version.fingerprint for version in versions)}, "
-        f"code version {_some(version.recipe.code_version for version in versions)}"
+        f"code version {_some(version.ingredients.code_version for version in versions)}"
     )
     if replaced:
         yield f"! {replaced} of these partitions have been made anew since; `deeper run` catches up"
     yield from _settings(versions)
     columns = {column.name for column in TABLES[table].columns}
     if "model" in columns:
-        models = {model for version in versions for model in _models(ledger, version)}
-        yield f"model {', '.join(sorted(models)) or '(none asked)'}"
+        models = set(_loaded(ledger, versions, "model")["model"].dropna())
+        yield f"model {', '.join(sorted(map(str, models))) or '(none asked)'}"
+    if "origin" in columns:
+        yield from _origins(ledger, versions)
+    if "sha256" in columns:
+        files = _loaded(ledger, versions, "file", "sha256").dropna().sort_values(["file", "sha256"])
+        for file, digest in files.itertuples(index=False, name=None):
+            yield f"  file {file} sha256 {digest[:16]}"
     if ledger.user is not None and "user_id" in columns:
         count = sum(
             _rows_of(ledger, ledger.user, version)
@@ -151,13 +160,14 @@ def _facts(ledger: _Ledger, table: str, versions: Sequence[Version], replaced: i
 
 def _settings(versions: Sequence[Version]) -> Iterator[str]:
     """Settings by name; where partitions differ in one, that is said rather than printed fifty times."""
-    all_of_them = [version.recipe.settings for version in versions]
+    all_of_them = [version.ingredients.settings for version in versions]
     for name in sorted({name for settings in all_of_them for name in settings}):
         values = {canonical_json(settings.get(name)): settings.get(name) for settings in all_of_them}
-        if len(values) > 1:
+        if len(values) > 1 and name != "source":
             yield f"{name}: {len(values)} different values"
         else:
-            yield from _setting(name, next(iter(values.values())))
+            for value in values.values():
+                yield from _setting(name, value)
 
 
 def _setting(name: str, value: Any) -> Iterator[str]:
@@ -172,12 +182,24 @@ def _setting(name: str, value: Any) -> Iterator[str]:
         yield f"{name}: {_short(value)}"
 
 
-def _models(ledger: _Ledger, version: Version) -> Iterable[str]:
-    if version.version not in ledger.current:
-        return []
-    wanted = {name: [value] for name, value in version.partition.items()}
-    frame = ledger.warehouse.load(version.table, wanted, columns=["model"])
-    return [str(model) for model in frame["model"].dropna().unique()]
+def _origins(ledger: _Ledger, versions: Sequence[Version]) -> Iterator[str]:
+    """How many preferences are of which domain and iteration."""
+    for domain, rows in _loaded(ledger, versions, "domain", "origin").groupby("domain"):
+        if _concerns({"domain": str(domain)}, ledger.domain):
+            counts = rows["origin"].value_counts().sort_index()
+            yield f"{domain}: {', '.join(f'{count:,} of {origin}' for origin, count in counts.items())}"
+
+
+def _loaded(ledger: _Ledger, versions: Sequence[Version], *columns: str) -> pd.DataFrame:
+    """These columns of the versions that are still stored."""
+    frames = [
+        ledger.warehouse.load(
+            version.table, {name: [value] for name, value in version.partition.items()}, columns=columns
+        )
+        for version in versions
+        if version.version in ledger.current
+    ]
+    return pd.concat(frames) if frames else pd.DataFrame(columns=list(columns))
 
 
 def _rows_of(ledger: _Ledger, user: str, version: Version) -> int:

@@ -1,23 +1,31 @@
 """The one resource that assets take: an experiment, which joins settings, sources, engines and the store."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from deeper_assets.engines.offline import base_policy
 from deeper_assets.engines.offline.chat_model import OfflineChatModel
+from deeper_assets.engines.protocols import Decoding, Sampler
+from deeper_assets.engines.transformers_sampler import TransformersSampler
 from deeper_assets.method.asking import Cast
 from deeper_assets.method.domains import PAPER_DOMAINS, Domain, Scale, find_domain
 from deeper_assets.method.faults import DeeperError
 from deeper_assets.method.prompts import Prompts
+from deeper_assets.method.recipes import Recipe, policy_methods
 from deeper_assets.method.rounds import ROUNDS
+from deeper_assets.method.updates import UPDATES
 from deeper_assets.method.windows import Sampling, WindowRules
 from deeper_assets.settings import DomainSettings, Settings
 from deeper_assets.sources.custom import ColumnMap, CustomSource
 from deeper_assets.sources.published import PublishedSource
 from deeper_assets.sources.shape import Source
 from deeper_assets.sources.synthetic import SyntheticSource
+from deeper_assets.store.adapters import identity, restore
 from deeper_assets.store.warehouse import Warehouse
 
 
@@ -77,6 +85,72 @@ class Experiment:
         settings = self.settings
         return Sampling(settings.seed, settings.train_share, settings.train_users, settings.eval_users)
 
+    @cached_property
+    def recipes(self) -> dict[str, Recipe]:
+        """The built-in recipes and the user's own, by name."""
+        return self.settings.all_recipes
+
+    @cached_property
+    def policies(self) -> dict[str, tuple[str, int]]:
+        """The methods whose personas a trained policy writes: method → recipe and iteration."""
+        return policy_methods(self.recipes)
+
+    @cached_property
+    def training_domains(self) -> list[str]:
+        """Names of the domains whose training users train the policies."""
+        chosen = self.settings.training_domains
+        for name in chosen or []:
+            if not self.domain(name).seen:
+                raise DeeperError(f"training_domains: {name!r} only evaluates; leave it out, or set it seen")
+        return [name for name, domain in self.domains.items() if domain.seen and name in (chosen or [name])]
+
+    @cached_property
+    def sampling_decoding(self) -> Decoding:
+        """How candidates are sampled."""
+        return Decoding(**self.settings.sampling.model_dump())
+
+    @cached_property
+    def evaluation_decoding(self) -> Decoding:
+        """How a policy writes when it is evaluated."""
+        return Decoding(**self.settings.evaluation.model_dump())
+
+    def base_folder(self, rows: pd.DataFrame) -> str:
+        """The base policy as transformers loads it: a folder restored from its rows, or the name in them."""
+        if list(rows["file"]) == [REFERENCE]:
+            return bytes(rows["content"].iloc[0]).decode()
+        return str(restore(rows, self.home / "models"))
+
+    def adapter_folder(self, rows: pd.DataFrame) -> Path:
+        """The folder of an adapter, restored from its rows."""
+        return restore(rows, self.home / "models")
+
+    def sampler(self, base: pd.DataFrame, adapter: pd.DataFrame | None = None) -> Sampler:
+        """The policy with these files: the base, and an adapter on it if there is one."""
+        name = f"base-{identity(base)}"
+        folder = None
+        if adapter is not None:
+            name = f"{name}+{identity(adapter)}"
+            folder = self.adapter_folder(adapter)
+        return _loaded(name, self.base_folder(base), folder)
+
+    def policy_sampler(self, policies: pd.DataFrame) -> Sampler:
+        """The policy that rows of `policies` name; its files are read from the tables that hold them.
+
+        Raises:
+            DeeperError: they hold other files by now.
+        """
+        first = policies.iloc[0]
+        base, adapter = self.warehouse.load("base_policy"), None
+        if isinstance(first["file"], str):
+            adapter = self.warehouse.load(f"model_{first['iteration']}", {"recipe": [first["recipe"]]})
+        sampler = self.sampler(base, adapter)
+        if sampler.name != first["model"]:
+            raise DeeperError(
+                f"method {first['method']!r} was given the policy {first['model']}, but {sampler.name} is "
+                "stored by now; `deeper run` makes policies anew"
+            )
+        return sampler
+
     def scratch(self, name: str) -> Path:
         """A path for a file that lives only until it is stored."""
         folder = self.home / "scratch"
@@ -89,24 +163,58 @@ class Experiment:
         They are hashed into the fingerprint of its rows, so a changed setting makes stale exactly the tables
         that it touches, and `deeper lineage` shows them.
         """
-        if not partition:
-            return {}
+        if "domain" in partition:
+            return self._describe_in_domain(table, partition)
+        match table:
+            case "base_policy":
+                return {"policy": self.settings.policy, "seed": self.settings.seed, **_base_version(self)}
+            case "preference_pairs_1" | "preference_groups_1" | "preference_pairs_2" | "preference_groups_2":
+                recipe = self._recipe(partition["recipe"])
+                share = self.settings.training.validation_share
+                seed = self.settings.seed
+                return {**asdict(recipe), "validation_share": share, "seed": seed}
+            case "model_1" | "model_2":
+                recipe = self._recipe(partition["recipe"])
+                reference = recipe.reference if table == "model_2" else "start"
+                training = {**asdict(self.settings.training), "seed": self.settings.seed}
+                return {"loss": recipe.loss, "reference": reference, **training}
+            case "policies":
+                recipe_name, iteration = self.policies.get(partition["method"], (None, None))
+                return {"recipe": recipe_name, "iteration": iteration}
+            case _:
+                return {}
+
+    def _describe_in_domain(self, table: str, partition: Mapping[str, str]) -> dict[str, Any]:
         domain = self.domain(partition["domain"])
         chat = {"chat": self.cast.chat.name, "prompts": self.cast.prompts.digest, "asks": self.cast.asks}
         wording = {"item_type": domain.item_type, "scale": str(domain.scale)}
-        match table:
+        trains = {"trains": domain.name in self.training_domains}
+        greedy = {"evaluation": asdict(self.evaluation_decoding), "seed": self.settings.seed}
+        match table.removesuffix("_1").removesuffix("_2"):
             case "raw_ratings":
                 return {"source": self.source(domain.name).identity()}
             case "rejected_ratings":
                 return {"scale": str(domain.scale), **_plain(self.rules)}
             case "rating_windows":
                 return {"seen": domain.seen, **_plain(self.rules), **_plain(self.sampling)}
-            case "initial_personas" | "initial_predictions":
+            case "initial_personas" | "initial_predictions" | "candidate_predictions":
                 return {**chat, **wording}
+            case "contexts" | "context_predictions":
+                first_refined_by = greedy if table.endswith("_2") else {}
+                return {**chat, **wording, **trains, **first_refined_by}
+            case "candidates":
+                how = {"sampling": asdict(self.sampling_decoding), "candidates": self.settings.candidates}
+                return {**how, "seed": self.settings.seed, "forbid_leaks": self.settings.forbid_leaks}
             case "persona_rounds" | "round_predictions":
-                return {**chat, **wording, "rounds": ROUNDS}
+                by_policy = greedy if partition["method"] not in UPDATES else {}
+                return {**chat, **wording, "rounds": ROUNDS, **by_policy}
             case _:
                 return {}
+
+    def _recipe(self, name: str) -> Recipe:
+        if name not in self.recipes:
+            raise DeeperError(f"there is no recipe {name!r}; known: {', '.join(self.recipes)}")
+        return self.recipes[name]
 
     def made_otherwise(self) -> list[str]:
         """Domains of which something is stored that other settings than today's have made.
@@ -120,9 +228,23 @@ class Experiment:
                 # raw_ratings is left to `deeper run`: its settings hold hashes of files, which may be large.
                 if version.partition.get("domain") in self.domains
                 and version.table != "raw_ratings"
-                and version.recipe.settings != self.describe(version.table, version.partition)
+                and version.ingredients.settings != self.describe(version.table, version.partition)
             }
         )
+
+
+REFERENCE = "reference"
+"""File name of the one row of `base_policy` that only names a base: a folder or hub name of the user's."""
+
+
+@lru_cache(maxsize=2)
+def _loaded(name: str, base: str, adapter: Path | None) -> TransformersSampler:
+    """A policy stays loaded for the next domain of the same process."""
+    return TransformersSampler(name, base, adapter)
+
+
+def _base_version(experiment: "Experiment") -> dict[str, Any]:
+    return {"version": base_policy.NAME} if experiment.settings.policy == "offline" else {}
 
 
 def _plain(value: object) -> dict[str, Any]:

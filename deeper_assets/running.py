@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -40,9 +40,19 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 
 from deeper_assets.definitions import build_definitions
-from deeper_assets.jobs import EVALUATION, PERSONAS, TABLES
+from deeper_assets.jobs import (
+    BASE_POLICY,
+    EVALUATION,
+    ITERATION_1,
+    ITERATION_2,
+    MODEL_1,
+    MODEL_2,
+    PERSONAS,
+    POLICIES,
+    TABLES,
+)
 from deeper_assets.method.faults import DeeperError, one_line
-from deeper_assets.method.updates import UPDATES
+from deeper_assets.method.updates import FROZEN_POLICY, UPDATES
 from deeper_assets.planning import Planner
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
@@ -50,6 +60,7 @@ from deeper_assets.settings import Settings
 RUN_TAG = "deeper/command"
 
 # One event log file for all runs: with Dagster's default, a file a run, opening them took half of the time.
+# No files of what steps print (they print nothing): Dagster starts two processes a step to watch them.
 DAGSTER_YAML = """\
 # The Dagster instance of this experiment; `dagster dev` shows it when DAGSTER_HOME names this folder.
 telemetry:
@@ -62,6 +73,9 @@ event_log_storage:
   config:
     base_dir:
       env: DAGSTER_HOME
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
 concurrency:
   runs:
     max_concurrent_runs: 2
@@ -73,17 +87,17 @@ class Unit:
     """One run: the tables that one job makes for one partition (None: unpartitioned)."""
 
     job: str
-    partition_key: str | None
+    partition_key: str | MultiPartitionKey | None
     tables: tuple[str, ...]
 
     def __str__(self) -> str:
         return f"{self.job} {self.partition_key}" if self.partition_key else self.job
 
-    @property
-    def domain(self) -> str | None:
-        """The unit's domain; None where it is over all of them."""
-        key = self.partition_key
-        return key.keys_by_dimension["domain"] if isinstance(key, MultiPartitionKey) else key
+    needs: frozenset[str] = frozenset()
+    """What has to have come out well before: names of things such as `domain book` or `model_1 paper`."""
+
+    makes: str = ""
+    """What units after it may need of it, by such a name."""
 
 
 @dataclass(frozen=True)
@@ -142,34 +156,108 @@ def run_everything(experiment: Experiment, domains: Sequence[str], report: Repor
     with _alone_in(experiment.home), _Crew(worker) as crew:
         _bury_the_dead(worker.instance)
         _sweep(experiment.home / "scratch")
-        jobs = [
-            _units(worker.definitions, PERSONAS.name, list(domains)),
-            _units(
-                worker.definitions,
-                EVALUATION.name,
-                [
-                    MultiPartitionKey({"domain": name, "method": method})
-                    for name in domains
-                    for method in UPDATES
-                ],
-            ),
-            _units(worker.definitions, TABLES.name, [None]),
-        ]
-        total = sum(len(units) for units in jobs)
-        for units in jobs:
+        stages = _stages(worker, domains)
+        total = sum(len(units) for units in stages)
+        broken: set[str] = set()
+        for units in stages:
             report(units[0].job, outcome.done, total)
-            broken = {unit.domain for unit, _ in outcome.failed}
-            outcome.skipped += [unit for unit in units if unit.domain in broken]
-            due = _due(
-                worker.instance, planner, [unit for unit in units if unit.domain not in broken], outcome
-            )
+            possible = [unit for unit in units if not unit.needs & broken]
+            outcome.skipped += [unit for unit in units if unit.needs & broken]
+            due = _due(worker.instance, planner, possible, outcome)
             for unit, failure in crew.make(due):
                 if failure is None:
                     outcome.made.append((unit, due[unit]))
                 else:
                     outcome.failed.append((unit, failure))
                 report(str(unit), outcome.done, total)
+            gone = {unit.makes for unit, _ in outcome.failed} | {unit.makes for unit in outcome.skipped}
+            broken |= gone - {""}
     return outcome
+
+
+def _stages(worker: "Worker", domains: Sequence[str]) -> list[list[Unit]]:
+    """All units, in stages: those of one stage do not need each other.
+
+    The models are those of all training domains, whichever domains are asked for.
+    """
+    experiment, definitions = worker.experiment, worker.definitions
+    recipes = list(experiment.settings.train_recipes)
+    updates = list(dict.fromkeys(experiment.recipes[name].update for name in recipes))
+    trained = {method: model for method, model in experiment.policies.items() if model[0] in recipes}
+    training = experiment.training_domains if recipes else []
+    everyone = list(dict.fromkeys([*domains, *training]))
+    # Without a recipe there is nothing to compare the untrained policy with.
+    policies = [*trained, FROZEN_POLICY] if recipes else []
+    base = ["base_policy"] if recipes else []
+
+    def units(
+        job: str, keys: Iterable[tuple[str | MultiPartitionKey | None, str, Iterable[str]]]
+    ) -> list[Unit]:
+        made = definitions.resolve_job_def(job).asset_layer.executable_asset_keys
+        tables = tuple(sorted(key.to_user_string() for key in made))
+        return [Unit(job, key, tables, frozenset(needs), makes) for key, makes, needs in keys]
+
+    def pair(domain: str, other: str, dimension: str) -> MultiPartitionKey:
+        return MultiPartitionKey({"domain": domain, dimension: other})
+
+    def model(iteration: int) -> list[Unit]:
+        return units(
+            (MODEL_1 if iteration == 1 else MODEL_2).name,
+            [
+                (
+                    name,
+                    f"model_{iteration} {name}",
+                    [f"sampled_{iteration} {d} {_sampled_by(experiment, iteration, name)}" for d in training],
+                )
+                for name in recipes
+            ],
+        )
+
+    def chosen() -> Iterator[tuple[str, str, list[str]]]:
+        for method in [*policies, *UPDATES]:
+            recipe, iteration = trained.get(method, (None, None))
+            needs = [f"model_{iteration} {recipe}"] if recipe else base if method == FROZEN_POLICY else []
+            yield method, f"policy {method}", needs
+
+    stages = [
+        [
+            *units(BASE_POLICY.name, [(None, name, []) for name in base]),
+            *units(PERSONAS.name, [(name, f"domain {name}", []) for name in everyone]),
+        ],
+        units(
+            ITERATION_1.name,
+            [
+                (pair(d, u, "update"), f"sampled_1 {d} {u}", ["base_policy", f"domain {d}"])
+                for d in training
+                for u in updates
+            ],
+        ),
+        model(1),
+        units(
+            ITERATION_2.name,
+            [
+                (pair(d, r, "recipe"), f"sampled_2 {d} {r}", [f"model_1 {r}"])
+                for d in training
+                for r in recipes
+            ],
+        ),
+        model(2),
+        units(POLICIES.name, chosen()),
+        units(
+            EVALUATION.name,
+            [
+                (pair(d, m, "method"), "", [f"domain {d}", f"policy {m}"])
+                for d in domains
+                for m in [*policies, *UPDATES]
+            ],
+        ),
+        units(TABLES.name, [(None, "", [])]),
+    ]
+    return [stage for stage in stages if stage]
+
+
+def _sampled_by(experiment: Experiment, iteration: int, recipe: str) -> str:
+    return experiment.recipes[recipe].update if iteration == 1 else recipe
 
 
 @dataclass(frozen=True)
@@ -226,12 +314,6 @@ def open_instance(home: Path) -> DagsterInstance:
     # The configuration names its folder by this variable, so that a home can be moved.
     os.environ["DAGSTER_HOME"] = str(folder)
     return DagsterInstance.from_config(str(folder))
-
-
-def _units(definitions: Definitions, job: str, keys: Sequence[str | None]) -> list[Unit]:
-    made = definitions.resolve_job_def(job).asset_layer.executable_asset_keys
-    tables = tuple(sorted(key.to_user_string() for key in made))
-    return [Unit(job, key, tables) for key in keys]
 
 
 def _due(
@@ -304,10 +386,10 @@ def _start_worker(home: Path, settings: Settings) -> None:
     # Dagster gives SIGTERM whatever SIGINT does: by default a traceback from every worker that is stopped.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     _this_worker = Worker(Experiment(home, settings))
-    leaving = threading.Event()
-    # The thread has to be gone before the interpreter is taken down, or DuckDB complains of leaks.
-    Finalize(None, leaving.set, exitpriority=0)
-    threading.Thread(target=_end_with_parent, args=(leaving,)).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Last of all, and without taking the interpreter down: DuckDB complains of leaks where that happens with
+    # torch or another thread about.
+    Finalize(None, os._exit, args=(0,), exitpriority=-100)
 
 
 def _make_in_worker(unit: Unit, tables: Sequence[str]) -> Failure | None:
@@ -317,12 +399,12 @@ def _make_in_worker(unit: Unit, tables: Sequence[str]) -> Failure | None:
         os._exit(1)
 
 
-def _end_with_parent(leaving: threading.Event) -> None:
+def _end_with_parent() -> None:
     """Ends this process soon after its parent, also when the parent was killed."""
     parent = multiprocessing.parent_process()
-    while not leaving.wait(0.5):
-        if parent is not None and not parent.is_alive():
-            os._exit(1)
+    while parent is None or parent.is_alive():
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _unchecked(instance: DagsterInstance, planner: Planner, unit: Unit) -> set[str]:

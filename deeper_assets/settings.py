@@ -6,13 +6,24 @@ earlier commands recorded in the home folder, then `DEEPER_*` environment variab
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -22,6 +33,7 @@ from pydantic_settings import (
 )
 
 from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.recipes import DEFAULT_RECIPE, RECIPES, Recipe, Training
 
 DEFAULT_HOME = Path(".deeper")
 DEFAULT_PROFILE = "offline"
@@ -98,6 +110,20 @@ class DomainSettings(BaseModel):
         return self
 
 
+class DecodingSettings(BaseModel):
+    """How a policy writes; see `engines.protocols.Decoding`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: float = Field(1.0, ge=0, description="0 is greedy")
+    top_p: float = Field(0.4, gt=0, le=1, description="share of the probability that is drawn from")
+    repetition_penalty: float = Field(1.1, gt=0, description="covers the prompt, and so the old persona")
+    max_new_tokens: int = Field(512, ge=1, description="a text is cut after as many tokens")
+
+
+GREEDY = DecodingSettings(temperature=0, top_p=1, repetition_penalty=1, max_new_tokens=512)
+
+
 class Settings(BaseSettings):
     """Everything an experiment can be told. Unknown names are errors."""
 
@@ -126,6 +152,22 @@ class Settings(BaseSettings):
         0.5, ge=0, le=1, description="share of unreadable answers that stops a run"
     )
 
+    policy: str = Field("offline", description="base of the policy: offline, or a model's folder or hub name")
+    candidates: int = Field(15, ge=2, description="refinements sampled a context")
+    sampling: DecodingSettings = Field(
+        DecodingSettings.model_validate({}), description="how candidates are sampled"
+    )
+    evaluation: DecodingSettings = Field(GREEDY, description="how a policy writes when it is evaluated")
+    forbid_leaks: bool = Field(False, description="candidates that name items or scores are not used")
+    training: Training = Field(Training(), description="how hard the optimizer works")
+    recipes: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="recipes of one's own: what differs from the built-in one `like`"
+    )
+    train_recipes: list[str] = Field(
+        ["balanced", "paper"], description="recipes that `deeper run` trains; [] for no policy"
+    )
+    training_domains: list[str] | None = Field(None, description="domains that train; null: all seen ones")
+
     processes: int | None = Field(None, ge=1, description="of `deeper run`; null: one a core, at most four")
     re_evaluation_cron: str = Field("0 6 * * 1", description="when the re_evaluation schedule runs, UTC")
     lock_timeout: float = Field(300.0, ge=0, description="seconds to wait for another process's lock")
@@ -136,6 +178,20 @@ class Settings(BaseSettings):
             least, most = self.windows_at_least, self.windows_at_most
             raise ValueError(f"windows_at_least {least} is more than windows_at_most {most}")
         return self
+
+    @model_validator(mode="after")
+    def _recipes_are_known(self) -> "Settings":
+        for name in self.train_recipes:
+            if name not in self.all_recipes:
+                raise ValueError(
+                    f"train_recipes: {name!r} is no recipe{_did_you_mean(name, self.all_recipes)}"
+                )
+        return self
+
+    @cached_property
+    def all_recipes(self) -> dict[str, Recipe]:
+        """The built-in recipes and one's own, by name."""
+        return dict(RECIPES) | {name: _own_recipe(name, given) for name, given in self.recipes.items()}
 
     @classmethod
     def settings_customise_sources(
@@ -148,6 +204,37 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Values come from `load_settings` alone: a Settings object never depends on where it is made."""
         return (init_settings,)
+
+
+def _own_recipe(name: str, given: Mapping[str, Any]) -> Recipe:
+    """A recipe of one's own: the one it is `like` (balanced by default) with some values replaced."""
+    if name in RECIPES:
+        raise ValueError(f"recipes: {name!r} is built in; give your own another name")
+    if not _RECIPE_NAME.fullmatch(name):
+        raise ValueError(f"recipes: {name!r} is no name; use lower-case letters, digits and underscores")
+    values = dict(given)
+    like = values.pop("like", DEFAULT_RECIPE)
+    if like not in RECIPES:
+        raise ValueError(
+            f"recipes: {name}: like {like!r} is no built-in recipe{_did_you_mean(like, RECIPES)}"
+        )
+    known = {field.name for field in fields(Recipe)}
+    for key in values:
+        if key not in known:
+            raise ValueError(f"recipes: {name}: {key!r} is no part of a recipe{_did_you_mean(key, known)}")
+    try:
+        return TypeAdapter(Recipe).validate_python(asdict(RECIPES[like]) | values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"recipes: {name}: {place} = {first['input']!r}: {first['msg']}") from error
+
+
+_RECIPE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+_NESTED = ("training", "sampling", "evaluation")
+_TRAINING = tuple(field.name for field in fields(Training))
 
 
 def load_settings(home: Path, flags: Mapping[str, Any] | None = None) -> Settings:
@@ -175,7 +262,12 @@ def load_settings(home: Path, flags: Mapping[str, Any] | None = None) -> Setting
     merged: dict[str, Any] = {}
     for origin, layer in layers:
         _refuse_unknown(layer, Settings.model_fields, origin)
-        merged |= layer
+        for name, value in layer.items():
+            # What is said of some training values says nothing of the others.
+            nested = name in _NESTED and isinstance(value, Mapping)
+            merged[name] = {**merged.get(name, {}), **value} if nested else value
+        if isinstance(training := merged.get("training"), Mapping):
+            _refuse_unknown(training, _TRAINING, f"{origin}: training")
     merged["profile"] = profile
     try:
         return Settings(**merged)

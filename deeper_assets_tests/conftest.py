@@ -2,8 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from deeper_assets_tests.training_graph import Made
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -24,3 +28,11 @@ def published_data() -> Path:
     if not (folder / "deeper").is_dir():
         pytest.skip(f"no published data at {folder}: set DEEPER_TEST_DATA to the folder that holds `deeper/`")
     return folder / "deeper"
+
+
+@pytest.fixture(scope="session")
+def training(tmp_path_factory: pytest.TempPathFactory) -> "Made":
+    """The training graph with one row a partition, all of it made. Tests read it and leave it as it is."""
+    from deeper_assets_tests.training_graph import make_everything
+
+    return make_everything(tmp_path_factory.mktemp("training"))

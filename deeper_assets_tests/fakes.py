@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
+from deeper_assets.engines.protocols import Decoding, Sample
+
 
 class ScriptedChat:
     """A chat model that answers by a function of prompt and attempt, and remembers what it was asked."""
@@ -15,3 +17,19 @@ class ScriptedChat:
     def answer(self, prompts: Sequence[str], *, attempt: int = 0) -> list[str | None]:
         self.asked += [(prompt, attempt) for prompt in prompts]
         return [self._answer(prompt, attempt) for prompt in prompts]
+
+
+class ScriptedSampler:
+    """A policy that writes by a function of prompt and seed, and remembers every call."""
+
+    name = "scripted-policy-1"
+
+    def __init__(self, write: Callable[[str, int], Sample]):
+        self._write = write
+        self.calls: list[tuple[list[str], list[list[int]], Decoding]] = []
+
+    def sample(
+        self, prompts: Sequence[str], seeds: Sequence[Sequence[int]], decoding: Decoding
+    ) -> list[list[Sample]]:
+        self.calls.append((list(prompts), [list(of) for of in seeds], decoding))
+        return [[self._write(prompt, seed) for seed in of] for prompt, of in zip(prompts, seeds, strict=True)]

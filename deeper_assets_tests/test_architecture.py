@@ -54,7 +54,8 @@ def test_imports_keep_to_the_plan(path: Path) -> None:
         if room in {"sources", "engines", "store", "reports"}:
             assert target in {None, room, "method"}, f"{place} imports {name}"
             if place != Path("store/io_manager.py"):
-                assert not root.startswith("dagster"), f"{place} imports {name}"
+                pipes = place == Path("engines/dpo_trainer.py") and root == "dagster_pipes"
+                assert pipes or not root.startswith("dagster"), f"{place} imports {name}"
         if (
             room is not None
             and target is None
@@ -70,15 +71,14 @@ def test_imports_keep_to_the_plan(path: Path) -> None:
         assert name != "__future__.annotations" or "dagster" not in path.read_text(), place
 
 
-def test_importing_definitions_loads_nothing_heavy() -> None:
-    """The two seconds go to Dagster; pandas and DuckDB wait until the code location is loaded."""
-    code = "import sys, deeper_assets.definitions; print(*sys.modules)"
-    loaded = set(
-        subprocess.run(
-            [sys.executable, "-c", code], check=True, capture_output=True, text=True
-        ).stdout.split()
-    )
-    assert not loaded & (HEAVY | {"pandas", "duckdb", "matplotlib"})
+def test_the_code_location_loads_nothing_heavy() -> None:
+    """The two seconds go to Dagster; pandas and DuckDB wait until it is loaded, torch until it is needed."""
+    code = "import sys, deeper_assets.definitions as d; print(*sys.modules);d.defs(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    imported, built = (set(line.split()) for line in done.stdout.splitlines())
+    assert not imported & (HEAVY | {"pandas", "duckdb", "matplotlib"})
+    assert "deeper_assets.assets.models" in built
+    assert not built & (HEAVY | {"tokenizers", "datasets", "accelerate"})
 
 
 def test_every_file_is_listed_in_its_room() -> None:

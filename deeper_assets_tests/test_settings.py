@@ -1,12 +1,14 @@
 """Settings: layers, and errors that name the place and the way out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from deeper_assets.method.faults import DeeperError
-from deeper_assets.settings import load_settings, record_settings, recorded_settings
+from deeper_assets.method.recipes import RECIPES, Training
+from deeper_assets.settings import Settings, load_settings, record_settings, recorded_settings
 
 OWN_DOMAIN = {
     "item_type": "podcast",
@@ -30,6 +32,77 @@ def test_later_layers_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     # seed: profile; eval_users: recorded; train_users: environment; asks: flag; persona_words: offline.yaml
     assert (settings.seed, settings.eval_users, settings.train_users, settings.asks) == (5, 21, 31, 9)
     assert settings.persona_words == 80
+
+
+def test_values_within_training_and_decoding_are_merged_layer_by_layer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = write(
+        tmp_path / "mine.yaml",
+        extends="offline",
+        training={"beta": 0.3, "lora_rank": 4, "epochs": 9},
+        sampling={"top_p": 0.9},
+    )
+    (tmp_path / "settings.yaml").write_text("training: {lora_rank: 5, epochs: 8}\n")
+    monkeypatch.setenv("DEEPER_TRAINING", '{"epochs": 7}')
+    monkeypatch.setenv("DEEPER_EVALUATION", '{"temperature": 0.5}')
+    offline = load_settings(tmp_path / "another home")
+    monkeypatch.setenv("DEEPER_PROFILE", str(profile))
+    settings = load_settings(tmp_path, {"training": {"batch_size": 6}})
+    training = settings.training
+    # beta: profile; lora_rank: recorded; epochs: environment; batch_size: flag; the rest: offline.yaml
+    assert (training.beta, training.lora_rank, training.epochs, training.batch_size) == (0.3, 5, 7, 6)
+    assert training.learning_rate == offline.training.learning_rate != Training().learning_rate
+    assert settings.sampling == offline.sampling.model_copy(update={"top_p": 0.9})
+    assert settings.evaluation.temperature == 0.5
+    assert settings.evaluation.max_new_tokens == settings.sampling.max_new_tokens
+
+
+def test_the_defaults_are_the_papers() -> None:
+    settings = Settings()
+    assert settings.candidates == 15
+    assert settings.sampling.model_dump() == {
+        "temperature": 1.0,
+        "top_p": 0.4,
+        "repetition_penalty": 1.1,
+        "max_new_tokens": 512,
+    }
+    assert settings.evaluation.temperature == 0
+    assert settings.training == Training(
+        beta=0.2,
+        sft_weight=0.1,
+        lora_rank=16,
+        lora_alpha=32,
+        lora_dropout=0.2,
+        max_length=2048,
+        batch_size=128,
+        learning_rate=5e-6,
+        warmup=250,
+        epochs=4,
+        max_grad_norm=1.0,
+        evaluate_every=100,
+        validation_share=0.1,
+        bf16=True,
+    )
+    assert settings.train_recipes == ["balanced", "paper"]
+
+
+def test_a_recipe_of_ones_own_is_a_line(tmp_path: Path) -> None:
+    own = {
+        "bold": {"margin_1": 0.3},
+        "near": {"like": "paper", "weights": [1, 0, 0], "rejected_at_most": None},
+    }
+    settings = load_settings(tmp_path, {"recipes": own, "train_recipes": ["near"]})
+    assert set(settings.all_recipes) == {*RECIPES, "bold", "near"}
+    assert settings.all_recipes["bold"] == replace(RECIPES["balanced"], margin_1=0.3)
+    near = replace(RECIPES["paper"], weights=(1.0, 0.0, 0.0), rejected_at_most=None)
+    assert settings.all_recipes["near"] == near
+    assert settings.all_recipes["paper"] == RECIPES["paper"]
+
+
+def test_no_recipe_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPER_TRAIN_RECIPES", "[]")
+    assert load_settings(tmp_path).train_recipes == []
 
 
 def test_all_means_every_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,6 +148,50 @@ def test_paths_in_a_profile_are_meant_from_its_folder(tmp_path: Path) -> None:
         (
             {"domains": {"p": {**OWN_DOMAIN, "database": "x"}}},
             "a file needs neither",
+        ),
+        (
+            {"train_recipes": ["balancd"]},
+            "settings: train_recipes: 'balancd' is no recipe; did you mean 'balanced'?",
+        ),
+        (
+            {"recipes": {"bold": {"margin": 0.3}}},
+            "settings: recipes: bold: 'margin' is no part of a recipe; did you mean 'margin_2'?",
+        ),
+        (
+            {"recipes": {"bold": {"like": "papr"}}},
+            "settings: recipes: bold: like 'papr' is no built-in recipe; did you mean 'paper'?",
+        ),
+        (
+            {"recipes": {"paper": {"margin_1": 0.3}}},
+            "settings: recipes: 'paper' is built in; give your own another name",
+        ),
+        (
+            {"recipes": {"My recipe": {}}},
+            "'My recipe' is no name; use lower-case letters, digits and underscores",
+        ),
+        (
+            {"recipes": {"bold": {"loss": "pairs"}}},
+            "settings: recipes: bold: loss = 'pairs': Input should be 'pairwise', 'lipo' or 'softmax'",
+        ),
+        (
+            {"training": {"learning_rat": 1}},
+            "command line: training: 'learning_rat' is no setting; did you mean 'learning_rate'?",
+        ),
+        (
+            {"sampling": {"topp": 1}},
+            "command line: setting sampling.topp = 1: Extra inputs are not permitted",
+        ),
+        (
+            {"sampling": {"top_p": 0}},
+            "command line: setting sampling.top_p = 0: Input should be greater than 0",
+        ),
+        (
+            {"training": 3},
+            "command line: setting training = 3: Input should be a dictionary or an instance of Training",
+        ),
+        (
+            {"training": {"epochs": "many"}},
+            "command line: setting training.epochs = 'many': Input should be a valid number",
         ),
     ],
 )

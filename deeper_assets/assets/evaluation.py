@@ -20,7 +20,9 @@ from deeper_assets.jobs import AFTER_EVALUATION
 from deeper_assets.method import errors
 from deeper_assets.method.floors import floor_errors
 from deeper_assets.method.rounds import ROUNDS, play_rounds
+from deeper_assets.method.statistics import compare
 from deeper_assets.method.tables import mae_table as tabulate
+from deeper_assets.method.updates import UPDATES, Update, by_policy
 from deeper_assets.partitions import Partitions, columns_of
 from deeper_assets.reports.plots import as_markdown, mae_plot
 from deeper_assets.resources import Experiment
@@ -32,6 +34,7 @@ def persona_rounds(
     rating_windows: pd.DataFrame,
     initial_personas: pd.DataFrame,
     initial_predictions: pd.DataFrame,
+    policies: pd.DataFrame,
 ) -> Iterator[Output[pd.DataFrame]]:
     """Personas S0 … S4 of a domain's evaluation users by one method, and what each predicts next.
 
@@ -43,6 +46,7 @@ def persona_rounds(
         initial_personas,
         initial_predictions,
         key["method"],
+        _update(experiment, key["method"], policies),
         experiment.domain(key["domain"]),
         experiment.cast,
     )
@@ -51,6 +55,16 @@ def persona_rounds(
         ("round_predictions", played.predictions, "predicted"),
     ):
         yield Output(rows, name, metadata={"share unreadable": errors.share_missing(rows[value])})
+
+
+def _update(experiment: Experiment, method: str, policies: pd.DataFrame) -> Update:
+    """How a method updates: by a prompt to the chat model, or by the policy that `policies` names."""
+    if method in UPDATES:
+        return UPDATES[method]
+    recipe = policies["recipe"].iloc[0]
+    update = experiment.recipes[recipe].update if isinstance(recipe, str) else "refinement"
+    sampler = experiment.policy_sampler(policies)
+    return by_policy(sampler, experiment.evaluation_decoding, update, experiment.settings.seed)
 
 
 def round_errors(
@@ -91,6 +105,11 @@ def mae_table(
     return table
 
 
+def comparison_table(experiment: ResourceParam[Experiment], round_errors: pd.DataFrame) -> pd.DataFrame:
+    """Macro averages by method and round with bootstrap intervals over users, beside `deeper`."""
+    return compare(round_errors, "deeper", experiment.settings.seed)
+
+
 def _floor_errors(experiment: Experiment, windows: pd.DataFrame) -> pd.DataFrame:
     evaluated = windows[windows["split"] == "eval"]
     return pd.concat(
@@ -121,4 +140,5 @@ def build(partitions: Partitions) -> list[AssetsDefinition]:
         asset(**stored("round_errors"), **by_method)(round_errors),
         asset(**stored("floors_table"), **group, automation_condition=AFTER_EVALUATION)(floors_table),
         asset(**stored("mae_table"), **group, automation_condition=AFTER_EVALUATION)(mae_table),
+        asset(**stored("comparison_table"), **group, automation_condition=AFTER_EVALUATION)(comparison_table),
     ]

@@ -1,10 +1,10 @@
-"""What the method asks of whatever computes: small protocols, no imports beyond typing.
+"""What the method asks of whatever computes: small protocols and the values they speak in.
 
-Engines implement them structurally, so nothing has to inherit from anything. The protocols of the training
-half (sampler, trainer) join this file together with their first implementation.
+Engines implement them structurally, so nothing has to inherit from anything.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -25,5 +25,60 @@ class ChatModel(Protocol):
 
         Returns:
             One text a prompt; None where the model gave no answer (a refusal, an empty reply).
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a policy writes. The defaults are the paper's for sampling candidates.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: share of the probability that may be drawn from.
+        repetition_penalty: makes tokens less likely that stand in the text already. The prompt counts as
+            text, and so the old persona does too.
+        max_new_tokens: a text is cut after as many tokens.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 0.4
+    repetition_penalty: float = 1.1
+    max_new_tokens: int = 512
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One text of a policy.
+
+    Attributes:
+        text: what it wrote, without special tokens.
+        tokens: how many tokens that took, the end token not counted.
+        finished: whether it came to an end by itself; otherwise it was cut.
+    """
+
+    text: str
+    tokens: int
+    finished: bool
+
+
+class Sampler(Protocol):
+    """A policy that writes: one adapter (or none) on one base model."""
+
+    @property
+    def name(self) -> str:
+        """Identifies base, adapter and everything else that shapes a text; part of every fingerprint."""
+        ...
+
+    def sample(
+        self, prompts: Sequence[str], seeds: Sequence[Sequence[int]], decoding: Decoding
+    ) -> list[list[Sample]]:
+        """Writes as many texts for each prompt as there are seeds for it, in order.
+
+        Args:
+            prompts: complete prompts, each a single user message.
+            seeds: for each prompt, the seed of each of its texts. A text is a function of prompt, seed and
+                decoding, whatever else is sampled in the same call.
+            decoding: how to write; greedy decoding makes no use of seeds.
         """
         ...

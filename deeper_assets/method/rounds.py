@@ -16,7 +16,7 @@ import pandas as pd
 from deeper_assets.method.asking import NO_PERSONA, Cast, Reply, ask_predictions
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.histories import History, histories, places
-from deeper_assets.method.updates import UPDATES, Observation, Update
+from deeper_assets.method.updates import Observation, Update
 
 ROUNDS = 4
 """Rounds of update after the initial persona, as in the paper."""
@@ -41,6 +41,7 @@ def play_rounds(
     personas: pd.DataFrame,
     predictions: pd.DataFrame,
     method: str,
+    update: Update,
     domain: Domain,
     cast: Cast,
     rounds: int = ROUNDS,
@@ -51,7 +52,8 @@ def play_rounds(
         windows: rating_windows rows of the domain (training users are left out here).
         personas: initial_personas rows: S0.
         predictions: initial_predictions rows: S0's predictions for W1.
-        method: a key of UPDATES.
+        method: name of the method.
+        update: how it updates a persona.
         domain: that domain.
         cast: chat model and prompts.
         rounds: last round.
@@ -61,7 +63,7 @@ def play_rounds(
         of window r + 1. Both in the order of rounds and users, whatever the order of the rows given.
     """
     windows = windows[windows["split"] == "eval"]
-    game = _Game(method, UPDATES[method], domain, cast, places(windows))
+    game = _Game(method, update, domain, cast, places(windows))
     players = [_Player(user, history) for user, history in histories(windows).items()]
     game.begin(players, personas, predictions)
     for round_ in range(1, rounds + 1):
@@ -129,10 +131,12 @@ class _Game:
                 continue
             learning.append(player)
             history = [player.history[w] for w in range(round_ + 1) if w in player.history]
-            observations.append(Observation(player.persona, history, player.predicted))
+            observations.append(
+                Observation(player.user_id, round_, player.persona, history, player.predicted)
+            )
         replies = self.way.update(self.cast, self.domain, observations)
         for player, reply in zip(learning, replies, strict=True):
-            self._keep_persona(player, round_, reply, self.cast.chat.name)
+            self._keep_persona(player, round_, reply, self.way.model or self.cast.chat.name)
 
     def predict(self, players: Sequence[_Player], round_: int) -> None:
         """Predicts window r + 1 with S_r for every player who has that window."""

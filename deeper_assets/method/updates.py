@@ -1,13 +1,19 @@
 """The ways to update a persona that the paper compares (Section 4.1, Tables 13-17).
 
-None of the four other methods sees predictions, as in the paper; only refinement does.
+Four of them are prompts to the frozen chat model, and none of these sees predictions, as in the paper. The
+others are a policy's: it refines the persona by what was predicted and what was rated.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from deeper_assets.engines.protocols import Decoding, Sample, Sampler
 from deeper_assets.method.asking import Cast, Reply, ask_personas
+from deeper_assets.method.candidates import seeds
+from deeper_assets.method.contexts import PROMPTS
 from deeper_assets.method.domains import Domain
+from deeper_assets.method.faults import UnreadableAnswer
+from deeper_assets.method.parsing import parse_persona
 from deeper_assets.method.prompts import Prompts, RatedItem
 
 
@@ -16,11 +22,15 @@ class Observation:
     """What an update may look at, for one user and round.
 
     Attributes:
+        user_id: whose persona it is.
+        round: 1-based.
         persona: the last readable persona; None where there was none yet.
         history: the user's windows W0 … W_r, each in time order.
         predicted: the old persona's predictions for W_r, one an item; None where they are unknown.
     """
 
+    user_id: str
+    round: int
     persona: str | None
     history: Sequence[Sequence[RatedItem]]
     predicted: Sequence[float] | None
@@ -39,12 +49,14 @@ class Update:
         describes: one line on how, for people.
         update: new personas for a domain's observations, in order.
         needs_persona, needs_predictions: whether an observation without them cannot be updated.
+        model: name of the policy that writes; None where the frozen chat model does.
     """
 
     describes: str
     update: Callable[[Cast, Domain, Sequence[Observation]], list[Reply[str]]]
     needs_persona: bool = False
     needs_predictions: bool = False
+    model: str | None = None
 
 
 def _from_prompt(
@@ -100,15 +112,48 @@ UPDATES: dict[str, Update] = {
         _merge_hierarchically,
         needs_persona=True,
     ),
-    "frozen_policy": Update(
-        "refines the old persona by its predictions' errors, with a model that was not trained to",
-        _from_prompt(
-            lambda prompts, domain, seen: prompts.refinement(
-                domain, seen.persona or "", seen.latest, seen.predicted or ()
-            )
-        ),
-        needs_persona=True,
-        needs_predictions=True,
-    ),
 }
-"""Every way to update a persona, by method name. None but frozen_policy sees predictions, as in the paper."""
+"""The updates by prompts to the frozen chat model, by method name."""
+
+FROZEN_POLICY = "frozen_policy"
+"""The method whose personas the untrained base policy writes."""
+
+
+def by_policy(sampler: Sampler, decoding: Decoding, update: str, seed: int) -> Update:
+    """The update by a policy: one text for each observation, from the prompt that it was trained on.
+
+    Args:
+        sampler: the policy.
+        decoding: how it writes.
+        update: a key of `contexts.PROMPTS`.
+        seed: of the experiment.
+    """
+
+    def refine(cast: Cast, domain: Domain, observations: Sequence[Observation]) -> list[Reply[str]]:
+        write = PROMPTS[update]
+        written = sampler.sample(
+            [
+                write(cast.prompts, domain, seen.persona or "", seen.latest, seen.predicted or ())
+                for seen in observations
+            ],
+            [seeds(seen.user_id, seen.round, 1, seed) for seen in observations],
+            decoding,
+        )
+        return [_read(samples[0]) for samples in written]
+
+    return Update(
+        "refines the old persona by its predictions' errors",
+        refine,
+        needs_persona=True,
+        needs_predictions=update == "refinement",
+        model=sampler.name,
+    )
+
+
+def _read(sample: Sample) -> Reply[str]:
+    if not sample.finished:
+        return Reply(None, "truncated", 1)
+    try:
+        return Reply(parse_persona(sample.text), None, 1)
+    except UnreadableAnswer as reason:
+        return Reply(None, str(reason), 1)

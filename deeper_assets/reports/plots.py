@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -36,12 +37,42 @@ def mae_plot(table: pd.DataFrame, domain: str) -> bytes:
     axes.set_title(f"{domain}: error of the next window by round")
     axes.set_xticks(sorted(rows["round"].unique()))
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    if len(rows):
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
-def as_markdown(png: bytes) -> str:
+def loss_plot(log: Sequence[Mapping[str, Any]]) -> bytes:
+    """Loss by optimizer step, of training and validation, and the reward accuracy of both beside it.
+
+    Args:
+        log: rows of a training's log: kind, step, loss and reward_accuracy, among others.
+
+    Returns:
+        A PNG image.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), dpi=100)
+    FigureCanvasAgg(figure)
+    left, right = figure.add_axes((0.08, 0.15, 0.4, 0.75)), figure.add_axes((0.57, 0.15, 0.4, 0.75))
+    for kind, style in (("training", {"linewidth": 1.2}), ("validation", {"marker": "o", "linewidth": 2})):
+        rows = [row for row in log if row["kind"] == kind]
+        for axes, value in ((left, "loss"), (right, "reward_accuracy")):
+            axes.plot([row["step"] for row in rows], [row[value] for row in rows], label=kind, **style)
+    for axes, name in ((left, "loss"), (right, "reward accuracy")):
+        axes.set_xlabel("optimizer step")
+        axes.set_title(name)
+        axes.grid(alpha=0.25)
+    left.legend(fontsize=8, frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def as_markdown(png: bytes, title: str = "MAE by round") -> str:
     """The image as Markdown that carries its own bytes, as Dagster's UI shows it."""
-    return f"![MAE by round](data:image/png;base64,{base64.b64encode(png).decode()})"
+    return f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})"

@@ -1,7 +1,7 @@
 """Whether data fits a declared table, said with the table, the column and a value; and how it is cast if so.
 
 Whole numbers may stand for DOUBLE and floats without fractions for INTEGER; a column of NULLs only fits any
-type; NaN is NULL. Text is never read as a number, nor a truth value counted as one.
+type; NaN is NULL. Text is never read as a number, nor a truth value counted as one, nor text taken for bytes.
 """
 
 import glob
@@ -29,6 +29,7 @@ _FITTING = {
     "BIGINT": _INTEGERS | _FLOATS,
     "DOUBLE": _INTEGERS | _FLOATS | {"DECIMAL"},
     "TIMESTAMP": frozenset({"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", _ZONED}),
+    "BLOB": frozenset({"BLOB"}),
 }
 
 
@@ -76,7 +77,7 @@ def _register(connection: DuckDBPyConnection, table: Table, data: pd.DataFrame |
         connection.register("incoming", relation)
     else:
         _refuse_other_columns(table, list(data.columns))
-        columns = {name: _plain(table, name, data[name]) for name in table.column_names}
+        columns = {column.name: _plain(table, column, data[column.name]) for column in table.columns}
         connection.register("incoming", pd.DataFrame(columns))
     described = connection.execute("SELECT column_name, column_type FROM (DESCRIBE incoming)").fetchall()
     return {name: re.sub(r"^DECIMAL\([0-9,]*\)$", "DECIMAL", kind).strip('"') for name, kind in described}
@@ -90,9 +91,9 @@ def _refuse_other_columns(table: Table, names: Sequence[object]) -> None:
         refuse(table, "; ".join(faults))
 
 
-def _plain(table: Table, name: str, given: "pd.Series[Any]") -> "pd.Series[Any]":
+def _plain(table: Table, column: Column, given: "pd.Series[Any]") -> "pd.Series[Any]":
     """The values as a type that DuckDB knows without guessing from a sample of them."""
-    values = given.reset_index(drop=True)
+    name, values = column.name, given.reset_index(drop=True)
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(object)
     if not (values.dtype == object or isinstance(values.dtype, pd.StringDtype)):
@@ -116,11 +117,18 @@ def _plain(table: Table, name: str, given: "pd.Series[Any]") -> "pd.Series[Any]"
             case "datetime" | "datetime64":
                 moments = [None if pd.isna(value) else _in_utc(value) for value in values]
                 plain = np.array(moments, dtype="datetime64[us]")
+            case "bytes" if column.type == "BLOB":
+                plain = values
             case _:
-                refuse(table, f"column {name!r} holds {kind} values, e.g. {values.dropna().iloc[0]!r}")
+                refuse(table, f"column {name!r} holds {kind} values, e.g. {_shown(values.dropna().iloc[0])}")
     except (TypeError, ValueError, OverflowError) as error:
         refuse(table, f"column {name!r} cannot be stored: {error}")
     return pd.Series(plain)
+
+
+def _shown(value: object) -> str:
+    """A value for people; of bytes, which may be a whole model's, only the first."""
+    return f"{value[:20]!r} ({len(value)} bytes)" if isinstance(value, bytes) else repr(value)
 
 
 def _in_utc(moment: datetime) -> datetime:
@@ -150,7 +158,8 @@ def _refuse_misfits(
     rules += [(name, f"must be {value!r}", f"{quote(name)} <> ?") for name, value in partition.items()]
     bound = [value for value in partition.values() for _ in ("counted", "shown")]
     counts = ", ".join(
-        f"count(*) FILTER ({wrong}), min({_raw(name)}::VARCHAR) FILTER ({wrong})" for name, _, wrong in rules
+        f"count(*) FILTER ({wrong}), min({_example(name, found[name])}) FILTER ({wrong})"
+        for name, _, wrong in rules
     )
     casts = ", ".join(
         f"{quote(c.name)} AS {_raw(c.name)}, {_cast(c, found[c.name], 'TRY_CAST')} AS {quote(c.name)}"
@@ -168,6 +177,11 @@ def _refuse_misfits(
 
 def _raw(name: str) -> str:
     return quote(f"raw {name}")
+
+
+def _example(name: str, found: str) -> str:
+    """SQL for an incoming value as people may read it: of a blob, how long it is."""
+    return f"octet_length({_raw(name)}) || ' bytes'" if found == "BLOB" else f"{_raw(name)}::VARCHAR"
 
 
 def _rules(column: Column, found: str) -> list[tuple[str, str]]:

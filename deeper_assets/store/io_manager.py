@@ -38,9 +38,9 @@ from deeper_assets.store.fitting import quote
 from deeper_assets.store.schema import PROVENANCE
 from deeper_assets.store.warehouse import (
     JSON,
+    Ingredients,
     Input,
     Partition,
-    Recipe,
     Stamp,
     Version,
     Warehouse,
@@ -88,10 +88,15 @@ def partition_expr(table: str) -> str | dict[str, str]:
     return columns[0] if len(columns) == 1 else {column: column for column in columns}
 
 
+OPTIONAL: Mapping[str, bool] = {"optional": True}
+"""Metadata of an input that has no rows where nothing of it has been made."""
+
+
 class WarehouseIOManager(DbIOManager):
     """Stores DataFrames, and the rows of Parquet files, as partitions of a warehouse; loads DataFrames.
 
-    A Parquet file that an asset returns as a `pathlib.Path` is deleted once its rows are stored.
+    A Parquet file that an asset returns as a `pathlib.Path` is deleted once its rows are stored. A single
+    partition that has never been made cannot be loaded, unless the input has the metadata of `OPTIONAL`.
     """
 
     def __init__(self, warehouse: Warehouse, describe: Describe):
@@ -99,7 +104,7 @@ class WarehouseIOManager(DbIOManager):
 
         Args:
             warehouse: where everything is stored.
-            describe: the settings that a table's partition depends on, for its recipe.
+            describe: the settings that a table's partition depends on, for its ingredients.
         """
         super().__init__(
             type_handlers=[_RowsHandler(describe)],
@@ -238,9 +243,11 @@ class _RowsHandler(DbTypeHandler[pd.DataFrame | Path]):
         connection: DuckDBPyConnection,
     ) -> Mapping[str, RawMetadataValue]:
         table, partition = find_table(table_slice.table), _partition(context)
-        recipe = Recipe(context.asset_spec.code_version or "1", self._describe(table.name, partition))
+        ingredients = Ingredients(
+            context.asset_spec.code_version or "1", self._describe(table.name, partition)
+        )
         inputs = self._read.get((context.run_id, context.step_key), {})
-        stamp = Stamp(context.run_id, recipe, tuple(inputs.values()))
+        stamp = Stamp(context.run_id, ingredients, tuple(inputs.values()))
         version = insert_partition(connection, table, partition, obj, stamp)
         return {
             "dagster/row_count": version.row_count,
@@ -258,12 +265,12 @@ class _RowsHandler(DbTypeHandler[pd.DataFrame | Path]):
             )
         table, partitions = find_table(table_slice.table), _partitions(context)
         reading = read_partitions(connection, table, partitions, table_slice.columns)
-        if len(partitions) == 1 and not reading.versions:
-            wanted = canonical_json(partitions[0])
-            of = f"partition {wanted} of table {table.name!r}" if table.partition else f"table {table.name!r}"
+        optional = bool((context.definition_metadata or {}).get("optional"))
+        if len(partitions) == 1 and not reading.versions and not optional:
+            values = ", ".join(f"{column} {value!r}" for column, value in partitions[0].items())
             raise DeeperError(
-                f"{of} has never been materialized; make it with `deeper run`, or materialize asset"
-                f" {table.name!r} in the UI"
+                f"{values}{' of ' if values else ''}table {table.name!r} has never been materialized; make it"
+                " with `deeper run`, or materialize it in the UI"
             )
         self._remember(context, reading.versions)
         return reading.frame

@@ -8,7 +8,7 @@ carries the provenance columns below, filled in by the store itself.
 from dataclasses import dataclass
 from typing import Literal
 
-ColumnType = Literal["VARCHAR", "INTEGER", "BIGINT", "DOUBLE", "TIMESTAMP"]
+ColumnType = Literal["VARCHAR", "INTEGER", "BIGINT", "DOUBLE", "TIMESTAMP", "BLOB"]
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,167 @@ _PREDICTED = Column(
 )
 _ATTEMPTS = Column("attempts", "INTEGER", "how often the chat model was asked", check="attempts >= 0")
 _NOTE = Column("note", "VARCHAR", "why there is no value, or why an old one was carried over", nullable=True)
+
+_UPDATE = Column("update", "VARCHAR", "prompt that the policy gets: refinement or inc_update")
+_RECIPE = Column("recipe", "VARCHAR", "how the policy is trained, e.g. balanced")
+_LEARNS = Column(
+    "round",
+    "INTEGER",
+    "window a context learns from, 1-based: S_round comes from W_round",
+    check='"round" >= 1',
+)
+_CANDIDATE = Column(
+    "candidate", "INTEGER", "number of the first sample with this text, 0-based", check="candidate >= 0"
+)
+_PROMPT = Column("prompt", "VARCHAR", "complete prompt that the policy got")
+_ORIGIN = Column(
+    "origin",
+    "VARCHAR",
+    "whose samples: of iteration_1, of iteration_2, or a replay of iteration 1 in iteration 2",
+    check="origin IN ('iteration_1', 'iteration_2', 'replay')",
+)
+_VALIDATION = Column(
+    "validation", "INTEGER", "1: measures the training; 0: trains", check="validation IN (0, 1)"
+)
+_FILES = (
+    Column("file", "VARCHAR", "path inside the model's folder, parts separated by /", check="file <> ''"),
+    Column("content", "BLOB", "the file's bytes"),
+    Column("size", "BIGINT", "bytes of the file", check="size = octet_length(content)"),
+    Column("sha256", "VARCHAR", "SHA-256 of the bytes, 64 hexadecimal digits"),
+)
+
+
+def _reward(which: str, window: str) -> Column:
+    return Column(
+        f"reward_{which}",
+        "DOUBLE",
+        f"error on {window}, old persona's minus candidate's, in rating points; NULL where unknown",
+        nullable=True,
+    )
+
+
+def _iteration(number: int, by: Column) -> tuple[Table, ...]:
+    """The tables of one training iteration; `by` is what its samples are partitioned by beside the domain."""
+    sampled = ("domain", by.name)
+    context = (*sampled, "user_id", "round")
+    trained = ("recipe", "domain", "user_id", "round", "origin")
+    return (
+        Table(
+            f"contexts_{number}",
+            (
+                _DOMAIN,
+                by,
+                _USER,
+                _LEARNS,
+                Column(
+                    "prompt",
+                    "VARCHAR",
+                    "complete prompt for the policy; NULL where no candidate can be asked for",
+                    nullable=True,
+                ),
+                Column("persona", "VARCHAR", "old persona S_(round−1); NULL where unknown", nullable=True),
+                Column("note", "VARCHAR", "why no candidate can be asked for", nullable=True),
+                Column("model", "VARCHAR", "model that wrote the old persona", nullable=True),
+            ),
+            key=context,
+            partition=sampled,
+        ),
+        Table(
+            f"context_predictions_{number}",
+            (_DOMAIN, by, _USER, _LEARNS, _WINDOW, _PLACE, _PREDICTED, _NOTE, _ATTEMPTS, _MODEL),
+            key=(*context, "window", "place"),
+            partition=sampled,
+        ),
+        Table(
+            f"candidates_{number}",
+            (
+                _DOMAIN,
+                by,
+                _USER,
+                _LEARNS,
+                _CANDIDATE,
+                Column("persona", "VARCHAR", "candidate's text, a refined persona"),
+                Column("copies", "INTEGER", "how many samples say exactly this", check="copies >= 1"),
+                Column(
+                    "tokens", "INTEGER", "tokens of the text, the end token not counted", check="tokens >= 0"
+                ),
+                Column(
+                    "unusable",
+                    "VARCHAR",
+                    "why it can be neither chosen nor rejected; NULL where it can",
+                    nullable=True,
+                    check="unusable IN ('empty', 'truncated', 'echo', 'names_item', 'states_score')",
+                ),
+                Column(
+                    "names_item", "INTEGER", "1: names an item of the window", check="names_item IN (0, 1)"
+                ),
+                Column("states_score", "INTEGER", "1: states a score", check="states_score IN (0, 1)"),
+                Column("model", "VARCHAR", "policy that wrote it"),
+            ),
+            key=(*context, "candidate"),
+            partition=sampled,
+        ),
+        Table(
+            f"candidate_predictions_{number}",
+            (_DOMAIN, by, _USER, _LEARNS, _CANDIDATE, _WINDOW, _PLACE, _PREDICTED, _NOTE, _ATTEMPTS, _MODEL),
+            key=(*context, "candidate", "window", "place"),
+            partition=sampled,
+        ),
+        Table(
+            f"rewards_{number}",
+            (
+                _DOMAIN,
+                by,
+                _USER,
+                _LEARNS,
+                _CANDIDATE,
+                _reward("previous", "W_(round−1)"),
+                _reward("current", "W_round"),
+                _reward("future", "W_(round+1)"),
+            ),
+            key=(*context, "candidate"),
+            partition=sampled,
+        ),
+        Table(
+            f"preference_pairs_{number}",
+            (
+                _RECIPE,
+                _DOMAIN,
+                _USER,
+                _LEARNS,
+                Column("pair", "INTEGER", "number of the pair in its context, 0-based", check="pair >= 0"),
+                _PROMPT,
+                Column("chosen", "VARCHAR", "the better persona"),
+                Column("rejected", "VARCHAR", "the worse persona"),
+                Column("reward_chosen", "DOUBLE", "the recipe's weighted sum of rewards, rating points"),
+                Column("reward_rejected", "DOUBLE", "the recipe's weighted sum of rewards, rating points"),
+                Column("margin", "DOUBLE", "reward_chosen minus reward_rejected", check="margin >= 0"),
+                _ORIGIN,
+                _VALIDATION,
+            ),
+            key=(*trained, "pair"),
+            partition=("recipe",),
+        ),
+        Table(
+            f"preference_groups_{number}",
+            (
+                _RECIPE,
+                _DOMAIN,
+                _USER,
+                _LEARNS,
+                _CANDIDATE,
+                _PROMPT,
+                Column("completion", "VARCHAR", "candidate's text"),
+                Column("reward", "DOUBLE", "the recipe's weighted sum of rewards, rating points"),
+                _ORIGIN,
+                _VALIDATION,
+            ),
+            key=(*trained, "candidate"),
+            partition=("recipe",),
+        ),
+        Table(f"model_{number}", (_RECIPE, *_FILES), key=("recipe", "file"), partition=("recipe",)),
+    )
+
 
 TABLES: dict[str, Table] = {
     table.name: table
@@ -203,6 +364,28 @@ TABLES: dict[str, Table] = {
             key=("domain", "user_id", "window", "place"),
             partition=("domain",),
         ),
+        Table("base_policy", _FILES, key=("file",)),
+        *_iteration(1, _UPDATE),
+        *_iteration(2, _RECIPE),
+        Table(
+            "policies",
+            (
+                _METHOD,
+                Column("recipe", "VARCHAR", "recipe of the policy; NULL for the base policy", nullable=True),
+                Column(
+                    "iteration",
+                    "INTEGER",
+                    "iteration it comes out of; NULL for the base policy",
+                    nullable=True,
+                    check="iteration IN (1, 2)",
+                ),
+                Column("model", "VARCHAR", "the policy's name, which says what its files hold"),
+                Column("file", "VARCHAR", "file of its adapter; NULL for the base policy", nullable=True),
+                Column("sha256", "VARCHAR", "SHA-256 of that file's bytes", nullable=True),
+            ),
+            key=("method", "file"),
+            partition=("method",),
+        ),
         Table(
             "persona_rounds",
             (_DOMAIN, _METHOD, _USER, _ROUND, _PERSONA, _NOTE, _ATTEMPTS, _MODEL),
@@ -281,6 +464,27 @@ TABLES: dict[str, Table] = {
                 ),
             ),
             key=("domain", "method", "round"),
+        ),
+        Table(
+            "comparison_table",
+            (
+                _METHOD,
+                _ROUND,
+                Column("users", "INTEGER", "evaluation users whose error is known", check="users >= 0"),
+                Column("mae", "DOUBLE", "macro average of their errors, rating points", nullable=True),
+                Column("mae_low", "DOUBLE", "lower end of its 95 % bootstrap interval", nullable=True),
+                Column("mae_high", "DOUBLE", "upper end of that interval", nullable=True),
+                Column("against", "VARCHAR", "method it is compared with, on the same users", nullable=True),
+                Column(
+                    "difference",
+                    "DOUBLE",
+                    "its macro average minus that one's; below 0 where it errs less, rating points",
+                    nullable=True,
+                ),
+                Column("difference_low", "DOUBLE", "lower end of its 95 % interval", nullable=True),
+                Column("difference_high", "DOUBLE", "upper end of that interval", nullable=True),
+            ),
+            key=("method", "round"),
         ),
     )
 }

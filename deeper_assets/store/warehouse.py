@@ -51,7 +51,7 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Ingredients:
     """What determines a partition's rows beside its inputs: the code and the settings it depends on."""
 
     code_version: str
@@ -60,16 +60,16 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Stamp:
-    """Where a partition comes from: the run that writes it, its recipe, and the inputs it has read."""
+    """Where a partition comes from: the run that writes it, its ingredients, and the inputs it has read."""
 
     run_id: str
-    recipe: Recipe
+    ingredients: Ingredients
     inputs: tuple[Input, ...] = ()
 
     @property
     def fingerprint(self) -> str:
         """See the function of the same name."""
-        return fingerprint(self.recipe, self.inputs)
+        return fingerprint(self.ingredients, self.inputs)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Version:
     fingerprint: str
     content: str
     row_count: int
-    recipe: Recipe
+    ingredients: Ingredients
     inputs: tuple[Input, ...]
     made_at: datetime
 
@@ -112,14 +112,14 @@ def canonical_json(value: JSON) -> str:
         raise DeeperError(f"{value!r} cannot be written as JSON: {error}") from error
 
 
-def fingerprint(recipe: Recipe, inputs: Sequence[Input]) -> str:
+def fingerprint(ingredients: Ingredients, inputs: Sequence[Input]) -> str:
     """Hash (32 hexadecimal digits) of what a partition is made from: code version, settings, input contents.
 
     Run ids and the inputs' own fingerprints stay out of it: a run that makes the same rows again, be it by
     other means, leaves whatever was made from them up to date.
     """
     made_from = sorted((one.table, canonical_json(one.partition), one.content) for one in inputs)
-    text = canonical_json([recipe.code_version, recipe.settings, made_from])
+    text = canonical_json([ingredients.code_version, ingredients.settings, made_from])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -233,8 +233,8 @@ class Warehouse:
             provenance: whether `run_id` and `fingerprint` come too, as the last columns.
 
         Returns:
-            VARCHAR as str or None (object), DOUBLE as float64 with NaN, TIMESTAMP as datetime64[us] in UTC,
-            INTEGER and BIGINT as int64, or as Int64 where the column may hold NULL.
+            VARCHAR as str or None, BLOB as bytes or None (both object), DOUBLE as float64 with NaN, TIMESTAMP
+            as datetime64[us] in UTC, INTEGER and BIGINT as int64, or as Int64 where the column may hold NULL.
 
         Raises:
             DeeperError: an unknown table or column, or as `connect`.
@@ -468,6 +468,9 @@ def _to_pandas(values: Any, column: Column) -> Any:
     if column.type in ("INTEGER", "BIGINT"):
         whole = data.astype("int64")
         return pd.arrays.IntegerArray(whole, missing.copy()) if column.nullable else whole
+    if column.type == "BLOB":
+        blobs = [None if gone else bytes(blob) for blob, gone in zip(data, missing, strict=True)]
+        return pd.Series(blobs, dtype=object)
     empty: Any = {"VARCHAR": None, "DOUBLE": np.nan, "TIMESTAMP": np.datetime64("NaT")}[column.type]
     kind = {"VARCHAR": "object", "DOUBLE": "float64", "TIMESTAMP": "datetime64[us]"}[column.type]
     copy = data.astype(kind)
@@ -568,7 +571,11 @@ def _content(connection: DuckDBPyConnection, table: Table, partition: Partition)
     """Number of rows, and a hash of them that knows neither their order nor who wrote them."""
     # A length before each value keeps ('ab', 'c') and ('a', 'bc') apart; no value starts with N, so NULL is
     # not the empty string. The sum of the rows' hashes needs no sorting and no memory.
-    texts = [f"CAST({quote(name)} AS VARCHAR)" for name in table.column_names]
+    # A blob's text would be up to four times as long as the blob; its hash stands for it.
+    texts = [
+        f"sha256({quote(column.name)})" if column.type == "BLOB" else f"CAST({quote(column.name)} AS VARCHAR)"
+        for column in table.columns
+    ]
     row = " || ".join(f"CASE WHEN {t} IS NULL THEN 'N' ELSE strlen({t}) || ':' || {t} END" for t in texts)
     where, values = _where(table, [partition])
     [(count, total)] = connection.execute(
@@ -596,7 +603,7 @@ def _enter(
         fingerprint=stamp.fingerprint,
         content=content,
         row_count=row_count,
-        recipe=stamp.recipe,
+        ingredients=stamp.ingredients,
         inputs=stamp.inputs,
         made_at=datetime.now(UTC),
     )
@@ -608,8 +615,8 @@ def _enter(
         "fingerprint": version.fingerprint,
         "content": version.content,
         "row_count": version.row_count,
-        "code_version": version.recipe.code_version,
-        "settings": canonical_json(version.recipe.settings),
+        "code_version": version.ingredients.code_version,
+        "settings": canonical_json(version.ingredients.settings),
         "inputs": canonical_json([asdict(one) for one in version.inputs]),
         "made_at": version.made_at.replace(tzinfo=None),
     }
@@ -639,7 +646,7 @@ def _version(row: Mapping[str, Any]) -> Version:
         fingerprint=row["fingerprint"],
         content=row["content"],
         row_count=row["row_count"],
-        recipe=Recipe(row["code_version"], json.loads(row["settings"])),
+        ingredients=Ingredients(row["code_version"], json.loads(row["settings"])),
         inputs=tuple(Input(**one) for one in json.loads(row["inputs"])),
         made_at=row["made_at"].replace(tzinfo=UTC),
     )

@@ -11,12 +11,27 @@ from dagster._core.errors import DagsterAssetCheckFailedError
 
 from deeper_assets.definitions import build_definitions
 from deeper_assets.method.faults import DeeperError
-from deeper_assets.method.updates import UPDATES
 from deeper_assets.planning import Planner
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
 from deeper_assets.store.schema import TABLES
 from deeper_assets_tests.conftest import REPOSITORY
+
+
+def _iteration(i: int, contexts: set[str], samples: set[str], more: set[str]) -> dict[str, set[str]]:
+    windows = {"rating_windows"}
+    rewarded = {f"candidates_{i}", f"context_predictions_{i}", f"candidate_predictions_{i}"}
+    preferred = {f"contexts_{i}", f"candidates_{i}", f"rewards_{i}"} | more
+    return {
+        f"contexts_{i}": windows | contexts,
+        f"context_predictions_{i}": windows | contexts,
+        f"candidates_{i}": windows | {f"contexts_{i}"} | samples,
+        f"candidate_predictions_{i}": windows | {f"candidates_{i}"},
+        f"rewards_{i}": windows | rewarded,
+        f"preference_pairs_{i}": preferred,
+        f"preference_groups_{i}": preferred,
+    }
+
 
 MADE_FROM = {
     "raw_ratings": set(),
@@ -24,17 +39,37 @@ MADE_FROM = {
     "rating_windows": {"raw_ratings", "rejected_ratings"},
     "initial_personas": {"rating_windows"},
     "initial_predictions": {"rating_windows", "initial_personas"},
-    "persona_rounds": {"rating_windows", "initial_personas", "initial_predictions"},
-    "round_predictions": {"rating_windows", "initial_personas", "initial_predictions"},
+    "base_policy": set(),
+    **_iteration(1, {"initial_personas", "initial_predictions"}, {"base_policy"}, set()),
+    "model_1": {"base_policy", "preference_pairs_1", "preference_groups_1"},
+    **_iteration(
+        2,
+        {"contexts_1", "context_predictions_1", "base_policy", "model_1"},
+        {"base_policy", "model_1"},
+        {"preference_pairs_1", "preference_groups_1"},
+    ),
+    "model_2": {"base_policy", "model_1", "preference_pairs_2", "preference_groups_2"},
+    "policies": {"base_policy", "model_1", "model_2"},
+    "persona_rounds": {"rating_windows", "initial_personas", "initial_predictions", "policies"},
+    "round_predictions": {"rating_windows", "initial_personas", "initial_predictions", "policies"},
     "round_errors": {"rating_windows", "round_predictions"},
     "floors_table": {"rating_windows"},
     "mae_table": {"round_errors", "floors_table"},
+    "comparison_table": {"round_errors"},
 }
 
 
 def make(experiment: Experiment, job: str, key: str | None, instance: DagsterInstance) -> None:
     definition = build_definitions(experiment).resolve_job_def(job)
     definition.execute_in_process(instance=instance, partition_key=key)
+
+
+def evaluate(experiment: Experiment, method: str, instance: DagsterInstance) -> MultiPartitionKey:
+    """Plays a method of one domain, with no policy made; the partition."""
+    key = MultiPartitionKey({"domain": "book", "method": method})
+    make(experiment, "methods", method, instance)
+    make(experiment, "evaluation", key, instance)
+    return key
 
 
 def test_every_table_is_an_asset_with_text_and_columns(experiment: Experiment) -> None:
@@ -61,10 +96,11 @@ def test_the_definitions_are_valid_as_dagster_sees_them(tmp_path: Path) -> None:
 
 
 def test_one_domain_through_the_whole_graph(experiment: Experiment) -> None:
+    methods = ("slide_regen", "hier_merge")
     with DagsterInstance.ephemeral() as instance:
         make(experiment, "personas", "book", instance)
-        for method in UPDATES:
-            make(experiment, "evaluation", MultiPartitionKey({"domain": "book", "method": method}), instance)
+        for method in methods:
+            evaluate(experiment, method, instance)
         make(experiment, "tables", None, instance)
         event = instance.get_latest_materialization_event(AssetKey("mae_table"))
     assert event is not None
@@ -79,7 +115,7 @@ def test_one_domain_through_the_whole_graph(experiment: Experiment) -> None:
     ]
     pd.testing.assert_series_equal(floors.sort_index(), stands.sort_index())
     rows = experiment.warehouse.load("round_errors", provenance=True)
-    assert rows["run_id"].nunique() == len(UPDATES)
+    assert rows["run_id"].nunique() == len(methods)
     assert rows["fingerprint"].notna().all()
 
 
@@ -116,10 +152,9 @@ def test_the_plan_follows_settings_code_and_contents(experiment: Experiment) -> 
 def test_tables_of_one_computation_are_made_together(experiment: Experiment) -> None:
     planner = Planner(experiment, build_definitions(experiment).resolve_asset_graph())
     tables = ("persona_rounds", "round_predictions", "round_errors")
-    key = MultiPartitionKey({"domain": "book", "method": "inc_update"})
     with DagsterInstance.ephemeral() as instance:
         make(experiment, "personas", "book", instance)
-        make(experiment, "evaluation", key, instance)
+        key = evaluate(experiment, "inc_update", instance)
     assert planner.stale(tables, key, planner.stored()) == []
     # Killed between the two tables, or before the check on the second one.
     stored = {k: version for k, version in planner.stored().items() if "round_predictions" not in k}
@@ -152,7 +187,7 @@ def test_a_domain_of_ones_own_is_a_partition_of_everything(tmp_path: Path) -> No
     }
     definitions = build_definitions(Experiment(tmp_path, Settings(domains={"podcasts": own})))
     graph = definitions.resolve_asset_graph()
-    for name in ("raw_ratings", "round_errors"):
+    for name in ("raw_ratings", "candidates_1", "candidates_2", "round_errors"):
         keys = graph.get(AssetKey(name)).partitions_def.get_partition_keys()
         assert any("podcasts" in key for key in keys)
 

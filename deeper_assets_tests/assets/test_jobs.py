@@ -5,6 +5,7 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from dagster import (
     AssetKey,
@@ -18,9 +19,14 @@ from dagster import (
 )
 
 from deeper_assets.definitions import build_definitions
+from deeper_assets.method.domains import PAPER_DOMAINS
 from deeper_assets.method.updates import UPDATES
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
+from deeper_assets_tests.store.samples import stamp
+
+OTHERS = ("paper", "future_only", "decayed", "inc_ft")
+"""The built-in recipes beside the default."""
 
 
 def test_everything_that_starts_runs_is_off_to_begin_with(experiment: Experiment) -> None:
@@ -32,8 +38,20 @@ def test_everything_that_starts_runs_is_off_to_begin_with(experiment: Experiment
     assert all(sensor.default_status == DefaultSensorStatus.STOPPED for sensor in sensors)
 
 
-def test_re_evaluation_asks_for_every_domain_and_method(tmp_path: Path) -> None:
-    definitions = build_definitions(Experiment(tmp_path, Settings(re_evaluation_cron="15 4 * * 2")))
+def test_every_recipe_has_its_methods(experiment: Experiment) -> None:
+    graph = build_definitions(experiment).resolve_asset_graph()
+    methods = graph.get(AssetKey("policies")).partitions_def.get_partition_keys()
+    trained = {"deeper", "deeper_iteration_1"} | {f"deeper_{name}" for name in OTHERS}
+    assert sorted(methods) == sorted(trained | {"frozen_policy"} | set(UPDATES))
+
+
+def test_re_evaluation_asks_for_every_domain_and_method_at_hand(tmp_path: Path) -> None:
+    experiment = Experiment(tmp_path, Settings(re_evaluation_cron="15 4 * * 2"))
+    definitions = build_definitions(experiment)
+    for method in ("hier_merge", "deeper"):  # of the other recipes, nothing has been trained
+        columns = ["method", "recipe", "iteration", "model", "file", "sha256"]
+        rows = pd.DataFrame([(method, None, None, "m", None, None)], columns=columns)
+        experiment.warehouse.replace("policies", {"method": method}, rows, stamp())
     schedule = definitions.resolve_schedule_def("re_evaluation")
     assert schedule.cron_schedule == "15 4 * * 2"
     tick = datetime(2026, 1, 6, 4, 15, tzinfo=UTC)
@@ -44,8 +62,11 @@ def test_re_evaluation_asks_for_every_domain_and_method(tmp_path: Path) -> None:
             )
         )
     keys = {request.partition_key for request in data.run_requests or []}
-    assert len(keys) == 10 * len(UPDATES)
-    assert MultiPartitionKey({"domain": "grocery", "method": "hier_merge"}) in keys
+    assert keys == {
+        MultiPartitionKey({"domain": domain.name, "method": method})
+        for domain in PAPER_DOMAINS
+        for method in ("hier_merge", "deeper")
+    }
 
 
 @pytest.fixture
@@ -110,6 +131,9 @@ def test_the_tables_follow_an_evaluation(experiment: Experiment) -> None:
         before = evaluate_automation_conditions(defs=definitions, instance=instance)
         assert before.total_requested == 0
         definitions.resolve_job_def("personas").execute_in_process(instance=instance, partition_key="book")
+        definitions.resolve_job_def("methods").execute_in_process(
+            instance=instance, partition_key="inc_update"
+        )
         definitions.resolve_job_def("evaluation").execute_in_process(
             instance=instance, partition_key=MultiPartitionKey({"domain": "book", "method": "inc_update"})
         )

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def test_the_json_holds_every_method_and_floor_in_every_round(small_home: Path) 
 def test_run_again_there_is_nothing_to_do(small_home: Path) -> None:
     before = ledger(small_home)
     said = deeper("run", "--home", small_home, "--domains", "book,grocery")  # the rest was recorded
-    assert "0 partitions made in 0 runs, 13 had nothing to do" in said.stdout
+    assert "0 partitions made in 0 runs, 15 had nothing to do" in said.stdout
     assert ledger(small_home) == before
 
 
@@ -79,30 +80,26 @@ def test_one_process_or_several_give_the_same_tables(
 def test_a_changed_setting_makes_stale_what_it_touches_and_nothing_else(
     small_home: Path, tmp_path: Path
 ) -> None:
-    deeper("run", "--home", tmp_path, "--domains", "book", "--train-users", "3", "--eval-users", "4")
-    before = {
-        (v.table, str(v.partition)): v.version for v in Warehouse(tmp_path / "warehouse.duckdb").current()
-    }
+    home = Path(shutil.copytree(small_home, tmp_path / "home"))
+    before = versions(home)
     template = tmp_path / "slide.txt"
     template.write_text(
         "Describe who rated these ($item_type items).\n$ratings\nUse at least $persona_words words.\n"
     )
     profile = tmp_path / "own.yaml"
     profile.write_text("extends: offline\nprompts: {slide_regen: slide.txt}\n")
-    deeper("run", "--home", tmp_path, "--domains", "book", "--profile", profile)
-    after = {
-        (v.table, str(v.partition)): v.version for v in Warehouse(tmp_path / "warehouse.duckdb").current()
-    }
+    deeper("run", "--home", home, "--domains", "book", "--profile", profile)
+    after = versions(home)
     changed = {table for (table, partition), version in after.items() if before[table, partition] != version}
     assert not changed & {"raw_ratings", "rejected_ratings", "rating_windows"}
     assert {"initial_personas", "persona_rounds"} <= changed
 
 
-def test_figures_of_different_settings_are_not_mixed_in_silence(tmp_path: Path) -> None:
-    deeper("run", "--home", tmp_path, *SMALL)
-    said = deeper("run", "--home", tmp_path, "--domains", "book", "--eval-users", "2").stdout
+def test_figures_of_different_settings_are_not_mixed_in_silence(small_home: Path, tmp_path: Path) -> None:
+    home = Path(shutil.copytree(small_home, tmp_path / "home"))
+    said = deeper("run", "--home", home, "--domains", "book", "--eval-users", "2").stdout
     assert "Made with other settings than now: grocery; `deeper run` makes them anew." in said
-    assert "Made with other settings" in deeper("report", "--home", tmp_path).stdout
+    assert "Made with other settings" in deeper("report", "--home", home).stdout
 
 
 def test_killed_at_any_moment_it_finishes_with_the_same_tables(
@@ -110,7 +107,7 @@ def test_killed_at_any_moment_it_finishes_with_the_same_tables(
 ) -> None:
     command = [sys.executable, "-m", "deeper_assets.cli", "run", "--home", str(tmp_path / "home"), *SMALL]
     chance = random.Random(5)
-    for far in (0, 2, 5, 9, 12):  # of 13 units
+    for far in (0, 5, 9):  # of 15 units
         process = subprocess.Popen(
             command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
@@ -138,7 +135,7 @@ def test_a_killed_worker_is_reported_and_the_next_run_finishes(tmp_path: Path) -
     said = []
     for line in process.stderr:
         said.append(line)
-        if line.startswith("3/13"):
+        if line.startswith("7/15"):
             workers = [
                 one
                 for one in psutil.Process(process.pid).children()
@@ -151,7 +148,10 @@ def test_a_killed_worker_is_reported_and_the_next_run_finishes(tmp_path: Path) -
     assert any("a worker process was killed" in line for line in said)
     assert not any("Traceback" in line for line in said)
     deeper("run", "--home", tmp_path, *SMALL)
-    assert len(Warehouse(tmp_path / "warehouse.duckdb").load("mae_table")) == 8 * 5 * 3
+    assert (
+        len(Warehouse(tmp_path / "warehouse.duckdb").load("mae_table"))
+        == (len(UPDATES) + len(FLOORS)) * 5 * 3
+    )
 
 
 def test_a_missing_dataset_is_named_and_the_other_domains_are_made(

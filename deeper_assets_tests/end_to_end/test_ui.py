@@ -171,7 +171,7 @@ def test_materialize_a_partition_by_clicking_and_see_its_plot(
 def test_the_graph_shows_its_groups(browser: webdriver.Chrome, server: str) -> None:
     person = Person(browser, server)
     person.goes_to("/asset-groups")
-    for group in ("histories", "personas", "evaluation"):
+    for group in ("histories", "personas", "iteration_1", "iteration_2", "models", "evaluation"):
         person.sees(group)
     person.picture("groups")
     person.goes_to("/locations/deeper_assets/asset-groups/evaluation/lineage")

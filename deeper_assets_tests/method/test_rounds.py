@@ -7,6 +7,7 @@ import re
 import pandas as pd
 import pytest
 
+from deeper_assets.engines.protocols import Decoding, Sample
 from deeper_assets.method.asking import Cast, ask, ask_predictions
 from deeper_assets.method.domains import find_domain
 from deeper_assets.method.faults import UnreadableAnswer
@@ -14,8 +15,8 @@ from deeper_assets.method.histories import histories
 from deeper_assets.method.initial import initial_personas, initial_predictions
 from deeper_assets.method.prompts import Prompts, RatedItem
 from deeper_assets.method.rounds import Rounds, play_rounds
-from deeper_assets.method.updates import UPDATES
-from deeper_assets_tests.fakes import ScriptedChat
+from deeper_assets.method.updates import UPDATES, Update, by_policy
+from deeper_assets_tests.fakes import ScriptedChat, ScriptedSampler
 
 BOOK = find_domain("book")
 PROMPTS = Prompts.load({}, persona_words=20)
@@ -40,16 +41,31 @@ def always(rating: float, prompt: str) -> str:
     return json.dumps([{"item": line.removeprefix("- "), "rating": rating} for line in items[1].splitlines()])
 
 
-def play(chat: ScriptedChat, frame: pd.DataFrame, method: str, asks: int = 1) -> Rounds:
+GREEDY = Decoding(temperature=0, top_p=1, repetition_penalty=1, max_new_tokens=9)
+
+
+def policy(sampler: ScriptedSampler, update: str = "refinement") -> Update:
+    return by_policy(sampler, GREEDY, update, 7)
+
+
+def play(
+    chat: ScriptedChat, frame: pd.DataFrame, method: str, asks: int = 1, by: Update | None = None
+) -> Rounds:
+    """The rounds of a method by prompts, or (`by`) of another under that name."""
     cast = Cast(chat, PROMPTS, asks)
     personas = initial_personas(frame, BOOK, cast)
     predictions = initial_predictions(frame, personas, BOOK, cast)
     chat.asked.clear()
-    return play_rounds(frame, personas, predictions, method, BOOK, cast)
+    return play_rounds(frame, personas, predictions, method, by or UPDATES[method], BOOK, cast)
 
 
 def steady(prompt: str, attempt: int) -> str:
     return always(4, prompt) if "<items>" in prompt else "A persona that likes things of many kinds."
+
+
+def refined(prompt: str, seed: int) -> Sample:
+    """What the policy makes of a window: a persona that names the window's first title's number."""
+    return Sample(f"Refined by W{re.findall(r'Title . ([0-9])', prompt)[0]}.", 4, True)
 
 
 FULL = [[5.0, 4.0]] * 7
@@ -124,18 +140,80 @@ def test_each_update_sees_what_the_paper_lets_it_see() -> None:
     assert titles_shown("slide_regen", 2) == {3}
     assert titles_shown("inc_update", 2) == {3}
     assert titles_shown("hier_merge", 4) == {3}  # short-term and merge take turns
-    assert titles_shown("frozen_policy", 2) == {3}
 
 
-def test_only_refinement_sees_predictions() -> None:
+COMPARED = re.compile(r"predicted ([\d.]+), actual ([\d.]+)")
+
+
+def test_prompts_to_the_chat_model_show_no_predictions() -> None:
     for method in UPDATES:
         chat = ScriptedChat(steady)
         play(chat, windows({"e": ("eval", FULL)}), method)
         updates = [prompt for prompt, _ in chat.asked if "<items>" not in prompt]
-        shown = [re.findall(r"predicted ([\d.]+), actual ([\d.]+)", prompt) for prompt in updates]
-        assert all(bool(pairs) == (method == "frozen_policy") for pairs in shown), method
-        if method == "frozen_policy":
-            assert shown == [[("4", "5"), ("4", "4")]] * 4
+        assert len(updates) >= 4
+        assert not any(COMPARED.search(prompt) for prompt in updates), method
+
+
+def test_a_policy_refines_by_predicted_against_actual() -> None:
+    chat, sampler = ScriptedChat(steady), ScriptedSampler(refined)
+    got = play(chat, windows({"e": ("eval", FULL)}), "mine", by=policy(sampler))
+    assert not [prompt for prompt, _ in chat.asked if "<items>" not in prompt]  # predictions alone are asked
+    prompts = [prompt for prompts, _, _ in sampler.calls for prompt in prompts]
+    assert [COMPARED.findall(prompt) for prompt in prompts] == [[("4", "5"), ("4", "4")]] * 4
+    assert [set(re.findall(r"Title e (\d)", prompt)) for prompt in prompts] == [{"1"}, {"2"}, {"3"}, {"4"}]
+    assert "A persona that likes things of many kinds." in prompts[0]
+    assert "Refined by W1." in prompts[1]
+    assert [decoding for _, _, decoding in sampler.calls] == [GREEDY] * 4
+    personas = got.personas.set_index("round")
+    assert personas["persona"].tolist()[1:] == [f"Refined by W{w}." for w in (1, 2, 3, 4)]
+    assert personas["model"].tolist() == ["scripted-1"] + ["scripted-policy-1"] * 4
+    assert set(got.predictions["model"]) == {"scripted-1"}
+    assert set(got.personas["method"]) == {"mine"}
+
+
+def test_a_policy_of_incupdates_prompt_sees_ratings_and_no_predictions() -> None:
+    sampler = ScriptedSampler(refined)
+    play(ScriptedChat(steady), windows({"e": ("eval", FULL)}), "mine", by=policy(sampler, "inc_update"))
+    prompts = [prompt for prompts, _, _ in sampler.calls for prompt in prompts]
+    assert not any(COMPARED.search(prompt) for prompt in prompts)
+    assert all("Title e 1 0: rated 5" in prompt for prompt in prompts[:1])
+
+
+def test_a_policys_seeds_differ_by_user_and_round_and_by_nothing_else() -> None:
+    def seeds(users: dict[str, tuple[str, list[list[float]]]]) -> dict[tuple[str, str], int]:
+        sampler = ScriptedSampler(refined)
+        play(ScriptedChat(steady), windows(users), "mine", by=policy(sampler))
+        return {
+            (*re.findall(r"Title (.) (\d)", prompt)[0],): seed
+            for prompts, of, _ in sampler.calls
+            for prompt, (seed,) in zip(prompts, of, strict=True)
+        }
+
+    both = seeds({"e": ("eval", FULL), "f": ("eval", FULL)})
+    assert len(set(both.values())) == len(both) == 2 * 4
+    alone = seeds({"f": ("eval", [[1.0]] * 7)})
+    assert alone == {key: seed for key, seed in both.items() if key[0] == "f"}
+
+
+@pytest.mark.parametrize(
+    ("sample", "note"),
+    [
+        (Sample("Someone who likes th", 9, False), "truncated"),
+        (Sample("", 0, True), "no_answer"),
+    ],
+)
+def test_a_text_that_cannot_be_used_leaves_its_round_without_persona(sample: Sample, note: str) -> None:
+    def write(prompt: str, seed: int) -> Sample:
+        return sample if "Title e 2 0" in prompt else refined(prompt, seed)
+
+    sampler = ScriptedSampler(write)
+    got = play(ScriptedChat(steady), windows({"e": ("eval", FULL)}), "mine", by=policy(sampler))
+    personas = got.personas.set_index("round")
+    assert personas["persona"].isna().tolist() == [False, False, True, False, False]
+    assert personas["note"].tolist() == [None, None, note, "kept: no readable prediction to refine by", None]
+    assert personas.loc[2, "model"] == "scripted-policy-1"
+    assert personas.loc[3, "persona"] == "Refined by W1."  # the last that could be read
+    assert got.predictions.set_index("round").loc[2, "note"].tolist() == ["no_persona"] * 2
 
 
 def test_a_short_history_counts_in_the_rounds_whose_windows_exist() -> None:
@@ -179,7 +257,8 @@ def test_refinement_keeps_the_persona_where_no_prediction_could_be_read() -> Non
             ("no idea" if "Title e 1" in prompt else always(2, prompt)) if "<items>" in prompt else "Someone."
         )
 
-    got = play(ScriptedChat(answer), windows({"e": ("eval", [[5.0]] * 4)}), "frozen_policy")
+    by = policy(ScriptedSampler(refined))
+    got = play(ScriptedChat(answer), windows({"e": ("eval", [[5.0]] * 4)}), "mine", by=by)
     notes = got.personas.set_index("round")["note"]
     assert notes[1] == "kept: no readable prediction to refine by"
     assert notes.drop(1).isna().all()

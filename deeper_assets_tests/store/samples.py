@@ -7,7 +7,7 @@ import duckdb
 import pandas as pd
 
 from deeper_assets.store.schema import Column, Table
-from deeper_assets.store.warehouse import Recipe, Stamp
+from deeper_assets.store.warehouse import Ingredients, Stamp
 
 SAMPLES = Table(
     "samples",
@@ -18,6 +18,7 @@ SAMPLES = Table(
         Column("count", "INTEGER", "any number", nullable=True),
         Column("big", "BIGINT", "any large number", nullable=True),
         Column("score", "DOUBLE", "any finite number", nullable=True),
+        Column("data", "BLOB", "any bytes", nullable=True),
         Column("seen_at", "TIMESTAMP", "UTC", nullable=True),
     ),
     key=("batch", "place"),
@@ -26,7 +27,7 @@ SAMPLES = Table(
 
 
 def stamp(run_id: str = "run", code_version: str = "1", **settings: object) -> Stamp:
-    return Stamp(run_id, Recipe(code_version, settings))
+    return Stamp(run_id, Ingredients(code_version, settings))
 
 
 def samples(batch: str = "a", rows: int = 3, **changed: object) -> pd.DataFrame:
@@ -39,6 +40,7 @@ def samples(batch: str = "a", rows: int = 3, **changed: object) -> pd.DataFrame:
             "count": [10 * place for place in range(rows)],
             "big": [2**53 + 1 + place for place in range(rows)],
             "score": [place / 2 for place in range(rows)],
+            "data": [bytes([place % 256, 0, 255]) for place in range(rows)],
             "seen_at": pd.date_range("2024-01-01", periods=rows),
         }
     )

@@ -36,7 +36,11 @@ def stored(warehouse: Warehouse, column: str, values: object) -> list[object]:
         ),
         ("label", [1, 2, 3], "column 'label' must be VARCHAR, not BIGINT"),
         ("label", ["x", 1, None], "column 'label' holds mixed-integer values, e.g. 'x'"),
-        ("label", [b"x", None, None], "column 'label' holds bytes values"),
+        (
+            "label",
+            [b"x" * 99, None, None],
+            "column 'label' holds bytes values, e.g. b'xxxxxxxxxxxxxxxxxxxx' (99 bytes)",
+        ),
         ("label", [["x"], None, None], "column 'label' holds mixed values"),
         ("label", ["\ud800", "x", "y"], "column 'label' cannot be stored: 'utf-8' codec"),
         ("count", [1, 2, 3], [1, 2, 3]),
@@ -80,6 +84,11 @@ def stored(warehouse: Warehouse, column: str, values: object) -> list[object]:
         ("seen_at", ["2024-01-01", None, None], "column 'seen_at' must be TIMESTAMP, not VARCHAR"),
         ("seen_at", [1704067200, 0, 0], "column 'seen_at' must be TIMESTAMP, not BIGINT"),
         ("seen_at", [datetime(2024, 1, 1).date(), None, None], "column 'seen_at' holds date values"),
+        ("data", [b"", None, b"\x00'\\x41\xff"], [b"", None, b"\x00'\\x41\xff"]),
+        ("data", [None, None, None], [None, None, None]),
+        ("data", ["x", None, "y"], "column 'data' must be BLOB, not VARCHAR (2 rows do not, e.g. 'x')"),
+        ("data", [b"x", "y", None], "column 'data' holds mixed values, e.g. b'x' (1 bytes)"),
+        ("data", [1, 2, 3], "column 'data' must be BLOB, not BIGINT"),
         ("place", [0, 1, None], "column 'place' must not be NULL (1 rows do not)"),
         ("place", [None, None, None], "column 'place' must not be NULL (3 rows do not)"),
         ("place", [0, 1, -2], "column 'place' must satisfy place >= 0 (1 rows do not, e.g. '-2')"),
@@ -140,7 +149,10 @@ def test_the_index_of_a_frame_means_nothing(warehouse) -> None:
     assert warehouse.load("samples")["place"].tolist() == [0, 1, 2]
 
 
-SELECT = "SELECT 'a' AS batch, 0 AS place, NULL AS label, 1 AS count, 2 AS big, {score} AS score, {at}"
+SELECT = (
+    "SELECT 'a' AS batch, 0 AS place, NULL AS label, 1 AS count, 2 AS big, {score} AS score,"
+    " '\\x00\\xFF'::BLOB AS data, {at}"
+)
 
 
 def test_a_parquet_file_is_stored_by_name_whatever_its_path(warehouse, tmp_path: Path) -> None:
@@ -158,6 +170,7 @@ def test_a_parquet_file_is_stored_by_name_whatever_its_path(warehouse, tmp_path:
         "count": 1,
         "big": 2,
         "score": 0.25,
+        "data": b"\x00\xff",
         "seen_at": pd.Timestamp(2024, 1, 1),
     }
     assert path.exists()
@@ -174,6 +187,7 @@ def test_a_parquet_file_is_stored_by_name_whatever_its_path(warehouse, tmp_path:
             "column 'score' must be DOUBLE, not DECIMAL(2,1)[] (1 rows do not, e.g. '[1.5]')",
         ),
         ("1", "DATE '2024-01-01' AS seen_at", "column 'seen_at' must be TIMESTAMP, not DATE"),
+        ("'x'::BLOB", "NULL AS seen_at", "'score' must be DOUBLE, not BLOB (1 rows do not, e.g. '1 bytes')"),
         ("1", "NULL AS seen_at, 1 AS extra", "column 'extra' is not declared"),
     ],
 )
@@ -189,7 +203,7 @@ def test_nan_in_a_parquet_file_is_null(warehouse, tmp_path: Path) -> None:
     path = write_parquet(
         tmp_path / "rows.parquet", SELECT.format(score="'nan'::DOUBLE", at="NULL AS seen_at")
     )
-    frame = samples(rows=1, label=None, count=1, big=2, score=None, seen_at=None)
+    frame = samples(rows=1, label=None, count=1, big=2, score=None, data=b"\x00\xff", seen_at=None)
     assert (
         warehouse.replace("samples", A, path, stamp()).content
         == warehouse.replace("samples", A, frame, stamp()).content

@@ -30,11 +30,12 @@ from dagster import (
 )
 
 from deeper_assets.method.faults import DeeperError
-from deeper_assets.store.io_manager import WarehouseIOManager, column_schema, partition_expr
+from deeper_assets.store.io_manager import OPTIONAL, WarehouseIOManager, column_schema, partition_expr
+from deeper_assets.store.schema import TABLES
 from deeper_assets.store.warehouse import (
+    Ingredients,
     Input,
     Partition,
-    Recipe,
     Version,
     Warehouse,
     canonical_json,
@@ -147,13 +148,13 @@ def test_odd_keys_are_only_keys(warehouse) -> None:
     assert inputs_of(errors) == [("initial_personas", {"domain": ODD_DOMAIN})]
 
 
-def test_the_ledger_holds_recipe_and_exactly_what_was_read(warehouse) -> None:
+def test_the_ledger_holds_ingredients_and_exactly_what_was_read(warehouse) -> None:
     for domain in ("book", "movies tv"):
         make(warehouse, initial_personas, domain)
     make(warehouse, round_errors, both("movies tv", "m"))
     _, personas, errors = warehouse.current()
-    assert personas.recipe == Recipe("7", {"setting": "of initial_personas", "for": ["movies tv"]})
-    assert errors.recipe == Recipe("1", {"setting": "of round_errors", "for": ["movies tv", "m"]})
+    assert personas.ingredients == Ingredients("7", {"setting": "of initial_personas", "for": ["movies tv"]})
+    assert errors.ingredients == Ingredients("1", {"setting": "of round_errors", "for": ["movies tv", "m"]})
     assert errors.inputs == (
         Input(
             "initial_personas",
@@ -163,7 +164,7 @@ def test_the_ledger_holds_recipe_and_exactly_what_was_read(warehouse) -> None:
             personas.content,
         ),
     )
-    assert errors.fingerprint == fingerprint(errors.recipe, errors.inputs)
+    assert errors.fingerprint == fingerprint(errors.ingredients, errors.inputs)
 
 
 def test_steps_of_one_run_share_a_manager_and_not_their_inputs(warehouse) -> None:
@@ -308,13 +309,25 @@ def test_an_input_may_ask_for_some_columns(warehouse) -> None:
     assert seen == [{"persona": ["a reader"] * 2, "user_id": ["u0", "u1"]}]
 
 
+def test_an_optional_input_that_was_never_made_has_no_rows(warehouse) -> None:
+    seen = []
+
+    @asset(name="mae_table", ins={"floors_table": AssetIn(metadata=OPTIONAL)})
+    def later(floors_table: pd.DataFrame) -> None:
+        seen.append(floors_table)
+
+    make(warehouse, later, graph=[*GRAPH, later])
+    assert seen[0].empty
+    assert list(seen[0].columns) == list(TABLES["floors_table"].column_names)
+
+
 def test_an_input_that_was_never_made_is_named_with_the_way_to_make_it(warehouse) -> None:
     make(warehouse, initial_personas, "book")
     with pytest.raises(DeeperError) as refused:
         make(warehouse, round_errors, both(ODD_DOMAIN, "m"))
     assert str(refused.value) == (
-        'partition {"domain":"o\'brien; DROP TABLE x --"} of table \'initial_personas\' has never been'
-        " materialized; make it with `deeper run`, or materialize asset 'initial_personas' in the UI"
+        "domain \"o'brien; DROP TABLE x --\" of table 'initial_personas' has never been materialized; make it"
+        " with `deeper run`, or materialize it in the UI"
     )
 
     @asset(name="mae_table")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from deeper_assets.method.faults import DeeperError
 from deeper_assets.store.schema import LEDGER, TABLES, Column, Table
-from deeper_assets.store.warehouse import Input, Recipe, Stamp, Warehouse, fingerprint
+from deeper_assets.store.warehouse import Ingredients, Input, Stamp, Warehouse, fingerprint
 from deeper_assets_tests.store.samples import SAMPLES, errors, samples, stamp, write_parquet
 
 A, B = {"batch": "a"}, {"batch": "b"}
@@ -50,6 +50,7 @@ def test_types_and_order_of_a_loaded_frame(warehouse) -> None:
         "count": "Int64",
         "big": "Int64",
         "score": "float64",
+        "data": "object",
         "seen_at": "datetime64[us]",
     }
     assert warehouse.load("samples").dtypes.astype(str).to_dict() == expected
@@ -148,12 +149,12 @@ def test_a_warehouse_that_does_not_exist_reads_as_an_empty_one(warehouse) -> Non
 def test_the_ledger_says_what_each_version_was_made_from(warehouse) -> None:
     before = datetime.now(UTC)
     first = warehouse.replace("samples", A, samples("a"), stamp("run 1"))
-    recipe = Recipe("7", {"model": "m", "nested": {"b": [1, 2.5, None], "a": True}})
-    second = warehouse.replace("samples", B, samples("b"), Stamp("run 2", recipe, (first.as_input(),)))
+    ingredients = Ingredients("7", {"model": "m", "nested": {"b": [1, 2.5, None], "a": True}})
+    second = warehouse.replace("samples", B, samples("b"), Stamp("run 2", ingredients, (first.as_input(),)))
     assert warehouse.history() == warehouse.current() == [first, second]
     assert second.inputs == (Input("samples", A, "run 1", first.fingerprint, first.content),)
-    assert second.recipe == recipe
-    assert second.fingerprint == fingerprint(recipe, second.inputs)
+    assert second.ingredients == ingredients
+    assert second.fingerprint == fingerprint(ingredients, second.inputs)
     assert (first.version, second.version) == (1, 2)
     assert before <= first.made_at <= second.made_at <= datetime.now(UTC)
     rows = warehouse.load("samples", provenance=True)[["batch", "run_id", "fingerprint"]].drop_duplicates()
@@ -177,22 +178,22 @@ def test_settings_that_are_not_json_are_refused_and_nothing_is_stored(warehouse)
 def test_a_fingerprint_is_of_code_settings_and_contents_and_of_nothing_else() -> None:
     one = Input("t", {"b": "1", "a": "2"}, "run", "f", "content 1")
     two = Input("u", {}, "run", "f", "content 2")
-    base = fingerprint(Recipe("1", {"x": 1, "y": [1, 2]}), [one, two])
+    base = fingerprint(Ingredients("1", {"x": 1, "y": [1, 2]}), [one, two])
     inputs = '[["t","{\\"a\\":\\"2\\",\\"b\\":\\"1\\"}","content 1"],["u","{}","content 2"]]'
     text = f'["1",{{"x":1,"y":[1,2]}},{inputs}]'
     assert base == hashlib.sha256(text.encode()).hexdigest()[:32]
-    assert base == fingerprint(Recipe("1", {"y": [1, 2], "x": 1}), [two, one])
+    assert base == fingerprint(Ingredients("1", {"y": [1, 2], "x": 1}), [two, one])
     other_run = Input("t", {"a": "2", "b": "1"}, "another run", "another f", "content 1")
-    assert base == fingerprint(Recipe("1", {"x": 1, "y": [1, 2]}), [other_run, two])
+    assert base == fingerprint(Ingredients("1", {"x": 1, "y": [1, 2]}), [other_run, two])
     changed = [
-        fingerprint(Recipe("2", {"x": 1, "y": [1, 2]}), [one, two]),
-        fingerprint(Recipe("1", {"x": 2, "y": [1, 2]}), [one, two]),
-        fingerprint(Recipe("1", {"x": 1, "y": [2, 1]}), [one, two]),
-        fingerprint(Recipe("1", {"x": 1, "y": [1, 2]}), [one]),
-        fingerprint(Recipe("1", {"x": 1, "y": [1, 2]}), [one, Input("u", {}, "run", "f", "content 3")]),
-        fingerprint(Recipe("1", {"x": 1, "y": [1, 2]}), [one, Input("v", {}, "run", "f", "content 2")]),
+        fingerprint(Ingredients("2", {"x": 1, "y": [1, 2]}), [one, two]),
+        fingerprint(Ingredients("1", {"x": 2, "y": [1, 2]}), [one, two]),
+        fingerprint(Ingredients("1", {"x": 1, "y": [2, 1]}), [one, two]),
+        fingerprint(Ingredients("1", {"x": 1, "y": [1, 2]}), [one]),
+        fingerprint(Ingredients("1", {"x": 1, "y": [1, 2]}), [one, Input("u", {}, "run", "f", "content 3")]),
+        fingerprint(Ingredients("1", {"x": 1, "y": [1, 2]}), [one, Input("v", {}, "run", "f", "content 2")]),
         fingerprint(
-            Recipe("1", {"x": 1, "y": [1, 2]}), [one, Input("u", {"a": ""}, "run", "f", "content 2")]
+            Ingredients("1", {"x": 1, "y": [1, 2]}), [one, Input("u", {"a": ""}, "run", "f", "content 2")]
         ),
     ]
     assert len({base, *changed}) == 8
@@ -214,10 +215,13 @@ def test_content_knows_neither_order_nor_run_but_every_value(warehouse) -> None:
         samples(count=[0, 10, 21]),
         samples(count=[0, 10, None]),
         samples(score=[0, 0.5, 1 + 2**-52]),
+        samples(data=[b"\0\0\xff", b"\1\0\xff", b"\2\0\xfe"]),
+        samples(data=[b"\0\0\xff", b"\1\0\xff", None]),
+        samples(data=[b"\0\0\xff", b"\1\0\xff", b""]),
         samples(seen_at=samples()["seen_at"] + timedelta(microseconds=1)),
         samples().assign(label=samples()["label"].iloc[::-1].tolist()),
     ]
-    assert len({base, *map(content, others)}) == 11
+    assert len({base, *map(content, others)}) == 14
 
 
 MOMENTS = st.datetimes(min_value=datetime(1, 1, 1), max_value=datetime(9999, 12, 31))
@@ -227,6 +231,7 @@ ROWS = st.lists(
         st.none() | st.integers(-(2**31), 2**31 - 1),
         st.none() | st.integers(-(2**63), 2**63 - 1),
         st.none() | st.floats(allow_infinity=False),
+        st.none() | st.binary(),
         st.none() | MOMENTS,
     ),
     max_size=8,
@@ -236,7 +241,7 @@ ROWS = st.lists(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, key=st.text(), names=st.permutations(SAMPLES.column_names), by_parquet=st.booleans())
 def test_what_is_loaded_is_what_was_stored(warehouse, tmp_path, rows, key, names, by_parquet) -> None:
-    columns = list(zip(*rows, strict=True)) or [()] * 5
+    columns = list(zip(*rows, strict=True)) or [()] * 6
     frame = pd.DataFrame(
         {
             "batch": np.array([key] * len(rows), dtype=object),
@@ -245,7 +250,8 @@ def test_what_is_loaded_is_what_was_stored(warehouse, tmp_path, rows, key, names
             "count": pd.array(columns[1], dtype="Int64"),
             "big": pd.array(columns[2], dtype="Int64"),
             "score": np.array(columns[3], dtype="float64"),
-            "seen_at": np.array(columns[4], dtype="datetime64[us]"),
+            "data": pd.Series(columns[4], dtype=object),
+            "seen_at": np.array(columns[5], dtype="datetime64[us]"),
         }
     )
     given = frame[list(names)].iloc[::-1]

@@ -60,10 +60,10 @@ def test_a_process_killed_at_any_moment_leaves_the_old_partition_or_the_new(ware
         generation = int(found)
         assert len(reading.frame) == users_of(generation)
         [version] = reading.versions
-        assert version.recipe.settings == {"generation": generation}
+        assert version.ingredients.settings == {"generation": generation}
         assert version.row_count == len(reading.frame)
         assert reading.frame["fingerprint"].unique().tolist() == [version.fingerprint]
-        history = [one.recipe.settings["generation"] for one in warehouse.history()]
+        history = [one.ingredients.settings["generation"] for one in warehouse.history()]
         assert history == list(range(1, generation + 1))
     workers.replace(warehouse, PARTITION, generation + 1)
     assert warehouse.load("round_errors")["error"].unique().tolist() == [generation + 1]
@@ -114,7 +114,7 @@ def test_eight_processes_write_and_read_and_lose_nothing(warehouse, capsys) -> N
     assert [version.version for version in history] == list(range(1, sum(writes) + 1))
     for number, count in enumerate(writes):
         own = [version for version in history if version.partition["domain"] == f"d{number}"]
-        assert [version.recipe.settings["generation"] for version in own] == list(range(1, count + 1))
+        assert [version.ingredients.settings["generation"] for version in own] == list(range(1, count + 1))
     rows = warehouse.load("round_errors").groupby(["domain", "method"])["error"]
     expected = {
         (f"d{number}", method): generation
@@ -187,6 +187,6 @@ def test_a_full_disk_is_said_and_the_partition_stays(warehouse) -> None:
         "make room on the disk or in memory and run again (what was stored stays as it was)"
     )
     assert warehouse.load("round_errors")["error"].unique().tolist() == [1]
-    assert [version.recipe for version in warehouse.history()] == [stamp(generation=1).recipe]
+    assert [version.ingredients for version in warehouse.history()] == [stamp(generation=1).ingredients]
     workers.replace(warehouse, PARTITION, 3)
     assert warehouse.load("round_errors")["error"].unique().tolist() == [3]

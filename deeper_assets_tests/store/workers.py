@@ -6,10 +6,13 @@ import resource
 import signal
 import time
 from multiprocessing.connection import Connection
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import duckdb
 
+from deeper_assets.store.adapters import as_rows, identity, restore
 from deeper_assets.store.warehouse import Warehouse
 from deeper_assets_tests.store.samples import errors, stamp
 
@@ -106,3 +109,11 @@ def fill_the_disk(path: Path, told: Connection) -> None:
         told.send(f"{type(failure).__name__}: {failure}")
         return
     told.send("stored")
+
+
+def restore_and_read(model: Path, cache: Path, start: Barrier, told: "Queue[tuple[str, str]]") -> None:
+    """Restore a model when everyone is ready, and tell where it is and what is in it."""
+    rows = as_rows(model)
+    start.wait()
+    folder = restore(rows, cache)
+    told.put((str(folder), identity(as_rows(folder))))

@@ -1,0 +1,625 @@
+"""Trains a policy on preferences: `python -m deeper_assets.engines.dpo_trainer CONFIG`.
+
+CONFIG is a JSON file with the fields of `TrainingJob`. It runs alone, or under Dagster Pipes, in a process of
+its own so that all memory is free when it ends; `torchrun -m` starts one process a GPU. A killed training
+goes on from its last checkpoint when it is started again, and comes to the same bytes as an undisturbed one.
+
+The loss (Section 3.3) is sigmoid DPO plus α times the negative log-likelihood of the chosen persona, on a
+LoRA adapter. Departs from the paper: `lipo` and `softmax` look at all candidates of a context
+(`preference_losses`), and the reference of iteration 2, which the paper does not state, is the policy it
+starts from, or the base. Its log-probabilities are computed once, before training and without dropout: TRL
+would keep a copy of the adapter whose own dropout makes the reference noisy.
+"""
+
+import difflib
+import errno
+import fcntl
+import gc
+import hashlib
+import json
+import math
+import os
+import shutil
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from deeper_assets.engines.preference_examples import Example, Examples, Loss, read_groups, tokenized
+from deeper_assets.engines.preference_trainer import (
+    WEIGHTS,
+    Diverged,
+    adapter_files,
+    checkpoint_step,
+    last_checkpoint,
+    load_adapter,
+    load_base,
+    load_tokenizer,
+    trainer_class,
+)
+from deeper_assets.method.faults import DeeperError, one_line
+from deeper_assets.method.recipes import Training
+
+ADAPTER, REPORT, LOG, CHECKPOINTS = "adapter", "report.json", "training_log.json", "checkpoints"
+"""What a training leaves in its output folder; the checkpoints only until it is done."""
+
+FAILURE = ".failure"
+"""Suffix of the file beside CONFIG that says why a training under Pipes failed: one line for people."""
+
+CODE_VERSION = "1"
+"""Changes with anything here that changes an adapter: what other code left behind is not gone on from."""
+
+CHECKPOINTS_A_RUN = 10
+LOGS_A_RUN = 100
+
+_FULL = ("os error 27", "os error 28", "os error 122", "PytorchStreamWriter failed", "inline_container.cc")
+"""What safetensors (by errno) and torch say when a write fails."""
+
+# ---------------------------------------------------------------------------------------------- the job
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What to train, on what, and where to.
+
+    Attributes:
+        base: folder or hub name of the base model.
+        examples: Parquet file of pairs or groups; see `preference_examples.read_groups`.
+        output: folder for the adapter, the report and the log; made if need be.
+        loss: DPO on pairs, or on whole groups: LiPO-λ or the softmax form of S-DPO.
+        seed: decides the first weights, the order of examples and the dropout.
+        training: how hard the optimizer works.
+        adapter: folder of the adapter to go on from; None for a fresh one.
+        reference: the policy training starts from, or the base without any adapter.
+        device: `auto` takes a GPU if there is one.
+    """
+
+    base: str
+    examples: Path
+    output: Path
+    loss: Loss
+    seed: int
+    training: Training
+    adapter: Path | None = None
+    reference: Literal["start", "base"] = "start"
+    device: Literal["cpu", "auto"] = "auto"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Figures at one optimizer step: means over the steps since the last, or over all validation examples.
+
+    Attributes:
+        kind: of which examples.
+        step: optimizer steps done.
+        epoch: passes over the examples done.
+        loss: of preferences, plus α times the negative log-likelihood.
+        reward_accuracy: share (0-1) of better and worse completions that the policy's scores order so too.
+        reward_margin: mean score of better minus worse, a score being β·(log π − log π_ref).
+        learning_rate: of this step; None for validation.
+        gradient_norm: before it was scaled down; None for validation.
+    """
+
+    kind: Literal["training", "validation"]
+    step: int
+    epoch: float
+    loss: float
+    reward_accuracy: float
+    reward_margin: float
+    learning_rate: float | None = None
+    gradient_norm: float | None = None
+
+    @classmethod
+    def of(cls, logged: Mapping[str, Any]) -> "Progress | None":
+        """A row of the trainer's log; None for those that hold no loss."""
+        kind: Literal["training", "validation"] = "validation" if "eval_loss" in logged else "training"
+        at = "eval_" if kind == "validation" else ""
+        if f"{at}loss" not in logged:
+            return None
+        return cls(
+            kind=kind,
+            step=int(logged["step"]),
+            epoch=float(logged["epoch"]),
+            loss=float(logged[f"{at}loss"]),
+            reward_accuracy=float(logged[f"{at}rewards/accuracies"]),
+            reward_margin=float(logged[f"{at}rewards/margins"]),
+            learning_rate=None if at else float(logged["learning_rate"]),
+            gradient_norm=None if at else float(logged["grad_norm"]),
+        )
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.kind}: step {self.step}, epoch {self.epoch:.2f}, loss {self.loss:.4f}, "
+            f"reward accuracy {self.reward_accuracy:.3f}, margin {self.reward_margin:.4f}"
+        )
+        if self.kind == "validation":
+            return text
+        return f"{text}, learning rate {self.learning_rate:.3g}, gradient norm {self.gradient_norm:.3g}"
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What a training did.
+
+    Attributes:
+        job: hash of everything that decides the adapter: settings, and the content of examples and models.
+        loss, reference: as in the job.
+        start: sha256 of the weights it went on from; None for a fresh adapter.
+        adapter: sha256 of the weights it ended with.
+        trained, validated: examples (pairs or groups).
+        left_out: reason → how many; see `preference_examples`.
+        steps: optimizer steps in all.
+        epochs: passes over the examples.
+        warmup_steps: optimizer steps until the highest learning rate.
+        resumed_from: step of the checkpoint that the last process went on from; 0 for the beginning.
+        training, validation: the last figures of each kind; None where nothing validated.
+        notes: what was done otherwise than asked, in words.
+        device: cpu, or the GPU's name.
+        seconds: of the last process.
+        versions: of the libraries.
+    """
+
+    job: str
+    loss: str
+    reference: str
+    start: str | None
+    adapter: str
+    trained: int
+    validated: int
+    left_out: Mapping[str, int]
+    steps: int
+    epochs: float
+    warmup_steps: int
+    resumed_from: int
+    training: Progress | None
+    validation: Progress | None
+    notes: tuple[str, ...]
+    device: str
+    seconds: float
+    versions: Mapping[str, str]
+
+
+Reporter: TypeAlias = Callable[[Progress], None]
+
+
+def read_job(path: Path) -> TrainingJob:
+    """The job of a JSON file.
+
+    Raises:
+        DeeperError: the file cannot be read, a name is unknown or missing, or a value does not fit.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DeeperError(f"training job {path} cannot be read: {one_line(error)}") from error
+    _refuse_unknown(given, TrainingJob, f"training job {path}")
+    _refuse_unknown(given.get("training", {}), Training, f"training job {path}: training")
+    try:
+        return TypeAdapter(TrainingJob).validate_python(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DeeperError(f"training job {path}: {place}: {first['msg']}, got {first['input']!r}") from error
+
+
+def _refuse_unknown(given: object, kind: type, place: str) -> None:
+    if not isinstance(given, dict):
+        raise DeeperError(f"{place}: expected names and values, got {type(given).__name__}")
+    known = [field.name for field in fields(kind)]
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+            raise DeeperError(f"{place}: {name!r} is unknown{hint}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the examples become optimizer steps."""
+
+    accumulation: int
+    steps: int
+    warmup_steps: int
+    notes: tuple[str, ...]
+
+
+def plan_steps(training: Training, examples: int, devices: int) -> Plan:
+    """The steps that `examples` training examples make on so many devices.
+
+    Warm-up takes half of all steps at most, or a small training would never reach its learning rate.
+
+    Raises:
+        DeeperError: the batch cannot be divided so, or a value that must be positive is not.
+    """
+    for name in ("batch_size", "examples_at_once", "epochs", "learning_rate", "lora_rank", "evaluate_every"):
+        if getattr(training, name) <= 0:
+            raise DeeperError(f"training.{name} is {getattr(training, name)}; it must be above 0")
+    at_once = training.examples_at_once * devices
+    if training.batch_size % at_once:
+        raise DeeperError(
+            f"training.batch_size {training.batch_size} cannot be divided by examples_at_once × devices = "
+            f"{training.examples_at_once} × {devices} = {at_once}; choose a multiple of {at_once}"
+        )
+    steps = math.ceil(training.epochs * math.ceil(examples / training.batch_size))
+    wanted = math.ceil(training.warmup * steps) if training.warmup < 1 else int(training.warmup)
+    warmup = min(wanted, steps // 2)
+    notes = (f"warm-up of {wanted} steps cut to {warmup}, half of all {steps}",) if warmup < wanted else ()
+    return Plan(training.batch_size // at_once, steps, warmup, notes)
+
+
+# ---------------------------------------------------------------------------------------------- training
+
+
+def train(job: TrainingJob, report: Reporter) -> TrainingReport:
+    """Trains, unless the output folder holds the result of this very job already.
+
+    The output folder gets `adapter/` (an ordinary PEFT adapter on the base; whole or not at all),
+    `training_log.json` and, last of all, `report.json`.
+
+    Args:
+        job: what to do.
+        report: told the figures as they come.
+
+    Raises:
+        DeeperError: fewer than two training examples; examples, base or adapter missing, damaged or not
+            fitting each other; a loss that is no number; a full disk. A result from before stays as it was.
+    """
+    begun = time.monotonic()
+    _refuse_missing(job)
+    try:
+        job.output.mkdir(parents=True, exist_ok=True)
+        with _sole_writer(job.output):
+            identity = _identity(job)
+            return _finished(job, identity) or _trained(job, identity, report, begun)
+    except Exception as error:
+        if _disk_is_full(error):
+            free = shutil.disk_usage(job.output).free / 1e6
+            raise DeeperError(
+                f"no space to write in {job.output} ({free:.3g} MB are free): make room and start again; "
+                "training goes on from its last checkpoint"
+            ) from error
+        raise
+
+
+def _refuse_missing(job: TrainingJob) -> None:
+    """Before anything is imported, which takes seconds."""
+    if Path(job.base).is_absolute() and not Path(job.base).is_dir():
+        raise DeeperError(f"base model {job.base}: there is no such folder")
+    if not job.examples.is_file():
+        raise DeeperError(f"examples {job.examples}: there is no such file")
+    if job.adapter is not None and not job.adapter.is_dir():
+        raise DeeperError(f"adapter {job.adapter}: there is no such folder")
+
+
+def _trained(job: TrainingJob, identity: str, report: Reporter, begun: float) -> TrainingReport:
+    _import_quickly()
+    import torch
+    from peft import LoraConfig, get_peft_model_state_dict
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+    settings = job.training
+    gpu = job.device == "auto" and torch.cuda.is_available()
+    half = gpu and settings.bf16
+    tokenizer = load_tokenizer(job.base)
+    examples = _enough_examples(job, tokenizer)
+    plan = plan_steps(settings, len(examples.training), int(os.environ.get("WORLD_SIZE", "1")))
+    folder = _checkpoint_folder(job.output, identity)
+    trainer = trainer_class()(
+        loss=job.loss,
+        alpha=settings.sft_weight,
+        report=lambda row: _tell(row, report),
+        model=load_base(job.base, torch.bfloat16 if half else torch.float32),
+        processing_class=tokenizer,
+        train_dataset=_dataset(examples.training),
+        eval_dataset=_dataset(examples.validation) if examples.validation else None,
+        peft_config=LoraConfig(
+            r=settings.lora_rank,
+            lora_alpha=settings.lora_alpha,
+            lora_dropout=settings.lora_dropout,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        ),
+        args=_arguments(job, plan, folder, gpu=gpu, half=half, validates=bool(examples.validation)),
+    )
+    if job.adapter is not None:
+        load_adapter(trainer.model, job.adapter, job.base)
+    trainer.score_reference(with_adapter=job.reference == "start")
+
+    checkpoint = last_checkpoint(folder)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        weights = get_peft_model_state_dict(trainer.model, save_embedding_layers=False)
+        if not all(bool(weight.isfinite().all()) for weight in weights.values()):
+            raise Diverged(f"the adapter's weights are no numbers after step {plan.steps}")
+    except Diverged as error:
+        shutil.rmtree(job.output / CHECKPOINTS, ignore_errors=True)
+        raise DeeperError(
+            f"training diverged: {error}; lower training.learning_rate (now {settings.learning_rate:g}) or "
+            f"max_grad_norm (now {settings.max_grad_norm:g})"
+        ) from error
+
+    rows = [row for row in map(Progress.of, trainer.state.log_history) if row]
+    last = {row.kind: row for row in rows}
+    content = adapter_files(weights, trainer.model.peft_config["default"].to_dict(), job.base)
+    done = TrainingReport(
+        job=identity,
+        loss=job.loss,
+        reference=job.reference,
+        start=_sha256(job.adapter / WEIGHTS) if job.adapter else None,
+        adapter=hashlib.sha256(content[WEIGHTS]).hexdigest(),
+        trained=len(examples.training),
+        validated=len(examples.validation),
+        left_out=examples.left_out,
+        steps=plan.steps,
+        epochs=settings.epochs,
+        warmup_steps=plan.warmup_steps,
+        resumed_from=checkpoint_step(checkpoint) if checkpoint else 0,
+        training=last.get("training"),
+        validation=last.get("validation"),
+        notes=plan.notes,
+        device=torch.cuda.get_device_name() if gpu else "cpu",
+        seconds=round(time.monotonic() - begun, 2),
+        versions=_versions(),
+    )
+    if trainer.args.should_save:
+        _publish(job.output, content, rows, done)
+    return done
+
+
+def _import_quickly() -> None:
+    """Importing leaves little to collect, and a sixth of its time would go to looking for it."""
+    gc.disable()
+    trainer_class()
+    gc.freeze()
+    gc.enable()
+
+
+def _enough_examples(job: TrainingJob, tokenizer: Any) -> Examples:
+    groups = read_groups(job.examples, job.loss)
+    examples = tokenized(groups, tokenizer, job.training.max_length, job.loss)
+    if len(examples.training) < 2:
+        raise DeeperError(
+            f"{len(examples.training)} training examples in {job.examples}, at least 2 are needed: of "
+            f"{len(groups)}, {len(examples.validation)} validate and {dict(examples.left_out) or 'none'} "
+            "were left out; more users, or a recipe of smaller margins, give more"
+        )
+    return examples
+
+
+def _dataset(examples: Sequence[Example]) -> Any:
+    from datasets import Dataset
+
+    return Dataset.from_dict(
+        {
+            "prompt_ids": [example.prompt for example in examples],
+            "completion_ids": [list(example.completions) for example in examples],
+            "rewards": [list(example.rewards) for example in examples],
+        }
+    )
+
+
+def _arguments(job: TrainingJob, plan: Plan, folder: Path, *, gpu: bool, half: bool, validates: bool) -> Any:
+    from trl import DPOConfig
+
+    settings = job.training
+    return DPOConfig(
+        output_dir=str(folder),
+        seed=job.seed % 2**32,
+        # the loss
+        loss_type=["sigmoid", "sft"],
+        loss_weights=[1.0, settings.sft_weight],
+        beta=settings.beta,
+        max_length=None,  # what is too long was left out
+        disable_dropout=False,
+        # the steps
+        max_steps=plan.steps,
+        per_device_train_batch_size=settings.examples_at_once,
+        per_device_eval_batch_size=settings.examples_at_once,
+        gradient_accumulation_steps=plan.accumulation,
+        optim="adamw_torch",
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=plan.warmup_steps,
+        weight_decay=0.0,
+        max_grad_norm=settings.max_grad_norm,
+        # the machine
+        use_cpu=not gpu,
+        bf16=half,
+        gradient_checkpointing=gpu,
+        dataloader_pin_memory=gpu,
+        remove_unused_columns=False,
+        # what is seen and kept of it
+        logging_steps=math.ceil(plan.steps / LOGS_A_RUN),
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        eval_strategy="steps" if validates else "no",
+        eval_steps=settings.evaluate_every,
+        save_strategy="steps",
+        save_steps=math.ceil(plan.steps / CHECKPOINTS_A_RUN),
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def _tell(row: Mapping[str, Any], report: Reporter) -> None:
+    progress = Progress.of(row)
+    if progress is not None:
+        report(progress)
+
+
+# ------------------------------------------------------------------------------------------- the output
+
+
+def _publish(
+    output: Path, adapter: Mapping[str, bytes], rows: Sequence[Progress], done: TrainingReport
+) -> None:
+    """Puts a finished training in place of whatever was there; `report.json`, last, says that it is whole."""
+    partial = output / "partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        (partial / ADAPTER).mkdir(parents=True)
+        for name, content in adapter.items():
+            (partial / ADAPTER / name).write_bytes(content)
+        for name, value in ((LOG, [asdict(row) for row in rows]), (REPORT, asdict(done))):
+            (partial / name).write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    (output / REPORT).unlink(missing_ok=True)
+    shutil.rmtree(output / ADAPTER, ignore_errors=True)
+    for name in (ADAPTER, LOG, REPORT):
+        (partial / name).rename(output / name)
+    partial.rmdir()
+    shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
+
+
+def _finished(job: TrainingJob, identity: str) -> TrainingReport | None:
+    """The report in the output folder, if it is of this job and its adapter still whole."""
+    try:
+        report = json.loads((job.output / REPORT).read_text(encoding="utf-8"))
+        if report["job"] != identity or report["adapter"] != _sha256(job.output / ADAPTER / WEIGHTS):
+            return None
+        for kind in ("training", "validation"):
+            report[kind] = Progress(**report[kind]) if report[kind] else None
+        return TrainingReport(**{**report, "notes": tuple(report["notes"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _checkpoint_folder(output: Path, identity: str) -> Path:
+    """Where this job's checkpoints lie; those of other jobs are removed."""
+    folder = output / CHECKPOINTS / identity[:16]
+    for other in folder.parent.glob("*"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+    return folder
+
+
+@contextmanager
+def _sole_writer(output: Path) -> Iterator[None]:
+    """Waits until no other process trains in the folder: a run that was killed may have left one behind."""
+    with (output / "lock").open("w") as lock:
+        if os.environ.get("RANK", "0") == "0":
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _identity(job: TrainingJob) -> str:
+    """Hash of all that decides the adapter, by content, so that folders may be called anything."""
+    settings = {key: value for key, value in asdict(job).items() if key != "output"}
+    base = Path(job.base)
+    settings["base"] = {"name": base.name, **_files(base)} if base.is_dir() else job.base
+    settings["examples"] = _sha256(job.examples)
+    settings["adapter"] = _files(job.adapter) if job.adapter else None
+    settings["code"] = {"trainer": CODE_VERSION, **_versions()}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("torch", "transformers", "trl", "peft", "accelerate")}
+
+
+def _files(folder: Path) -> dict[str, str]:
+    """File → its size and a hash of its beginning: enough to tell models apart, and quick for large ones."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                beginning = hashlib.sha256(file.read(2**20)).hexdigest()
+            found[path.relative_to(folder).as_posix()] = f"{path.stat().st_size} {beginning}"
+    return found
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    """Whether a write failed for want of space; torch and safetensors raise errors of their own for it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}:
+            return True
+        if any(sign in str(error) for sign in _FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+# -------------------------------------------------------------------------------------------- as a command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the job of a file, alone or under Dagster Pipes; the exit status is 1 for an error."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        if len(given) != 1:
+            raise DeeperError("usage: python -m deeper_assets.engines.dpo_trainer CONFIG (a JSON file)")
+        if "DAGSTER_PIPES_CONTEXT" in os.environ:
+            _run_under_pipes(Path(given[0]))
+        else:
+            done = _run(Path(given[0]), lambda progress: print(progress, file=sys.stderr, flush=True))
+            print(f"adapter {done.adapter[:12]} after {done.steps} steps", file=sys.stderr)
+    except DeeperError as error:
+        if "DAGSTER_PIPES_CONTEXT" not in os.environ:  # there, whoever asked for the training says it
+            print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run(config: Path, report: Reporter) -> TrainingReport:
+    job = read_job(config)
+    # Read by libraries when they are imported.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if Path(job.base).is_dir():
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    if "WORLD_SIZE" not in os.environ:  # one process, one GPU; torchrun starts a process for each
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]
+    warnings.filterwarnings("ignore")
+    return train(job, report)
+
+
+def _run_under_pipes(config: Path) -> None:
+    from dagster_pipes import open_dagster_pipes
+
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    with open_dagster_pipes() as pipes:
+
+        def report(progress: Progress) -> None:
+            pipes.log.info(str(progress))
+            pipes.report_custom_message(asdict(progress))
+
+        try:
+            done = _run(config, report)
+        except DeeperError as error:
+            pipes.log.error(str(error))
+            # A message of Pipes does not reach whoever waits for a process that fails.
+            config.with_suffix(FAILURE).write_text(str(error), encoding="utf-8")
+            raise
+        pipes.report_custom_message({"kind": "report", **asdict(done)})
+
+
+def _end_with_parent(parent: int) -> None:
+    """Ends this process soon after a Dagster run that was killed: its successor trains in the same folder."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

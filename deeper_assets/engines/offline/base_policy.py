@@ -1,0 +1,352 @@
+"""The tiny base policy of the offline profile: a causal language model taught the stand-in's language.
+
+A Llama of 0.3 million parameters with a tokenizer of its own, pretrained from scratch on generated text
+alone: no real rating and no real person. It learns to answer the refinement prompt (and IncUpdate's) with a
+well-formed persona that picks its themes from the prompt, and nothing about which persona predicts better:
+in what it is taught, degrees of taste and the habit of marking have nothing to do with any rating. That is
+left to training. Offline figures therefore show the mechanism: that preference training on rewards finds the
+direction, not how well an 8B model would write.
+
+Sampling on a CPU pays by the token, so the tokenizer has whole phrases of the language as tokens, and is
+blind to title words that signal no theme: a prompt of 200 words comes down to about 60 tokens, a persona of
+80 words to about 20.
+"""
+
+import random
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from deeper_assets.engines.offline.chat_model import predicted_rating
+from deeper_assets.engines.offline.language import (
+    HABIT_SENTENCES,
+    HABITS,
+    OPENING,
+    REASONS,
+    REMARK_SENTENCE,
+    REMARKS,
+    TASTES,
+    TEXTURES,
+    Reading,
+    render,
+)
+from deeper_assets.engines.offline.themes import LITERAL, Kind, kinds
+from deeper_assets.method.domains import Domain, Scale
+from deeper_assets.method.prompts import BUILT_IN, Prompts, RatedItem
+
+NAME = "offline-policy-1"
+
+HIDDEN, LAYERS, HEADS, FEED_FORWARD = 96, 2, 4, 256
+LONGEST = 1024
+"""Tokens of prompt and persona together that the model has positions for."""
+
+EXAMPLES, BATCH, HIGHEST_RATE = 12_000, 16, 4e-3
+
+LOGITS_PULL = 0.01
+"""Weight of the square of log-sum-exp, which draws logits to log-probabilities. A repetition penalty
+divides or multiplies logits as they come: on a log-probability that is mild, on one 20 higher it forbids to
+repeat anything."""
+
+PROMPT_SHARE = 0.3
+"""Weight of predicting the prompts. Ratings of one person lie together, and predictions follow from the old
+persona: a model that reads prompts learns both. What to make of them, no answer tells."""
+
+SAYS_NO_HABIT = 0.05
+"""Share of personas without a habit. Most say one, so that sampled texts differ in which: with few that do,
+and most of these wrong, training would first of all learn to say none."""
+
+PLAIN_LEVEL, PLAIN_HABIT = 0.625, 0.08
+"""The habit said a little more often than others, and by how much: it is what the stand-in assumes of whoever
+says none, so the untrained policy, decoding greedily, changes little by it."""
+
+KEEPS_HABIT = 0.2
+"""Share of the other personas that repeat the old one's habit; the rest say any, each as likely."""
+
+_END, _USER, _ASSISTANT = "<|end|>", "<|user|>", "<|assistant|>"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    f"{{% if message.role == 'user' %}}{_USER}{{{{ message.content }}}}"
+    f"{{% else %}}{_ASSISTANT}{{{{ message.content }}}}{_END}{{% endif %}}"
+    "{% endfor %}"
+    f"{{% if add_generation_prompt %}}{_ASSISTANT}{{% endif %}}"
+)
+
+_SCALES = (Scale(1, 5, 1), Scale(1, 5, 1), Scale(0.5, 5, 0.5), Scale(1, 10, 1))
+_NUMBERS = tuple(f"{half / 2:g}" for half in range(21))
+_PLACEHOLDER = re.compile(r"\$\w+")
+
+
+# ------------------------------------------------------------------------------------------- tokenizer
+
+
+@cache
+def phrases() -> tuple[str, ...]:
+    """The language's fixed phrases, with the spaces around them: each becomes one token."""
+    patterns = [*HABIT_SENTENCES, REMARK_SENTENCE, OPENING, *REASONS, *TEXTURES]
+    patterns += [pattern for named in TASTES.values() for pattern in named]
+    patterns += [BUILT_IN["refinement"], BUILT_IN["inc_update"], *_LINES]
+    found = [part for pattern in patterns for part in _PLACEHOLDER.split(pattern)]
+    found += [f" {phrase}" for named in HABITS.values() for phrase in named] + list(REMARKS.values())
+    found += [kind.person for kind in kinds()] + [one for kind in kinds() for one in kind.item_types]
+    found += [text for kind in kinds() for theme in kind.themes for text in (theme.phrase, theme.why)]
+    found += [LITERAL, ", ", ", and ", " as well as ", *(str(scale) for scale in _SCALES)]
+    # What begins a sentence takes the space before it along. At the end of the one before, a space would
+    # tell that another follows, and the choice of a sentence would be the choice to go on.
+    found += [f" {text}" for text in found if text[:1].isupper()]
+    return tuple(dict.fromkeys(text for text in found if text.strip()))
+
+
+_LINES: tuple[str, ...] = (
+    "<persona>\n",
+    "\n</persona>",
+    "<comparison>\n",
+    "\n</comparison>",
+    "<ratings>\n",
+    "\n</ratings>",
+)
+_LINES += tuple(f"{said}{mark}\n" for said in (", actual ", ": rated ") for mark in _NUMBERS)
+_LINES += tuple(f": predicted {mark}" for mark in _NUMBERS)
+
+
+@cache
+def words() -> tuple[str, ...]:
+    """The title words it knows: a few for each theme, and those that make a theme of their own.
+
+    All of them would be four times as many tokens, and half of the work of training would go to tokens that
+    no persona ever holds.
+    """
+    signals = {word for kind in kinds() for theme in kind.themes for word in theme.foremost}
+    return tuple(sorted(signals | {word for kind in kinds() for word in kind.words or ()}))
+
+
+def build_tokenizer() -> Any:
+    """A tokenizer of phrases, numbers and title words; whatever else stands in a text it does not see."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    known = ["<|unknown|>", _END, _USER, _ASSISTANT, *words()]
+    vocabulary = {text: i for i, text in enumerate(known)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unknown|>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    some_word = "|".join(sorted(map(re.escape, words()), key=len, reverse=True))
+    pattern = Regex(rf"\b(?:{some_word})(?=(?:'?s|es)?\b)")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(pattern, "removed", invert=True)
+    tokenizer.add_special_tokens(
+        [AddedToken(text, normalized=False, special=True) for text in (_END, _USER, _ASSISTANT)]
+    )
+    tokenizer.add_tokens(
+        [
+            AddedToken(text, normalized=False, single_word=text[0].isalnum() and text[-1].isalnum())
+            for text in phrases()
+        ]
+    )
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="<|unknown|>",
+        eos_token=_END,
+        pad_token=_END,
+        padding_side="left",
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=LONGEST,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+# ------------------------------------------------------------------------------- the text it learns from
+
+
+@dataclass(frozen=True)
+class Example:
+    """A generated prompt and a persona that answers it."""
+
+    prompt: str
+    persona: str
+
+
+def generate(seed: int) -> Iterator[Example]:
+    """Generated prompts and answers without end. Nothing in an answer depends on a rating of its prompt."""
+    chance = random.Random(seed)
+    prompts = Prompts()
+    while True:
+        kind, scale = chance.choice(kinds()), chance.choice(_SCALES)
+        domain = Domain("generated", chance.choice(kind.item_types), scale, seen=True)
+        window, shown = _window(kind, scale, chance)
+        old = _old_reading(kind, chance)
+        persona = render(old, kind.person, chance.getrandbits(32))
+        if chance.random() < 0.75:
+            predicted = [predicted_rating(old, item.title, scale) for item in window]
+            prompt = prompts.refinement(domain, persona, window, predicted)
+        else:
+            prompt = prompts.inc_update(domain, persona, window)
+        new = _new_reading(old, shown, chance)
+        yield Example(prompt, render(new, kind.person, chance.getrandbits(32)))
+
+
+def _window(kind: Kind, scale: Scale, chance: random.Random) -> tuple[list[RatedItem], list[str]]:
+    """Ten rated items (sometimes fewer), and the themes their titles signal."""
+    level, shown = chance.random(), []
+    window = []
+    for _ in range(10 if chance.random() < 0.8 else chance.randint(4, 9)):
+        title = []
+        for theme in chance.choices(kind.themes, k=chance.choice((0, 1, 1, 2))):
+            title.append(chance.choice(theme.foremost or ("-",)))
+            shown.append(theme.phrase)
+        window.append(RatedItem(" ".join(title) or "-", _mark(scale, level, chance)))
+    return window, list(dict.fromkeys(shown))
+
+
+def _mark(scale: Scale, level: float, chance: random.Random) -> float:
+    around = min(max(chance.gauss(level, 0.15), 0), 1)
+    return scale.nearest(scale.lowest + around * (scale.highest - scale.lowest))
+
+
+def _old_reading(kind: Kind, chance: random.Random) -> Reading:
+    named = [theme.phrase for theme in chance.sample(kind.themes, k=chance.randint(0, 8))]
+    if kind.words and chance.random() < 0.3:
+        named.insert(0, LITERAL + chance.choice(sorted(kind.words)))
+    return Reading.of(_degrees(named, chance), _any_habit(chance) if chance.random() < 0.6 else None)
+
+
+def _new_reading(old: Reading, shown: Sequence[str], chance: random.Random) -> Reading:
+    """Some themes of the old persona and of the titles, in degrees drawn anew, and perhaps a habit."""
+    kept = {theme: degree for theme, degree in old.degrees.items() if chance.random() < 0.6}
+    new = [theme for theme in shown if theme not in old.degrees]
+    taken = _degrees(chance.sample(new, k=min(len(new), chance.choice((0, 1, 2)))), chance)
+    return Reading.of({**kept, **taken}, _new_habit(old.habit, chance))
+
+
+def _new_habit(old: str | None, chance: random.Random) -> str | None:
+    if chance.random() < SAYS_NO_HABIT:
+        return None
+    if old is not None and old not in REMARKS.values() and chance.random() < KEEPS_HABIT:
+        return old
+    if chance.random() < PLAIN_HABIT:
+        return chance.choice(HABITS[PLAIN_LEVEL])
+    return chance.choice([phrase for named in HABITS.values() for phrase in named])
+
+
+def _any_habit(chance: random.Random) -> str:
+    if chance.random() < 0.15:
+        return chance.choice(list(REMARKS.values()))
+    return chance.choice([phrase for named in HABITS.values() for phrase in named])
+
+
+def _degrees(named: Iterable[str], chance: random.Random) -> dict[str, int]:
+    return {theme: chance.choice((2, 1, 1, -1, -2)) for theme in named}
+
+
+# ------------------------------------------------------------------------------------------ pretraining
+
+
+def build(folder: Path, seed: int, examples: int = EXAMPLES) -> float:
+    """Pretrains the policy and saves it as an ordinary Hugging Face folder.
+
+    The same seed gives the same bytes on the same kind of machine; it runs on one thread, because the order
+    in which several add up is not fixed, and a model of this size gains little from them.
+
+    Args:
+        folder: where to; made if it is not there.
+        seed: of weights and text.
+        examples: how many generated ones it learns from, each once.
+
+    Returns:
+        Mean negative log-likelihood of a token over the last tenth of training, in nats.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            tokenizer = build_tokenizer()
+            model = _new_model(len(tokenizer), tokenizer.eos_token_id)
+            losses = _pretrain(model, _encoded(tokenizer, islice(generate(seed), examples)), seed)
+    finally:
+        torch.set_num_threads(before)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    last = losses[-max(len(losses) // 10, 1) :]
+    return sum(last) / len(last)
+
+
+def _new_model(vocabulary: int, end: int) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=HIDDEN,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=HEADS,
+            num_key_value_heads=HEADS,
+            intermediate_size=FEED_FORWARD,
+            max_position_embeddings=LONGEST,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=end,
+            pad_token_id=end,
+        )
+    )
+
+
+def _encoded(tokenizer: Any, examples: Iterable["Example"]) -> list[tuple[list[int], list[int]]]:
+    """The tokens of each prompt and of its answer, as the chat template would put them."""
+    pairs = [(f"{_USER}{one.prompt}{_ASSISTANT}", f"{one.persona}{_END}") for one in examples]
+    prompts = tokenizer([prompt for prompt, _ in pairs], add_special_tokens=False).input_ids
+    answers = tokenizer([answer for _, answer in pairs], add_special_tokens=False).input_ids
+    return list(zip(prompts, answers, strict=True))
+
+
+def _pretrain(model: Any, examples: Sequence[tuple[list[int], list[int]]], seed: int) -> list[float]:
+    """One pass over the examples; the loss of every step on the answers alone, in nats a token."""
+    import torch
+
+    batches = _batches([len(prompt) + len(answer) for prompt, answer in examples], seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=HIGHEST_RATE, betas=(0.9, 0.98), fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, HIGHEST_RATE, total_steps=len(batches), pct_start=0.1
+    )
+    losses = []
+    for batch in batches:
+        rows = [examples[i] for i in batch]
+        width = max(len(prompt) + len(answer) for prompt, answer in rows)
+        tokens = torch.zeros((len(rows), width), dtype=torch.long)
+        answered, written = (torch.zeros((len(rows), width), dtype=torch.bool) for _ in range(2))
+        for row, (prompt, answer) in enumerate(rows):
+            tokens[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
+            written[row, : len(prompt) + len(answer)] = True
+            answered[row, len(prompt) : len(prompt) + len(answer)] = True
+        # Padding stands behind, where nothing attends to it.
+        hidden = model.model(input_ids=tokens).last_hidden_state[:, :-1]
+        logits = model.lm_head(hidden[written[:, 1:]])
+        surprise = torch.nn.functional.cross_entropy(logits, tokens[:, 1:][written[:, 1:]], reduction="none")
+        said = answered[:, 1:][written[:, 1:]]
+        loss = surprise[said].mean()
+        pull = logits.logsumexp(-1).square().mean()
+        (loss + PROMPT_SHARE * surprise[~said].mean() + LOGITS_PULL * pull).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+def _batches(lengths: Sequence[int], seed: int) -> list[list[int]]:
+    """Batches of examples of like length, in random order: padding would be a fifth of the work otherwise."""
+    chance = random.Random(seed)
+    batches = []
+    for start in range(0, len(lengths), 16 * BATCH):
+        part = sorted(range(start, min(start + 16 * BATCH, len(lengths))), key=lengths.__getitem__)
+        some = [part[i : i + BATCH] for i in range(0, len(part), BATCH)]
+        chance.shuffle(some)
+        batches += some
+    return batches

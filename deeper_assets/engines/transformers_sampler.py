@@ -1,0 +1,205 @@
+"""A policy sampled with transformers: the sampler for tiny policies, and for machines without vLLM.
+
+A text is drawn by its own seed and nothing else: for each of its tokens the seed gives one number between 0
+and 1, which picks from the tokens that top_p leaves, the likeliest first. So which prompts share a batch does
+not matter, beyond the last bits of a float.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from deeper_assets.engines.protocols import Decoding, Sample
+
+TOKENS_AT_ONCE = 24_000
+"""Prompt and new tokens of all texts that are written together: bounds the memory of the attention cache."""
+
+
+@dataclass(frozen=True)
+class TransformersSampler:
+    """A causal language model, with a LoRA adapter merged into it if there is one.
+
+    Attributes:
+        name: identifies base and adapter by their content.
+        base: folder (or hub name) of the model.
+        adapter: folder of a PEFT adapter; None for the base itself.
+        device: where it runs; None for a GPU if there is one.
+    """
+
+    name: str
+    base: Path | str
+    adapter: Path | None = None
+    device: str | None = None
+
+    def sample(
+        self, prompts: Sequence[str], seeds: Sequence[Sequence[int]], decoding: Decoding
+    ) -> list[list[Sample]]:
+        """Writes as many texts for each prompt as there are seeds for it; see `Sampler`."""
+        encoded = self._encoded(prompts)
+        texts: list[list[Sample]] = [[] for _ in prompts]
+        for batch in _batches([len(ids) for ids in encoded], [len(s) for s in seeds], decoding):
+            written = self._write([encoded[i] for i in batch], [seeds[i] for i in batch], decoding)
+            for i, samples in zip(batch, written, strict=True):
+                texts[i] = samples
+        return texts
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.base, padding_side="left")
+
+    @cached_property
+    def _model(self) -> Any:
+        import torch
+        from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if device == "cpu":
+            # The order of sums is fixed then. What fits on a CPU is small; other processes use other cores.
+            torch.set_num_threads(1)
+        model = AutoModelForCausalLM.from_pretrained(self.base, dtype="auto")
+        if self.adapter is not None:
+            from peft import PeftModel
+
+            with warnings.catch_warnings():  # of what PEFT calls in transformers
+                warnings.simplefilter("ignore", FutureWarning)
+                model = PeftModel.from_pretrained(model, self.adapter).merge_and_unload()
+        return model.to(device).eval()
+
+    def _encoded(self, prompts: Sequence[str]) -> list[list[int]]:
+        said = [
+            self._tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
+            )
+            for prompt in prompts
+        ]
+        return list(self._tokenizer(said, add_special_tokens=False).input_ids) if said else []
+
+    def _write(
+        self, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]], decoding: Decoding
+    ) -> list[list[Sample]]:
+        """The texts of one batch: every prompt is read once, and its attention cache shared by its texts."""
+        import numpy as np
+        import torch
+        from transformers import DynamicCache
+
+        model, pad, ends = self._model, self._tokenizer.pad_token_id, self._ends
+        greedy = decoding.temperature == 0
+        copies = [1 if greedy else len(own) for own in seeds]
+        width = max(map(len, prompts))
+        ids = torch.full((len(prompts), width), pad, device=model.device)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
+        repeats = torch.tensor(copies, device=model.device)
+        draws = None
+        if not greedy:
+            draws = torch.from_numpy(
+                np.stack(
+                    [
+                        np.random.default_rng(seed).random(decoding.max_new_tokens)
+                        for own in seeds
+                        for seed in own
+                    ]
+                )
+            ).to(model.device)
+        with torch.inference_mode():
+            cache = DynamicCache(config=model.config)
+            positions = (mask.cumsum(1) - 1).clamp(min=0)
+            logits = model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+            index = torch.repeat_interleave(torch.arange(len(prompts), device=model.device), repeats)
+            cache.batch_select_indices(index)
+            logits, ids, mask = logits[index], ids[index], mask[index]
+            position = positions[index, -1]
+            seen = torch.zeros_like(logits, dtype=torch.bool)
+            if decoding.repetition_penalty != 1:
+                seen.scatter_(1, ids, mask.bool())
+            alive = torch.ones(len(index), dtype=torch.bool, device=model.device)
+            tokens = []
+            for step in range(decoding.max_new_tokens):
+                if decoding.repetition_penalty != 1:
+                    penalized = torch.where(
+                        logits > 0, logits / decoding.repetition_penalty, logits * decoding.repetition_penalty
+                    )
+                    logits = torch.where(seen, penalized, logits)
+                chosen = logits.argmax(-1) if draws is None else _draw(logits, draws[:, step], decoding)
+                chosen = torch.where(alive, chosen, pad)
+                tokens.append(chosen)
+                alive = alive & ~torch.isin(chosen, ends)
+                if not alive.any() or step == decoding.max_new_tokens - 1:
+                    break
+                seen.scatter_(1, chosen[:, None], True)
+                mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+                position = position + 1
+                logits = model(
+                    input_ids=chosen[:, None],
+                    attention_mask=mask,
+                    position_ids=position[:, None],
+                    past_key_values=cache,
+                    use_cache=True,
+                ).logits[:, -1]
+        written = torch.stack(tokens, 1).tolist()
+        samples = [self._sample(row) for row in written]
+        starts = np.cumsum([0, *copies])
+        return [
+            samples[start:end] * (len(own) if greedy else 1)
+            for start, end, own in zip(starts, starts[1:], seeds, strict=False)
+        ]
+
+    @cached_property
+    def _ends(self) -> Any:
+        import torch
+
+        ends = self._model.generation_config.eos_token_id
+        if ends is None:
+            ends = self._tokenizer.eos_token_id
+        return torch.tensor(ends if isinstance(ends, list) else [ends], device=self._model.device)
+
+    def _sample(self, row: list[int]) -> Sample:
+        ends = set(self._ends.tolist())
+        length = next((i for i, token in enumerate(row) if token in ends), None)
+        text = self._tokenizer.decode(row[:length], skip_special_tokens=True)
+        return Sample(text, len(row) if length is None else length, length is not None)
+
+
+def _draw(logits: Any, draws: Any, decoding: Decoding) -> Any:
+    """The token that each row's number between 0 and 1 picks from what top_p leaves."""
+    import torch
+
+    probabilities = (logits.double() / decoding.temperature).softmax(-1)
+    likeliest, order = torch.sort(probabilities, dim=-1, descending=True, stable=True)
+    upto = likeliest.cumsum(-1)
+    kept = likeliest * (upto - likeliest < decoding.top_p)
+    upto = kept.cumsum(-1)
+    picked = (upto <= draws[:, None] * upto[:, -1:]).sum(-1, keepdim=True)
+    return order.gather(1, picked.clamp(max=logits.shape[-1] - 1)).squeeze(1)
+
+
+def _batches(lengths: Sequence[int], copies: Sequence[int], decoding: Decoding) -> Iterator[list[int]]:
+    """Prompts that are written together: of like length, and no more than fit."""
+    batch: list[int] = []
+    used = 0
+    for i in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        needed = copies[i] * (lengths[i] + min(decoding.max_new_tokens, 64))
+        if batch and used + needed > TOKENS_AT_ONCE:
+            yield batch
+            batch, used = [], 0
+        batch.append(i)
+        used += needed
+    if batch:
+        yield batch

@@ -1,0 +1,187 @@
+"""Preference pairs and groups (Section 3.2): which candidates a policy is taught to prefer.
+
+A pair is two candidates of one context whose rewards differ by a recipe's margin and lie within its bounds; a
+group is all of a context's candidates with their rewards. Both are made from all training domains together.
+
+Departs from the paper: it does not say how many pairs a context may give, nor how iteration 1's are chosen
+for iteration 2; `choose_pairs` and `replayed` say how it is done here.
+"""
+
+import numpy as np
+import pandas as pd
+
+from deeper_assets.method.recipes import Recipe
+from deeper_assets.method.rewards import DECIMALS, total
+from deeper_assets.method.windows import stable_share
+
+CONTEXT = ["domain", "user_id", "round"]
+"""Columns that name a context within one origin."""
+
+REPLAY = "replay"
+"""Origin of what iteration 2 takes over from iteration 1."""
+
+
+def choose_pairs(
+    candidates: pd.DataFrame,
+    rewards: pd.DataFrame,
+    contexts: pd.DataFrame,
+    recipe: Recipe,
+    name: str,
+    iteration: int,
+) -> pd.DataFrame:
+    """Pairs of every context: a chosen candidate and one that is rejected in its favour.
+
+    A context gives at most `recipe.pairs_at_most` pairs, taken one after another: of those left, the ones
+    whose two candidates stand in the fewest pairs taken so far, of these the one of the largest margin, and
+    of equals the one of the lowest candidate numbers, chosen before rejected. So the first pair is the best
+    against the worst, the next the second best against the second worst, and so on: every pair shows two
+    texts not seen yet while there are any, where the best against everything would say one thing k times.
+
+    Args:
+        candidates: candidates rows of any number of domains.
+        rewards: their rewards.
+        contexts: their contexts, whose prompts the pairs carry.
+        recipe: weights, bounds, margins and number of pairs.
+        name: of the recipe.
+        iteration: 1 or 2: says which margin holds, and the origin.
+
+    Returns:
+        preference_pairs rows but for `validation`, by context and pair.
+    """
+    scored = _scored(candidates, rewards, contexts, recipe)
+    starts, totals = _by_context(scored)
+    least_margin = recipe.margin_1 if iteration == 1 else recipe.margin_2
+    # One axis for contexts, one for the chosen candidate, one for the rejected; NaN fills the shorter ones.
+    margins = np.round(totals[:, :, None] - totals[:, None, :], DECIMALS)
+    left = (margins >= least_margin) & (margins > 0)
+    if recipe.chosen_at_least is not None:
+        left &= (totals >= recipe.chosen_at_least)[:, :, None]
+    if recipe.rejected_at_most is not None:
+        left &= (totals <= recipe.rejected_at_most)[:, None, :]
+    uses = np.zeros(totals.shape, dtype=np.int64)
+    taken = [np.empty((4, 0), dtype=np.int64)]  # rows: pair, context, chosen, rejected
+    for pair in range(recipe.pairs_at_most):
+        some = np.flatnonzero(left.any(axis=(1, 2)))
+        cost = np.where(left[some], uses[some, :, None] + uses[some, None, :], 2 * recipe.pairs_at_most)
+        cheapest = cost == cost.min(axis=(1, 2), keepdims=True)
+        value = np.where(cheapest, margins[some], -np.inf).reshape(len(some), totals.shape[1] ** 2)
+        chosen, rejected = np.divmod(value.argmax(axis=1), totals.shape[1])
+        left[some, chosen, rejected] = False
+        uses[some, chosen] += 1
+        uses[some, rejected] += 1
+        taken.append(np.stack([np.full(len(some), pair), some, chosen, rejected]))
+    number, context, better, worse = np.concatenate(taken, axis=1)
+    best, worst = scored.iloc[starts[context] + better], scored.iloc[starts[context] + worse]
+    pairs: pd.DataFrame = best[[*CONTEXT, "prompt"]].assign(
+        recipe=name,
+        pair=number,
+        chosen=best["persona"],
+        rejected=worst["persona"].to_numpy(),
+        reward_chosen=best["reward"],
+        reward_rejected=worst["reward"].to_numpy(),
+        margin=margins[context, better, worse],
+        origin=f"iteration_{iteration}",
+    )
+    columns = [
+        *("recipe", *CONTEXT, "pair", "prompt", "chosen", "rejected"),
+        *("reward_chosen", "reward_rejected", "margin", "origin"),
+    ]
+    return pairs[columns].sort_values([*CONTEXT, "pair"], ignore_index=True)
+
+
+def group_candidates(
+    candidates: pd.DataFrame,
+    rewards: pd.DataFrame,
+    contexts: pd.DataFrame,
+    recipe: Recipe,
+    name: str,
+    iteration: int,
+) -> pd.DataFrame:
+    """Every candidate with a known reward, of the contexts where not all of them are worth the same.
+
+    Bounds and margins do not apply: a groupwise loss weighs each comparison by what it is worth.
+
+    Args:
+        candidates: candidates rows of any number of domains.
+        rewards: their rewards.
+        contexts: their contexts, whose prompts the groups carry.
+        recipe: its weights.
+        name: of the recipe.
+        iteration: 1 or 2: says the origin.
+
+    Returns:
+        preference_groups rows but for `validation`, by context and candidate.
+    """
+    scored = _scored(candidates, rewards, contexts, recipe)
+    differ = scored.groupby(CONTEXT)["reward"].transform("nunique") > 1
+    groups = scored[differ].rename(columns={"persona": "completion"})
+    groups = groups.assign(recipe=name, origin=f"iteration_{iteration}")
+    columns = ["recipe", *CONTEXT, "candidate", "prompt", "completion", "reward", "origin"]
+    return groups[columns].reset_index(drop=True)
+
+
+def replayed(first: pd.DataFrame, recipe: Recipe, own: int) -> pd.DataFrame:
+    """The pairs (or groups) of iteration 1 that join iteration 2.
+
+    Only those of a margin above `recipe.replay_margin` can, a group's being its best reward minus its worst.
+    Of these a sample by stable hash is drawn, not the largest margins: these come from the users, and so the
+    domains, whose first persona was worst, and iteration 2 would hear of little else. A hash draws from each
+    domain as many as it has, and from a run to the next the same ones. (The paper: 5,000 of its 34,782.)
+
+    Args:
+        first: preference_pairs or preference_groups rows of iteration 1.
+        recipe: margin and share of the replay.
+        own: how many pairs (groups) iteration 2 has of its own.
+
+    Returns:
+        At most round(recipe.replay x own) pairs or groups, all rows of each, with the origin REPLAY.
+    """
+    unit = [*CONTEXT, "pair"] if "pair" in first.columns else CONTEXT
+    if "pair" in first.columns:
+        margin = first["margin"]
+    else:
+        reward = first.groupby(CONTEXT)["reward"]
+        margin = (reward.transform("max") - reward.transform("min")).round(DECIMALS)
+    rows = first[margin > recipe.replay_margin]
+    units = rows[unit].drop_duplicates()
+    share = [stable_share(REPLAY, *of) for of in units.itertuples(index=False, name=None)]
+    drawn = units.assign(share=share).nsmallest(round(recipe.replay * own), "share")
+    kept = rows.merge(drawn[unit], on=unit).assign(origin=REPLAY)
+    return kept.sort_values([*CONTEXT, *kept.columns.intersection(["pair", "candidate"])], ignore_index=True)
+
+
+def mark_validation(examples: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
+    """`examples` with `validation`: 1 where they measure the training, 0 where they are trained on.
+
+    A user is on one side with all examples, whatever their iteration and whoever else there is.
+
+    Args:
+        examples: rows with domain and user_id.
+        share: of users who validate, 0-1.
+        seed: of the experiment.
+    """
+    owners = list(zip(examples["domain"], examples["user_id"], strict=True))
+    sides = {owner: int(stable_share(seed, "validation", *owner) < share) for owner in set(owners)}
+    return examples.assign(validation=np.array([sides[owner] for owner in owners], dtype=np.int64))
+
+
+def _scored(
+    candidates: pd.DataFrame, rewards: pd.DataFrame, contexts: pd.DataFrame, recipe: Recipe
+) -> pd.DataFrame:
+    """Usable candidates of known reward: CONTEXT, candidate, persona, prompt, reward; in that order."""
+    worth = rewards[[*CONTEXT, "candidate"]].assign(reward=total(rewards, recipe.weights))
+    usable = candidates.loc[candidates["unusable"].isna(), [*CONTEXT, "candidate", "persona"]]
+    scored = usable.merge(
+        worth[worth["reward"].notna()], on=[*CONTEXT, "candidate"], validate="one_to_one"
+    ).merge(contexts[[*CONTEXT, "prompt"]], on=CONTEXT, validate="many_to_one")
+    return scored.sort_values([*CONTEXT, "candidate"], ignore_index=True)
+
+
+def _by_context(scored: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Where each context's rows begin, and its rewards as one row of a matrix, NaN where it has fewer."""
+    grouped = scored.groupby(CONTEXT, sort=True)
+    context, place = grouped.ngroup().to_numpy(), grouped.cumcount().to_numpy()
+    starts = np.flatnonzero(place == 0)
+    totals = np.full((len(starts), place.max(initial=0) + 1), np.nan)
+    totals[context, place] = scored["reward"].to_numpy()
+    return starts, totals

@@ -1,0 +1,128 @@
+"""How sure a figure is: bootstrap intervals over users of the macro-averaged error.
+
+The macro average is a mean over domains of a mean over users, so users are resampled within their domain, and
+two methods are compared on the same users. scipy.stats.bootstrap knows neither strata nor means of means, so
+this is written out; it is a matrix product.
+
+Not in the paper, which gives no intervals.
+"""
+
+import numpy as np
+import pandas as pd
+
+from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.windows import stable_share
+
+COVERAGE = 0.95
+"""Of an interval: between the 2.5th and the 97.5th percentile of the resampled averages."""
+
+RESAMPLES = 2000
+
+
+def bootstrap_mae(errors: pd.DataFrame, seed: int, resamples: int = RESAMPLES) -> pd.DataFrame:
+    """The macro average of every method and round, with its interval.
+
+    Args:
+        errors: round_errors rows: domain, method, user_id, round, error (rating points; NaN unknown).
+        seed: of the resampling; a domain's resamples depend on it, the domain and how many users it has.
+        resamples: how many.
+
+    Returns:
+        method, round, users (with a known error), mae, low, high (rating points). The average is that of
+        `with_macro_average`: NaN where a method lacks a domain that others have in that round.
+    """
+    return _intervals(_by_user(errors), errors, seed, resamples).rename(columns={"mean": "mae"})
+
+
+def bootstrap_difference(
+    errors: pd.DataFrame, against: str, seed: int, resamples: int = RESAMPLES
+) -> pd.DataFrame:
+    """How much every other method's macro average differs from that of one, on the same users.
+
+    Args:
+        errors: round_errors rows, as for `bootstrap_mae`.
+        against: the method that the others are compared with.
+        seed: of the resampling.
+        resamples: how many.
+
+    Returns:
+        method, against, round, users (whose error is known with both), difference (rating points; below 0
+        where the method errs less), low, high.
+
+    Raises:
+        DeeperError: there are no errors of `against`.
+    """
+    values = _by_user(errors)
+    methods = values.columns.unique("method")
+    if against not in methods:
+        raise DeeperError(f"there are no errors of the method {against!r}; known: {', '.join(methods)}")
+    reference = values[against]
+    differences = pd.concat(
+        {method: values[method] - reference for method in methods}, axis="columns", names=["method"]
+    )
+    table = _intervals(differences, errors, seed, resamples).rename(columns={"mean": "difference"})
+    table.insert(1, "against", against)
+    return table[table["method"] != against].reset_index(drop=True)
+
+
+def compare(errors: pd.DataFrame, against: str, seed: int, resamples: int = RESAMPLES) -> pd.DataFrame:
+    """Every method's macro average by round with its interval, and its difference from one of them.
+
+    Args:
+        errors: round_errors rows, as for `bootstrap_mae`.
+        against: the method compared with; where it has no errors, there are no differences.
+        seed: of the resampling.
+        resamples: how many.
+
+    Returns:
+        comparison_table rows, by method and round.
+    """
+    table = bootstrap_mae(errors, seed, resamples).rename(columns={"low": "mae_low", "high": "mae_high"})
+    found = ["method", "round", "against", "difference", "difference_low", "difference_high"]
+    if against in set(errors["method"]):
+        differences = bootstrap_difference(errors, against, seed, resamples).drop(columns="users")
+        differences = differences.rename(columns={"low": "difference_low", "high": "difference_high"})
+    else:
+        differences = pd.DataFrame(columns=found).astype({"round": "int64"})
+    joined = table.merge(differences[found], on=["method", "round"], how="left")
+    joined["against"] = [name if isinstance(name, str) else None for name in joined["against"]]
+    numbers = ["difference", "difference_low", "difference_high"]
+    return joined.astype(dict.fromkeys(numbers, "float64"))
+
+
+def _by_user(errors: pd.DataFrame) -> pd.DataFrame:
+    """Errors with a row a user (domain, user_id) and a column a method and round, sorted both ways."""
+    indexed = errors.set_index(["domain", "user_id", "method", "round"])["error"].astype("float64")
+    return indexed.unstack(["method", "round"]).sort_index().sort_index(axis="columns")
+
+
+def _intervals(values: pd.DataFrame, errors: pd.DataFrame, seed: int, resamples: int) -> pd.DataFrame:
+    """The macro average of each column of `values` (by user, as of `_by_user`), and its interval.
+
+    Which domains a round's average is made of, `errors` says: those where anyone has a window to predict.
+    """
+    rounds = values.columns.get_level_values("round")
+    reached = set(errors[["domain", "round"]].itertuples(index=False, name=None))
+    sums, domains = np.zeros((resamples + 1, len(rounds))), np.zeros(len(rounds))
+    for domain, users in values.groupby(level="domain"):
+        error = users.to_numpy()
+        generator = np.random.default_rng(int(stable_share(seed, "bootstrap", domain) * 2**53))
+        drawn = generator.multinomial(len(error), np.full(len(error), 1 / len(error)), size=resamples)
+        # How often each user counts: once for the figure itself, then as drawn.
+        weights = np.vstack([np.ones(len(error)), drawn])
+        with np.errstate(invalid="ignore"):
+            means = weights @ np.nan_to_num(error) / (weights @ ~np.isnan(error))
+        here = np.array([(domain, round_) in reached for round_ in rounds])
+        sums += np.where(here, means, 0)
+        domains += here
+    macro = sums / domains
+    table = values.columns.to_frame(index=False)
+    table["users"] = values.notna().sum().to_numpy()
+    table["mean"] = macro[0]
+    # A resample may lack every user whose error is known, and then it says nothing.
+    known = ~np.isnan(macro[0])
+    ends = np.full((2, len(rounds)), np.nan)
+    outside = 100 * (1 - COVERAGE) / 2
+    ends[:, known] = np.nanpercentile(macro[1:, known], [outside, 100 - outside], axis=0)
+    table["low"], table["high"] = ends
+    return table

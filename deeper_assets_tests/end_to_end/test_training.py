@@ -1,0 +1,269 @@
+"""The `deeper` command with training: a small base policy, two domains that train, and what may go wrong."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from dagster import DagsterRunStatus
+
+from deeper_assets.engines.offline import base_policy
+from deeper_assets.method.updates import UPDATES
+from deeper_assets.resources import Experiment
+from deeper_assets.running import open_instance
+from deeper_assets.settings import load_settings
+from deeper_assets.store.adapters import identity
+from deeper_assets.store.warehouse import Warehouse
+from deeper_assets_tests.end_to_end.conftest import deeper, environment
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::FutureWarning")]
+
+DOMAINS = ["--domains", "book", "--train-users", "5", "--eval-users", "3"]
+METHODS = {"deeper", "deeper_iteration_1", "frozen_policy", *UPDATES}
+UNITS = 1 + 2 + 2 + 1 + 2 + 1 + len(METHODS) + len(METHODS) + 1
+"""Base, personas, iteration 1, Model 1, iteration 2, Model 2, methods, evaluation, tables."""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables of a small training, on a base policy that has learned to write and little more."""
+    folder = tmp_path_factory.mktemp("base") / "policy"
+    base_policy.build(folder, seed=1, examples=1500)
+    return {
+        "DEEPER_POLICY": str(folder),
+        "DEEPER_TRAINING_DOMAINS": '["book", "recipe"]',
+        "DEEPER_TRAIN_RECIPES": '["balanced"]',
+        "DEEPER_CANDIDATES": "6",
+        "DEEPER_TRAINING": '{"epochs": 1, "batch_size": 8, "examples_at_once": 8}',
+    }
+
+
+@pytest.fixture(scope="module")
+def home(small: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which everything has been made once. Tests read it, and copy it to go on in it."""
+    folder = tmp_path_factory.mktemp("trained") / "home"
+    said = deeper("run", "--home", folder, *DOMAINS, **small)
+    assert f"in {UNITS} runs, 0 had nothing to do" in said.stdout
+    for complaint in ("Warning", "leaked", "Traceback"):
+        assert complaint not in said.stderr
+    return folder
+
+
+@pytest.fixture
+def copy(home: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(home, tmp_path / "home"))
+
+
+def load(home: Path, table: str) -> pd.DataFrame:
+    return Warehouse(home / "warehouse.duckdb").load(table)
+
+
+def experiment(home: Path, small: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Experiment:
+    """What `deeper` works with in this home."""
+    for name, value in environment(**small).items():
+        if name.startswith("DEEPER_"):
+            monkeypatch.setenv(name, value)
+    return Experiment(home, load_settings(home))
+
+
+def test_policies_stand_in_the_tables_beside_the_other_methods(home: Path) -> None:
+    rounds = load(home, "mae_table").query("kind == 'method' and domain == 'book'")
+    assert set(rounds["method"]) == METHODS
+    assert rounds.groupby("method")["round"].agg(list).to_dict() == {m: [0, 1, 2, 3, 4] for m in METHODS}
+    assert rounds[rounds["round"] == 0]["mae"].nunique() == 1  # all start from S0
+    compared = load(home, "comparison_table")
+    assert set(compared["method"]) == METHODS
+    said = json.loads(deeper("report", "--home", home, "--json").stdout)
+    assert {row["method"] for row in said["rounds"]} > METHODS
+
+
+def test_run_again_there_is_nothing_to_do(home: Path, small: dict[str, str]) -> None:
+    said = deeper("run", "--home", home, "--domains", "book", **small)
+    assert f"0 partitions made in 0 runs, {UNITS} had nothing to do" in said.stdout
+
+
+def test_only_training_users_are_in_the_pairs(home: Path) -> None:
+    split = load(home, "rating_windows").groupby(["domain", "user_id"])["split"].first()
+    for table in ("preference_pairs_1", "preference_pairs_2"):
+        pairs = load(home, table)
+        assert set(pairs["domain"]) == {"book", "recipe"}
+        users = pd.MultiIndex.from_frame(pairs[["domain", "user_id"]])
+        assert set(split.loc[users]) == {"train"}
+    origins = pairs["origin"].value_counts()
+    assert set(origins.index) == {"iteration_2", "replay"}
+    assert origins["replay"] == round(0.175 * origins["iteration_2"])
+
+
+def test_each_persona_names_the_policy_that_wrote_it(home: Path) -> None:
+    base = f"base-{identity(load(home, 'base_policy'))}"
+    models = {
+        "frozen_policy": base,
+        "deeper_iteration_1": f"{base}+{identity(load(home, 'model_1'))}",
+        "deeper": f"{base}+{identity(load(home, 'model_2'))}",
+    }
+    assert len(set(models.values())) == 3
+    personas = load(home, "persona_rounds").query("round > 0 and model.notna()")
+    for method, model in models.items():
+        assert set(personas[personas["method"] == method]["model"]) == {model}
+    assert set(load(home, "candidates_1")["model"]) == {models["frozen_policy"]}
+    assert set(load(home, "candidates_2")["model"]) == {models["deeper_iteration_1"]}
+    stored = load(home, "policies").groupby("method")["model"].first().to_dict()
+    assert stored == models
+
+
+def test_the_tree_of_a_model_goes_back_to_the_ratings(home: Path) -> None:
+    tree = deeper("lineage", "model_2", "--home", home).stdout
+    for table in (
+        *("preference_pairs_2", "candidates_2", "contexts_2", "rewards_2", "model_1"),
+        *("preference_pairs_1", "candidates_1", "contexts_1", "rewards_1", "base_policy"),
+        *("initial_personas", "rating_windows", "raw_ratings"),
+    ):
+        assert f"─ {table} [" in tree or f"─ {table}\n" in tree, table
+    pairs = load(home, "preference_pairs_2").groupby("domain")["origin"].value_counts()
+    for domain in ("book", "recipe"):
+        counts = ", ".join(f"{count} of {origin}" for origin, count in pairs[domain].sort_index().items())
+        assert f"{domain}: {counts}" in tree
+    base, first = identity(load(home, "base_policy")), identity(load(home, "model_1"))
+    assert f"model base-{base}\n" in tree
+    assert f"model base-{base}+{first}\n" in tree
+    for weights in load(home, "model_2")["sha256"]:
+        assert weights[:16] in tree
+    for setting in ("beta: ", "seed: ", "sampling: ", "kind synthetic", "reference: start"):
+        assert setting in tree
+    runs = {line.split(" run ")[1][:12] for line in tree.splitlines() if " run " in line}
+    with open_instance(home) as instance:
+        known = {run.run_id[:12] for run in instance.get_runs()}
+    assert runs <= known
+
+
+def test_the_run_of_a_model_shows_its_training(home: Path) -> None:
+    with open_instance(home) as instance:
+        (run,) = [one for one in instance.get_runs() if one.job_name == "training_2"]
+        events = [r.dagster_event for r in instance.all_logs(run.run_id) if r.dagster_event is not None]
+    assert run.status == DagsterRunStatus.SUCCESS
+    (made,) = [
+        event.step_materialization_data.materialization.metadata
+        for event in events
+        if event.is_step_materialization and event.asset_key.to_user_string() == "model_2"
+    ]
+    assert made["reference"].value == f"start (model_1 {identity(load(home, 'model_1'))})"
+    assert made["identity"].value == identity(load(home, "model_2"))
+    assert "data:image/png;base64," in made["loss curve"].value
+    assert made["trained on"].value + made["report"].value["validated"] == len(
+        load(home, "preference_pairs_2")
+    )
+
+
+def test_an_adapters_rows_are_a_folder_that_peft_loads_and_a_damaged_cache_is_made_anew(
+    home: Path, copy: Path, small: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    here = experiment(copy, small, monkeypatch)
+    rows = load(copy, "model_2")
+    folder = copy / "models" / identity(rows)
+    weights = folder / "adapter_model.safetensors"
+    assert weights.exists()  # from the evaluation
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+
+    policies = load(copy, "policies").query("method == 'deeper'")
+    sampler = here.policy_sampler(policies)
+    assert sampler.name == policies["model"].iloc[0]
+    digests = {file.name: sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
+    assert digests == dict(zip(rows["file"], rows["sha256"], strict=True))
+
+    base = here.base_folder(load(copy, "base_policy"))
+    assert base == small["DEEPER_POLICY"]
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)
+    assert model.peft_config["default"].r == 16
+    assert AutoTokenizer.from_pretrained(base).chat_template
+
+    prompt = load(home, "contexts_2")["prompt"].dropna().iloc[0]
+    (once,), (again,) = sampler.sample([prompt] * 2, [[1], [2]], here.evaluation_decoding)
+    assert once == again  # greedy
+
+
+def test_a_training_that_fails_is_one_line_and_the_rest_goes_on(
+    home: Path, copy: Path, small: dict[str, str]
+) -> None:
+    """One recipe without pairs, one with a loss that is no number, and a domain not seen before."""
+    more = {
+        "DEEPER_RECIPES": '{"choosy": {"margin_1": 50}}',
+        "DEEPER_TRAIN_RECIPES": '["balanced", "choosy"]',
+        "DEEPER_TRAINING": '{"epochs": 1, "batch_size": 8, "examples_at_once": 8, "learning_rate": 1e30}',
+    }
+    said = deeper("run", "--home", copy, "--domains", "book,grocery", check=False, **{**small, **more})
+    assert said.returncode == 1
+    assert "Traceback" not in said.stderr
+    lines = [line for line in said.stderr.splitlines() if line.startswith("deeper: training_1")]
+    assert len(lines) == 2
+    for recipe, reason in (("balanced", "learning_rate"), ("choosy", "0 training examples")):
+        (line,) = [line for line in lines if line.startswith(f"deeper: training_1 {recipe}: ")]
+        assert reason in line, line
+        assert said.stderr.count(line.removeprefix(f"deeper: training_1 {recipe}: ")) == 1
+    # The model before is still there, and what was made with it.
+    pd.testing.assert_frame_equal(load(copy, "model_1"), load(home, "model_1"))
+    rounds = load(copy, "round_errors")
+    assert set(rounds[rounds["domain"] == "book"]["method"]) == METHODS
+    assert set(rounds[rounds["domain"] == "grocery"]["method"]) == {"frozen_policy", *UPDATES}
+
+
+Tables = dict[str, pd.DataFrame]
+
+
+def tables(home: Path) -> Tables:
+    names = ("rewards_1", "preference_pairs_1", "preference_pairs_2", "persona_rounds", "round_errors")
+    models = {name: load(home, name).drop(columns="content") for name in ("model_1", "model_2")}
+    return {**{name: load(home, name) for name in names}, **models}
+
+
+def stored(home: Path, table: str) -> bool:
+    """Whether a partition of the table is there; reading waits while a run writes."""
+    return (home / "warehouse.duckdb").exists() and bool(Warehouse(home / "warehouse.duckdb").current(table))
+
+
+def checkpointed(home: Path) -> bool:
+    return any(home.glob("training/balanced_1/checkpoints/**/complete"))
+
+
+@pytest.mark.timeout(900)
+def test_killed_while_it_samples_predicts_or_trains_it_comes_to_the_same_tables(
+    home: Path, small: dict[str, str], tmp_path: Path
+) -> None:
+    again = tmp_path / "home"
+    command = [sys.executable, "-m", "deeper_assets.cli", "run", "--home", str(again), *DOMAINS]
+    moments: list[tuple[Callable[[], bool], str]] = [
+        (partial(stored, again, "contexts_1"), "candidates_1"),  # it samples
+        (partial(stored, again, "candidates_1"), "rewards_1"),  # it predicts
+        (partial(checkpointed, again), "model_1"),  # it trains
+    ]
+    for reached, not_yet in moments:
+        process = subprocess.Popen(
+            command, env=environment(**small), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while not reached():
+            assert process.poll() is None, f"{not_yet} was made too soon"
+            time.sleep(0.02)
+        # The parent alone: workers and trainings have to notice by themselves.
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    said = deeper("run", "--home", again, *DOMAINS, **small)
+    assert "failed" not in said.stderr
+    report = json.loads((again / "training" / "balanced_1" / "report.json").read_text())
+    assert report["resumed_from"] > 0
+    undisturbed = tables(home)
+    for name, frame in tables(again).items():
+        pd.testing.assert_frame_equal(frame, undisturbed[name], obj=name)
+    with open_instance(again) as instance:
+        assert all(run.is_finished for run in instance.get_runs())

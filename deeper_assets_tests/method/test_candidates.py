@@ -1,0 +1,445 @@
+"""Candidates: what is kept of a policy's samples, what is wrong with them, and what they predict."""
+
+import json
+import re
+import time
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deeper_assets.engines.offline.language import HABITS, REMARKS, Reading, render
+from deeper_assets.engines.offline.themes import themes
+from deeper_assets.engines.protocols import Decoding, Sample
+from deeper_assets.method.asking import Cast
+from deeper_assets.method.candidates import (
+    REASONS,
+    names_item,
+    predict_candidates,
+    sample_candidates,
+    seeds,
+    states_score,
+)
+from deeper_assets.method.domains import PAPER_DOMAINS, find_domain
+from deeper_assets.method.prompts import Prompts, RatedItem
+from deeper_assets.store.schema import TABLES
+from deeper_assets_tests.fakes import ScriptedChat, ScriptedSampler
+from deeper_assets_tests.method.test_rounds import always, windows
+
+BOOK = find_domain("book")
+PROMPTS = Prompts()
+OLD = "This reader enjoys crime, and above all a clever plot."
+WINDOW = [RatedItem("Title t 1 0", 5.0), RatedItem("Title t 1 1", 4.0)]
+REFINEMENT = PROMPTS.refinement(BOOK, OLD, WINDOW, [3, 3.5])
+INC_UPDATE = PROMPTS.inc_update(BOOK, OLD, WINDOW)
+FRAME = windows({"t": ("train", [[5.0, 4.0]] * 4), "s": ("train", [[5.0, 4.0]] * 4)})
+
+
+def contexts(*rows: tuple[str, int, str | None], key: str = "update") -> pd.DataFrame:
+    """Contexts of (user, round, prompt)."""
+    frame = pd.DataFrame(rows, columns=["user_id", "round", "prompt"])
+    return frame.assign(domain="book", persona=OLD, note=None, model="scripted-1", **{key: "k"})
+
+
+def sample(
+    texts: list[str | Sample],
+    given: pd.DataFrame | None = None,
+    forbid_leaks: bool = False,
+) -> list[dict[str, Any]]:
+    """What becomes of the texts, each one sample, for every context."""
+    waiting: dict[str, list[Sample]] = {}
+
+    def write(prompt: str, seed: int) -> Sample:
+        # Sampled in order: the next text of this prompt.
+        left = waiting.setdefault(
+            prompt,
+            [text if isinstance(text, Sample) else Sample(text, len(text.split()), True) for text in texts],
+        )
+        return left.pop(0)
+
+    frame = contexts(("t", 1, REFINEMENT)) if given is None else given
+    sampler = ScriptedSampler(write)
+    got = sample_candidates(frame, sampler, Decoding(), len(texts), 7, FRAME, BOOK, forbid_leaks)
+    assert len(sampler.calls) == 1
+    assert not got.duplicated(["user_id", "round", "candidate"]).any()
+    assert set(got["unusable"].dropna()) <= set(REASONS)
+    return got.to_dict("records")
+
+
+def fault(text: str, prompt: str = REFINEMENT, persona: str = OLD) -> str | None:
+    (row,) = sample([text], contexts(("t", 1, prompt)).assign(persona=persona))
+    return row["unusable"]
+
+
+def test_seeds_come_from_identity_alone() -> None:
+    # The same on every machine and in every release: sampled texts stand and fall with them.
+    assert seeds("ann", 1, 2, 7) == [2172256981364720605, 1195130401166639044]
+    assert seeds("ann", 1, 5, 7)[:2] == seeds("ann", 1, 2, 7)
+    everyone = [s for u in ("ann", "bob") for r in (1, 2) for x in (7, 8) for s in seeds(u, r, 15, x)]
+    assert len(set(everyone)) == 2 * 2 * 2 * 15
+    assert all(0 <= s < 2**63 for s in everyone)
+
+
+def test_one_call_samples_every_context_that_has_a_prompt() -> None:
+    sampler = ScriptedSampler(lambda prompt, seed: Sample(f"Likes {seed}.", 2, True))
+    given = contexts(("t", 2, "two"), ("t", 1, "one"), ("s", 1, None), ("s", 2, "three"))
+    got = sample_candidates(given, sampler, Decoding(), 2, 7, FRAME, BOOK, False)
+    ((prompts, asked, decoding),) = sampler.calls
+    assert prompts == ["three", "one", "two"]
+    assert asked == [seeds("s", 2, 2, 7), seeds("t", 1, 2, 7), seeds("t", 2, 2, 7)]
+    assert decoding == Decoding(1.0, 0.4, 1.1)
+    assert list(got.columns) == list(TABLES["candidates_1"].column_names)
+    assert got[["user_id", "round", "candidate"]].values.tolist() == [
+        [user, round_, number] for user, round_ in (("s", 2), ("t", 1), ("t", 2)) for number in (0, 1)
+    ]
+    assert set(got["model"]) == {"scripted-policy-1"}
+
+
+def test_iteration_2_is_partitioned_by_recipe() -> None:
+    sampler = ScriptedSampler(lambda prompt, seed: Sample("Likes it.", 2, True))
+    got = sample_candidates(
+        contexts(("t", 1, "p"), key="recipe"), sampler, Decoding(), 1, 7, FRAME, BOOK, False
+    )
+    assert list(got.columns) == list(TABLES["candidates_2"].column_names)
+
+
+def test_without_any_prompt_there_are_no_candidates() -> None:
+    sampler = ScriptedSampler(lambda prompt, seed: Sample("Likes it.", 2, True))
+    got = sample_candidates(contexts(("t", 1, None)), sampler, Decoding(), 15, 7, FRAME, BOOK, False)
+    assert got.empty
+    assert list(got.columns) == list(TABLES["candidates_1"].column_names)
+    assert predict_candidates(got, FRAME, BOOK, Cast(ScriptedChat(lambda *_: None), PROMPTS, 1)).empty
+
+
+def test_identical_texts_are_one_candidate() -> None:
+    got = sample(["Likes A.", "Likes B.", "Persona: Likes A.", "Likes A.", "Likes C."])
+    assert [(row["candidate"], row["persona"], row["copies"], row["tokens"]) for row in got] == [
+        (0, "Likes A.", 3, 2),  # wrapping makes no difference
+        (1, "Likes B.", 1, 2),
+        (4, "Likes C.", 1, 2),
+    ]
+
+
+def test_a_text_cut_short_is_another_candidate_than_the_same_text_finished() -> None:
+    got = sample(["Likes A.", Sample("Likes A.", 2, False)])
+    assert [(row["copies"], row["unusable"]) for row in got] == [(1, None), (1, "truncated")]
+
+
+@pytest.mark.parametrize("text", ["", " \n", "...", "``` ```", "I'm sorry, but I can't help with that."])
+def test_what_holds_no_persona_is_empty(text: str) -> None:
+    (row,) = sample([text])
+    assert row["unusable"] == "empty"
+    assert isinstance(row["persona"], str)
+
+
+def test_a_sampler_that_gives_too_few_samples_is_noticed() -> None:
+    class Short(ScriptedSampler):
+        def sample(self, prompts, seeds, decoding):
+            return [[Sample("x", 1, True)] for _ in prompts]
+
+    short = Short(lambda *_: Sample("x", 1, True))
+    with pytest.raises(RuntimeError, match="1 samples of a prompt, not 15"):
+        sample_candidates(contexts(("t", 1, "p")), short, Decoding(), 15, 7, FRAME, BOOK, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt"),
+    [
+        (REFINEMENT, REFINEMENT),
+        (INC_UPDATE, INC_UPDATE),
+        ("Likes crime.\n<comparison>\nand more", REFINEMENT),
+        ("Likes crime. </ratings>", INC_UPDATE),
+        ("Likes crime. </persona>", REFINEMENT),
+        ("Likes crime. - Title t 1 1: predicted 3.5, actual 4", REFINEMENT),
+        ("Likes crime. title T 1 0 — rated 5!", INC_UPDATE),
+        ("Do not name any item and do not state any rating.", REFINEMENT),
+        ("Crime. Keep what still holds, change what does not. Write at least 200 words", INC_UPDATE),
+        (
+            f"<persona>\n{OLD}\n</persona>\n\nRatings predicted from this description and the person's",
+            REFINEMENT,
+        ),
+    ],
+)
+def test_repeating_the_prompt_is_an_echo(text: str, prompt: str) -> None:
+    assert fault(text, prompt) == "echo"
+
+
+@pytest.mark.parametrize("prompt", [REFINEMENT, INC_UPDATE])
+@pytest.mark.parametrize(
+    "text",
+    [
+        OLD,  # it leaves the persona alone
+        f"{OLD} Nothing else matters.",
+        f"<persona>\n{OLD}\n</persona>",  # wrapping, as any persona may have it
+        "The person's tastes, values and way of judging have not changed.",
+        "This reader likes Title t 1 0.",  # a leak, measured as such
+        "Keep what still holds is this reader's way.",
+    ],
+)
+def test_what_is_no_echo(text: str, prompt: str) -> None:
+    assert fault(text, prompt) is None
+
+
+@given(st.text(max_size=80), st.sampled_from(["", REFINEMENT, INC_UPDATE, "<comparison>\n", "</ratings>"]))
+def test_copying_the_old_persona_is_never_an_echo(text: str, odd: str) -> None:
+    persona = text + odd
+    for prompt in (
+        PROMPTS.refinement(BOOK, persona, WINDOW, [3, 3]),
+        PROMPTS.inc_update(BOOK, persona, WINDOW),
+    ):
+        for copied in (persona, " ".join(persona.split())):
+            assert fault(copied, prompt, persona) in {None, "empty"}
+
+
+def test_no_persona_of_the_offline_language_is_an_echo_or_a_leak() -> None:
+    named = list(themes())
+    readings = [
+        Reading((named[i],), (named[i - 1],), (named[i - 2],), (named[i - 3],), habit)
+        for i, habit in enumerate([*(h for of in HABITS.values() for h in of), *REMARKS.values(), None])
+    ]
+    for domain in PAPER_DOMAINS:
+        for seed, reading in enumerate(readings):
+            text = render(reading, "reader", seed)
+            assert not states_score(text), text
+            for prompt in (
+                PROMPTS.refinement(domain, OLD, WINDOW, [3, 3]),
+                PROMPTS.inc_update(domain, OLD, WINDOW),
+            ):
+                assert fault(text, prompt) is None
+
+
+def test_leaks_are_measured_always_and_forbidden_on_demand() -> None:
+    texts = ["Likes Title t 1 0 a lot.", "Gives Title t 1 1 five stars.", "Gives 4 stars.", "Likes crime."]
+    allowed = sample(texts)
+    assert [(row["names_item"], row["states_score"]) for row in allowed] == [(1, 0), (1, 1), (0, 1), (0, 0)]
+    assert [row["unusable"] for row in allowed] == [None] * 4
+    forbidden = sample(texts, forbid_leaks=True)
+    assert [row["unusable"] for row in forbidden] == ["names_item", "names_item", "states_score", None]
+
+
+def test_items_of_another_window_are_no_leak() -> None:
+    assert sample(["Likes Title t 2 0."])[0]["names_item"] == 0
+
+
+@pytest.mark.parametrize(
+    ("title", "text"),
+    [
+        ("The Name of the Rose", "fond of the name of the rose and the like"),
+        ("Matrix, The (1999)", "Has seen The Matrix again and again."),
+        ("Matrix, The (1999)", "has seen THE MATRIX"),
+        ("Amélie (Le fabuleux destin)", "Charmed by Amelie, always."),
+        ("You've Got Mail (1998)", "thinks you’ve got mail is sweet"),
+        ("Schindler's List", "admires Schindler’s List"),
+        ("Inception (2010)", "Loves Inception's ending."),
+        ("Tom & Jerry", "still laughs at Tom and Jerry cartoons"),
+        ("Up", 'The film "Up," and others.'),
+        ("Up", "Films like Up move this person."),
+        ("1984", "moved by “1984” and “Up”"),
+        ("Seven (a.k.a. Se7en) (1995)", "shaken by Seven and its like"),
+        ("Gone Girl: A Novel", "raves about Gone Girl for hours"),
+        ("Gone Girl: A Novel", "raves about gone girl: a novel"),
+        ("Star Wars: Episode IV - A New Hope (1977)", "grew up with Star Wars."),
+        ("Hot Dogs", "never without Hot Dogs"),
+        ("banana bread muffins", "Banana bread muffins please"),
+    ],
+)
+def test_titles_are_recognized(title: str, text: str) -> None:
+    assert names_item(text, ["Another Title", title])
+
+
+@pytest.mark.parametrize(
+    ("title", "text"),
+    [
+        ("Up", "Cheers up at the end. Up to a point, that is."),
+        ("Up", "Gives up.\nUp early, too."),
+        ("Frozen", "Buys frozen meals."),
+        ("Frozen", "Frozen meals are bought often."),
+        ("Hot Dogs", "Likes hot dogs."),
+        ("I", "Someone who says I often, and I again."),
+        ("9", "Takes “9” of them."),
+        ("1984", "born in 1984"),
+        ("The Name of the Rose", "in the name of the roses"),
+        ("Heat (1995)", "cannot stand the heat"),
+        ("Gone Girl: A Novel", "the girl is gone, gone girl"),
+        ("!!!", "Wow!!!"),
+        ("", "Nothing."),
+        ("Star Wars", "warlike stars"),
+    ],
+)
+def test_ordinary_language_names_nothing(title: str, text: str) -> None:
+    assert not names_item(text, [title])
+
+
+@given(
+    st.lists(st.text("abcé ", min_size=1, max_size=8).filter(str.strip), min_size=2, max_size=5),
+    st.text("xyz .,!\n", max_size=20),
+    st.text("xyz .,!\n", max_size=20),
+)
+def test_a_long_title_counts_wherever_it_stands_and_only_there(
+    words: list[str], before: str, after: str
+) -> None:
+    title = " ".join(" ".join(words).split())
+    named = names_item(f"{before} {title.upper()} {after}", [title])
+    assert named or len("".join(title.split())) < 10
+    assert names_item(f'{before} "{title}" {after}', [title]) or len("".join(title.split())) < 2
+    assert not names_item(before + after, [title])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Gives 4.5 stars to most.",
+        "3 out of 5",
+        "a rating of 4",
+        "rates most films 4 or 5",
+        "A five-star reader.",
+        "a 5-star hotel",
+        "mostly gives fives",
+        "hands out 5s",
+        "a perfect 5",
+        "Rated it four.",
+        "scores between 3 and 4",
+        "4/5 is common",
+        "averages 4.2",
+        "marks around three and a half",
+        "ratings hover around 4.",
+        "usually gives a four or a five",
+        "one star for bad ones",
+        "Rating: 3.5",
+        "predicted 4, actual 5",
+        "★★★★",
+        "four out of five.",
+        "Nothing scores below 3.",
+        "rates to 3½ at most, 3½ stars",
+        "ratings of 4 and above",
+    ],
+)
+def test_scores_are_recognized(text: str) -> None:
+    assert states_score(text)
+    assert states_score(f"Likes crime.\n{text.upper()}\nAnd so on.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Nothing delights more.",
+        "gives the very highest mark to nearly everything",
+        "leans slightly to the kind side of the middle mark",
+        "two or three books",
+        "marks two or three things down",
+        "rates films from the 1990s highly",
+        "from 1990 to 2000",
+        "gave up after 3 episodes",
+        "gives two chances",
+        "nine out of ten films",
+        "open 24/7",
+        "season 2",
+        "rates this one and that",
+        "gives one a second chance",
+        "one of a kind",
+        "30-minute meals for 4 people",
+        "scored by 3 composers",
+        "rating 12 films",
+        "marks the 90s as the best",
+        "rates 2-part stories",
+        "a first-rate thriller or two",
+        "high grades of 100% cotton",
+    ],
+)
+def test_other_numbers_are_no_scores(text: str) -> None:
+    assert not states_score(text)
+
+
+NUMERAL = re.compile(
+    r"\d|[½★☆⭐]|\b(?:one|two|three|fours?|fives?|six|seven|eight|nine|ten)\b", re.IGNORECASE
+)
+MARKING = ["rates", "mark", "of", "a", "rating", "score", "stars", "out", "/", "5", "gives", ",", ".", "most"]
+
+
+@given(st.lists(st.sampled_from(MARKING) | st.text()))
+def test_without_a_number_there_is_no_score(words: list[str]) -> None:
+    text = " ".join(words)
+    assert not (states_score(text) and not NUMERAL.search(text))
+
+
+@given(
+    st.sampled_from([1, 1.5, 2, 3.5, 4, 5, 10]),
+    st.sampled_from(
+        ["{} stars", "{}-star", "a rating of {}", "rated {}", "{} out of 5", "{}/5", "averages {}"]
+    ),
+    st.sampled_from(["", "Likes crime. ", "Above all, this person "]),
+    st.sampled_from(["", ".", ", mostly", " and more", " for most"]),
+)
+def test_every_mark_in_every_form_is_a_score(mark: float, form: str, before: str, after: str) -> None:
+    assert states_score(before + form.format(f"{mark:g}") + after)
+
+
+@pytest.mark.parametrize(
+    "hostile", ["rated ", "1 to ", "4.", "9", "gives a ", "5 out of ", "- ", "stars ", "a b "]
+)
+def test_hostile_texts_are_judged_quickly(hostile: str) -> None:
+    text = (hostile * 40_000)[:40_000]
+    started = time.perf_counter()
+    states_score(text)
+    names_item(text, ["Up", "a b a b a b a b", "The Name of the Rose"])
+    fault(text)
+    assert time.perf_counter() - started < 2
+
+
+def usable(*rows: tuple[str, int, int, str, str | None]) -> pd.DataFrame:
+    """Candidates of (user, round, candidate, persona, unusable)."""
+    frame = pd.DataFrame(rows, columns=["user_id", "round", "candidate", "persona", "unusable"])
+    return frame.assign(domain="book", update="refinement")
+
+
+def test_usable_candidates_predict_three_windows_and_are_asked_once() -> None:
+    chat = ScriptedChat(lambda prompt, attempt: always(4, prompt))
+    rows = usable(
+        ("t", 2, 0, "Likes A.", None),  # the same persona as in round 1: W1 and W2 are asked once
+        ("t", 1, 3, "Likes A.", None),
+        ("t", 1, 5, "Likes B.", "echo"),
+        ("s", 1, 0, "Likes A.", None),
+    )
+    got = predict_candidates(rows, FRAME, BOOK, Cast(chat, PROMPTS, 1))
+    assert list(got.columns) == list(TABLES["candidate_predictions_1"].column_names)
+    assert got.groupby(["user_id", "round", "candidate"])["window"].unique().map(list).to_dict() == {
+        ("s", 1, 0): [0, 1, 2],
+        ("t", 1, 3): [0, 1, 2],
+        ("t", 2, 0): [1, 2, 3],
+    }
+    assert len(chat.asked) == 3 + 4
+    assert len(set(chat.asked)) == len(chat.asked)
+    assert got["place"].tolist() == [0, 1] * 9
+    assert set(got["predicted"]) == {4.0}
+    assert set(got["attempts"]) == {1}
+
+
+def test_each_prediction_goes_to_its_own_place() -> None:
+    def answer(prompt: str, attempt: int) -> str:
+        # "Title t 1 0" by "Likes 2." -> 1 + 0.1 x window + place, plus the persona's number
+        number = int(re.findall(r"Likes (\d)", prompt)[0])
+        titles = re.findall(r"- (Title \w (\d) (\d))", prompt)
+        return json.dumps([[title, number + int(w) / 10 + int(place)] for title, w, place in titles])
+
+    rows = usable(("t", 1, 0, "Likes 1.", None), ("t", 1, 1, "Likes 2.", None))
+    frame = windows({"t": ("train", [[5.0], [4.0, 4.0]])})
+    got = predict_candidates(rows, frame, BOOK, Cast(ScriptedChat(answer), PROMPTS, 1))
+    shown = got[["candidate", "window", "place", "predicted"]].values.tolist()
+    assert shown == [
+        [0, 0, 0, 1.0],
+        [0, 1, 0, 1.1],
+        [0, 1, 1, 2.1],
+        [1, 0, 0, 2.0],
+        [1, 1, 0, 2.1],
+        [1, 1, 1, 3.1],
+    ]
+
+
+def test_an_unreadable_prediction_is_unknown_and_says_why() -> None:
+    chat = ScriptedChat(lambda prompt, attempt: "x" if "Title t 1" in prompt else always(4, prompt))
+    got = predict_candidates(usable(("t", 1, 0, "Likes A.", None)), FRAME, BOOK, Cast(chat, PROMPTS, 2))
+    unknown = got["predicted"].isna()
+    assert got.loc[unknown, ["window", "note", "attempts"]].values.tolist() == [[1, "no_json", 2]] * 2
+    assert got.loc[~unknown, "note"].isna().all()

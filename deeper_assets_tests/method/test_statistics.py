@@ -1,0 +1,147 @@
+"""Bootstrap intervals: by hand on tiny inputs, and by laws."""
+
+import math
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deeper_assets.method.errors import mae_by_round, with_macro_average
+from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.statistics import bootstrap_difference, bootstrap_mae
+
+
+def errors(of: dict[tuple[str, str, int], list[float | None]]) -> pd.DataFrame:
+    """(domain, method, round) → the error of users u0, u1, …"""
+    rows = [
+        (domain, method, f"u{i}", round_, round_ + 1, error)
+        for (domain, method, round_), known in of.items()
+        for i, error in enumerate(known)
+    ]
+    columns = ["domain", "method", "user_id", "round", "window", "error"]
+    return pd.DataFrame(rows, columns=columns).astype({"error": "float64"})
+
+
+def test_the_macro_average_and_what_is_known() -> None:
+    frame = errors({("a", "m", 0): [1.0, 2.0, 3.0], ("b", "m", 0): [4.0, None], ("a", "m", 1): [1.0]})
+    got = bootstrap_mae(frame, 7)
+    assert list(got.columns) == ["method", "round", "users", "mae", "low", "high"]
+    # round 0: (mean of 1, 2, 3 + mean of 4) / 2; round 1 nobody of b reaches
+    assert got[["method", "round", "users", "mae"]].values.tolist() == [["m", 0, 4, 3.0], ["m", 1, 1, 1.0]]
+
+
+def test_two_users_by_hand() -> None:
+    # Errors 0 and 1 in one domain: the resampled mean is 0, 1/2 or 1 with probability 1/4, 1/2, 1/4, so the
+    # 95 % interval is all of it. Two such domains: 0, 1/4, …, 1 with 1, 4, 6, 4, 1 sixteenths: the same.
+    for frame in (
+        errors({("a", "m", 0): [0.0, 1.0]}),
+        errors({("a", "m", 0): [0.0, 1.0], ("b", "m", 0): [0.0, 1.0]}),
+    ):
+        (row,) = bootstrap_mae(frame, 7).to_dict("records")
+        assert (row["mae"], row["low"], row["high"]) == (0.5, 0.0, 1.0)
+    # Three domains: both ends have 1/64 < 2.5 %, and 1/6 and 5/6 are the next values.
+    frame = errors({(domain, "m", 0): [0.0, 1.0] for domain in "abc"})
+    (row,) = bootstrap_mae(frame, 7).to_dict("records")
+    assert (row["low"], row["high"]) == pytest.approx((1 / 6, 5 / 6))
+
+
+def test_users_are_resampled_within_their_domain() -> None:
+    # Domains differ and users do not: nothing is uncertain.
+    frame = errors({("a", "m", 0): [1.0] * 4, ("b", "m", 0): [3.0] * 2})
+    (row,) = bootstrap_mae(frame, 7).to_dict("records")
+    assert (row["mae"], row["low"], row["high"]) == (2.0, 2.0, 2.0)
+
+
+def test_the_interval_is_that_of_the_normal_approximation() -> None:
+    draw = np.random.default_rng(0)
+    known = {domain: draw.normal(1, 0.3, 200) for domain in "abcd"}
+    frame = errors({(domain, "m", 0): list(values) for domain, values in known.items()})
+    (row,) = bootstrap_mae(frame, 7).to_dict("records")
+    # Of the mean of four independent means: sqrt(sum of their variances) / 4.
+    deviation = math.sqrt(sum(values.var() / 200 for values in known.values())) / 4
+    assert row["mae"] - row["low"] == pytest.approx(1.96 * deviation, rel=0.08)
+    assert row["high"] - row["mae"] == pytest.approx(1.96 * deviation, rel=0.08)
+
+
+def test_differences_are_paired() -> None:
+    # Users differ widely, the methods by 0.25 with each of them.
+    base = [0.0, 1.0, 2.0, 5.0]
+    frame = errors({("a", "old", 0): base, ("a", "new", 0): [e - 0.25 for e in base]})
+    (row,) = bootstrap_difference(frame, "old", 7).to_dict("records")
+    assert row == {
+        "method": "new",
+        "against": "old",
+        "round": 0,
+        "users": 4,
+        "difference": -0.25,
+        "low": -0.25,
+        "high": -0.25,
+    }
+
+
+def test_a_difference_counts_users_whom_both_know() -> None:
+    frame = errors({("a", "old", 0): [1.0, 2.0, None], ("a", "new", 0): [0.5, None, 9.0]})
+    (row,) = bootstrap_difference(frame, "old", 7).to_dict("records")
+    assert (row["users"], row["difference"], row["low"]) == (1, -0.5, -0.5)
+
+
+def test_a_method_without_a_domain_has_no_macro_average() -> None:
+    frame = errors({("a", "m", 0): [1.0], ("b", "m", 0): [1.0], ("a", "n", 0): [1.0], ("b", "o", 0): [None]})
+    got = bootstrap_mae(frame, 7).set_index("method")
+    assert got.loc["m", ["mae", "low", "high"]].tolist() == [1.0, 1.0, 1.0]
+    assert got.loc[["n"], ["mae", "low", "high"]].isna().all(axis=None)
+    assert bootstrap_difference(frame, "m", 7).set_index("method").loc[["n"], "low"].isna().all()
+
+
+def test_an_unknown_method_is_named() -> None:
+    with pytest.raises(DeeperError, match="'x'; known: m"):
+        bootstrap_difference(errors({("a", "m", 0): [1.0]}), "x", 7)
+
+
+ERRORS = st.none() | st.integers(0, 40).map(lambda n: n / 10)
+TABLES = st.integers(1, 3).flatmap(
+    lambda domains: st.fixed_dictionaries(
+        {
+            (domain, method, round_): st.lists(ERRORS, min_size=1, max_size=4)
+            for domain, method, round_ in product("abc"[:domains], ("m", "n"), (0, 1))
+        }
+    )
+)
+
+
+@given(TABLES)
+@settings(deadline=None, max_examples=40)
+def test_laws(of: dict[tuple[str, str, int], list[float | None]]) -> None:
+    frame = errors(of)
+    got = bootstrap_mae(frame, 7, resamples=50)
+    pd.testing.assert_frame_equal(got, bootstrap_mae(frame.sample(frac=1, random_state=1), 7, resamples=50))
+    # The figure is that of the table.
+    table = with_macro_average(mae_by_round(frame).assign(kind="method", paper_mae=math.nan))
+    macro = table[table["domain"] == "macro"].sort_values(["method", "round"])
+    np.testing.assert_allclose(got["mae"], macro["mae"])
+    assert got["users"].tolist() == macro["users"].tolist()
+    known = got[got["mae"].notna()]
+    assert (known["low"] <= known["high"] + 1e-9).all()
+    # A method and its twin differ by nothing; a shift of all errors shifts figure and interval.
+    twins = pd.concat([frame[frame["method"] == "m"].assign(method=name) for name in ("m", "twin")])
+    none = bootstrap_difference(twins, "m", 7, resamples=50)[["difference", "low", "high"]]
+    assert none.fillna(0).eq(0).all(axis=None)
+    shifted = bootstrap_mae(frame.assign(error=frame["error"] + 1), 7, resamples=50)
+    for column in ("mae", "low", "high"):
+        np.testing.assert_allclose(shifted[column], got[column] + 1)
+
+
+@given(st.integers(0, 40).map(lambda n: n / 10), st.integers(1, 5), st.integers(1, 3))
+def test_the_interval_of_a_constant_is_that_constant(constant: float, users: int, domains: int) -> None:
+    frame = errors({(domain, "m", 0): [constant] * users for domain in "abc"[:domains]})
+    (row,) = bootstrap_mae(frame, 7, resamples=20).to_dict("records")
+    assert [row["mae"], row["low"], row["high"]] == pytest.approx([constant] * 3)
+
+
+def test_seeds_decide() -> None:
+    frame = errors({("a", "m", 0): list(np.linspace(0, 1, 17) ** 2)})
+    assert bootstrap_mae(frame, 7).equals(bootstrap_mae(frame, 7))
+    assert not bootstrap_mae(frame, 7).equals(bootstrap_mae(frame, 8))
