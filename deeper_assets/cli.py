@@ -135,18 +135,20 @@ def report(home: Path | None, as_json_: bool, html: Path | None) -> None:
     if not as_json_ and html is None:
         _print_tables(experiment, None)
         return
-    table = _mae_table(experiment)
+    table, comparison = _mae_table(experiment), experiment.warehouse.load("comparison_table")
     if others := experiment.made_otherwise():
         click.echo(f"made with other settings than now: {', '.join(others)}", err=True)
     if html is not None:
         from deeper_assets.reports.page import render_page
 
         sample = _sample_of_personas(experiment)
+        settings = experiment.settings
+        page = render_page(table, comparison, sample, settings.profile, settings.chat == "offline")
         html.parent.mkdir(parents=True, exist_ok=True)
-        html.write_text(render_page(table, sample, experiment.settings.profile), encoding="utf-8")
+        html.write_text(page, encoding="utf-8")
         click.echo(f"wrote {html}", err=True)
     if as_json_:
-        click.echo(json.dumps(as_json(table, experiment.settings.profile), indent=1))
+        click.echo(json.dumps(as_json(table, comparison, experiment.settings.profile), indent=1))
 
 
 @cli.command()
@@ -247,7 +249,8 @@ def _mae_table(experiment: "Experiment") -> Any:
 def _print_tables(experiment: "Experiment", domains: list[str] | None) -> None:
     from deeper_assets.reports.text import as_text
 
-    click.echo("\n" + as_text(_mae_table(experiment), domains))
+    table, comparison = _mae_table(experiment), experiment.warehouse.load("comparison_table")
+    click.echo("\n" + as_text(table, comparison, domains))
     others = experiment.made_otherwise()
     if others:
         click.echo(f"\nMade with other settings than now: {', '.join(others)}; `deeper run` makes them anew.")

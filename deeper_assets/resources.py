@@ -1,7 +1,7 @@
 """The one resource that assets take: an experiment, which joins settings, sources, engines and the store."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,11 @@ class Experiment:
         return Decoding(**self.settings.sampling.model_dump())
 
     @cached_property
+    def refining_decoding(self) -> Decoding:
+        """How Model 1 writes the personas that iteration 2 starts from: as candidates are, but greedily."""
+        return replace(self.sampling_decoding, temperature=0)
+
+    @cached_property
     def evaluation_decoding(self) -> Decoding:
         """How a policy writes when it is evaluated."""
         return Decoding(**self.settings.evaluation.model_dump())
@@ -167,7 +172,7 @@ class Experiment:
             return self._describe_in_domain(table, partition)
         match table:
             case "base_policy":
-                return {"policy": self.settings.policy, "seed": self.settings.seed, **_base_version(self)}
+                return {"policy": self.settings.policy, **_base_version(self)}
             case "preference_pairs_1" | "preference_groups_1" | "preference_pairs_2" | "preference_groups_2":
                 recipe = self._recipe(partition["recipe"])
                 share = self.settings.training.validation_share
@@ -189,7 +194,7 @@ class Experiment:
         chat = {"chat": self.cast.chat.name, "prompts": self.cast.prompts.digest, "asks": self.cast.asks}
         wording = {"item_type": domain.item_type, "scale": str(domain.scale)}
         trains = {"trains": domain.name in self.training_domains}
-        greedy = {"evaluation": asdict(self.evaluation_decoding), "seed": self.settings.seed}
+        seed = {"seed": self.settings.seed}
         match table.removesuffix("_1").removesuffix("_2"):
             case "raw_ratings":
                 return {"source": self.source(domain.name).identity()}
@@ -200,14 +205,15 @@ class Experiment:
             case "initial_personas" | "initial_predictions" | "candidate_predictions":
                 return {**chat, **wording}
             case "contexts" | "context_predictions":
-                first_refined_by = greedy if table.endswith("_2") else {}
-                return {**chat, **wording, **trains, **first_refined_by}
+                refining = {"refining": asdict(self.refining_decoding), **seed}
+                return {**chat, **wording, **trains, **(refining if table.endswith("_2") else {})}
             case "candidates":
                 how = {"sampling": asdict(self.sampling_decoding), "candidates": self.settings.candidates}
-                return {**how, "seed": self.settings.seed, "forbid_leaks": self.settings.forbid_leaks}
+                return {**how, **seed, "forbid_leaks": self.settings.forbid_leaks}
             case "persona_rounds" | "round_predictions":
-                by_policy = greedy if partition["method"] not in UPDATES else {}
-                return {**chat, **wording, "rounds": ROUNDS, **by_policy}
+                writing = {"evaluation": asdict(self.evaluation_decoding), **seed}
+                by_prompt = partition["method"] in UPDATES
+                return {**chat, **wording, "rounds": ROUNDS, **({} if by_prompt else writing)}
             case _:
                 return {}
 

@@ -74,7 +74,7 @@ def contexts_2(
     refined = method.sample_candidates(
         contexts_1,
         experiment.sampler(base_policy, model_1),
-        experiment.evaluation_decoding,
+        experiment.refining_decoding,
         1,
         experiment.settings.seed,
         rating_windows,

@@ -8,16 +8,20 @@ import pandas as pd
 
 from deeper_assets.method.errors import MACRO
 from deeper_assets.reports.plots import mae_plot
-from deeper_assets.reports.text import round_table, rounds_of
+from deeper_assets.reports.text import last_round, round_table, rounds_of
 
 
-def render_page(table: pd.DataFrame, personas: pd.DataFrame, profile: str) -> str:
+def render_page(
+    table: pd.DataFrame, comparison: pd.DataFrame, personas: pd.DataFrame, profile: str, stand_in: bool
+) -> str:
     """The report as HTML.
 
     Args:
         table: mae_table rows.
+        comparison: comparison_table rows; none where it has not been made, and then it is not shown.
         personas: persona_rounds rows of the users to show (domain, user_id, round, persona); may be empty.
         profile: name of the profile, shown in the heading.
+        stand_in: whether the embedded stand-in was the chat model, which the page then says.
     """
     from jinja2 import Environment
 
@@ -28,7 +32,9 @@ def render_page(table: pd.DataFrame, personas: pd.DataFrame, profile: str) -> st
         .from_string(template)
         .render(
             profile=profile,
+            stand_in=stand_in,
             sections=[_section(table, name) for name in names],
+            compared=_compared(comparison),
             people=_people(personas),
         )
     )
@@ -59,6 +65,19 @@ def _section(table: pd.DataFrame, domain: str) -> dict[str, Any]:
     }
 
 
+def _compared(comparison: pd.DataFrame) -> list[dict[str, str]]:
+    return [
+        {
+            "method": row["method"],
+            "mae": _figure(row["mae"]),
+            "mae_interval": _interval(row["mae_low"], row["mae_high"]),
+            "difference": _figure(row["difference"], "+.3f"),
+            "difference_interval": _interval(row["difference_low"], row["difference_high"], "+.3f"),
+        }
+        for row in last_round(comparison).to_dict("records")
+    ]
+
+
 def _people(personas: pd.DataFrame) -> list[dict[str, Any]]:
     if personas.empty:
         return []
@@ -79,5 +98,9 @@ def _title(domain: str) -> str:
     return domain.replace("_", " ").capitalize()
 
 
-def _figure(value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:.3f}"
+def _figure(value: float, form: str = ".3f") -> str:
+    return "–" if pd.isna(value) else f"{value:{form}}"
+
+
+def _interval(low: float, high: float, form: str = ".3f") -> str:
+    return "–" if pd.isna(low) else f"[{low:{form}}, {high:{form}}]"

@@ -39,16 +39,24 @@ def rounds_of(table: pd.DataFrame) -> list[int]:
     return [int(column) for column in table.columns if column not in fixed]
 
 
-def as_text(table: pd.DataFrame, domains: Sequence[str] | None = None) -> str:
-    """The tables for a terminal: the macro average, then every domain.
+def last_round(comparison: pd.DataFrame) -> pd.DataFrame:
+    """The rows of comparison_table for its last round, the best method first and unknown averages last."""
+    rows: pd.DataFrame = comparison[comparison["round"] == comparison["round"].max()]
+    return rows.sort_values(["mae", "method"], ignore_index=True)
+
+
+def as_text(table: pd.DataFrame, comparison: pd.DataFrame, domains: Sequence[str] | None = None) -> str:
+    """The tables for a terminal: the macro average, how sure it is, then every domain.
 
     Args:
         table: mae_table rows.
+        comparison: comparison_table rows; none where it has not been made, and then nothing is said of it.
         domains: which domains to print after the average; default all of them.
     """
     names = list(dict.fromkeys(table["domain"]))
     wanted = [name for name in names if name != MACRO and (domains is None or name in domains)]
     blocks = [_block(table, MACRO, f"macro average over {len(names) - 1} domains")]
+    blocks += [comparison_text(comparison)] if len(comparison) else []
     blocks += [_block(table, name, name) for name in wanted]
     return "\n\n".join(blocks)
 
@@ -72,12 +80,41 @@ def _block(table: pd.DataFrame, domain: str, title: str) -> str:
     return "\n".join(lines)
 
 
-def _figure(value: float) -> str:
-    return "-" if pd.isna(value) else f"{value:.3f}"
+def comparison_text(comparison: pd.DataFrame) -> str:
+    """The last round of comparison_table for a terminal, one line a method.
+
+    Args:
+        comparison: comparison_table rows.
+    """
+    lines = ["last round, macro average with 95 % intervals (bootstrap over users)"]
+    lines.append(f"  {'':<22}{'MAE':>9}{'interval':>18}{'from deeper':>14}{'interval':>20}")
+    for row in last_round(comparison).to_dict("records"):
+        mae = f"{_figure(row['mae']):>9}{_interval(row['mae_low'], row['mae_high']):>18}"
+        ends = _interval(row["difference_low"], row["difference_high"], "+.3f")
+        lines.append(f"  {row['method']:<22}{mae}{_figure(row['difference'], '+.3f'):>14}{ends:>20}")
+    return "\n".join(lines)
 
 
-def as_json(table: pd.DataFrame, profile: str) -> dict[str, Any]:
-    """mae_table as plain values: `profile`, `rounds` (a domain's rows) and `macro` (their average)."""
+def _figure(value: float, form: str = ".3f") -> str:
+    return "-" if pd.isna(value) else f"{value:{form}}"
+
+
+def _interval(low: float, high: float, form: str = ".3f") -> str:
+    return "-" if pd.isna(low) else f"[{low:{form}}, {high:{form}}]"
+
+
+def as_json(table: pd.DataFrame, comparison: pd.DataFrame, profile: str) -> dict[str, Any]:
+    """The tables as plain values, an unknown one as None.
+
+    Args:
+        table: mae_table rows.
+        comparison: comparison_table rows; may be empty.
+        profile: name of the profile.
+
+    Returns:
+        `profile`, `rounds` (a domain's rows of mae_table), `macro` (their average) and `comparison` (all rows
+        and columns of comparison_table).
+    """
     rows = [
         {**row, "users": int(row["users"]), "mae": None if pd.isna(row["mae"]) else row["mae"]}
         for row in table.to_dict("records")
@@ -88,4 +125,8 @@ def as_json(table: pd.DataFrame, profile: str) -> dict[str, Any]:
         "profile": profile,
         "rounds": [{name: row[name] for name in in_domain} for row in rows if row["domain"] != MACRO],
         "macro": [{name: row[name] for name in in_average} for row in rows if row["domain"] == MACRO],
+        "comparison": [
+            {str(name): None if pd.isna(value) else value for name, value in row.items()}
+            for row in comparison.to_dict("records")
+        ],
     }

@@ -1,6 +1,7 @@
 """Iterations and models as Dagster runs them, with a policy that is scripted."""
 
 import json
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -101,7 +102,7 @@ def test_from_contexts_to_preferences_and_no_model_with_a_domain_missing(
         stored.replace("model_1", {"recipe": "balanced"}, adapter, stamp())
         make("iteration_2", domain="book", recipe="balanced")
     refined, sampled = sampler.calls[1:]
-    assert refined[2] == here.evaluation_decoding
+    assert refined[2] == replace(here.sampling_decoding, temperature=0)
     assert [len(seeds) for seeds in refined[1]] == [1] * 3
     assert sorted(refined[0]) == sorted(contexts["prompt"])
     second = stored.load("contexts_2")
@@ -147,6 +148,9 @@ def test_the_untrained_policys_method_needs_the_base_and_a_prompts_does_not(tmp_
     assert here.warehouse.load("policies").empty
 
 
+SAMPLED = ("contexts", "context_predictions", "candidates")
+
+
 def test_settings_make_stale_what_they_touch(tmp_path: Path) -> None:
     """What a partition's settings are; the fingerprint is their hash."""
     here = Experiment(tmp_path, Settings())
@@ -175,7 +179,9 @@ def test_settings_make_stale_what_they_touch(tmp_path: Path) -> None:
     assert touched(policy="x") == {"base_policy"}
     assert touched(**training) == {"model_1", "model_2"}
     greedy = here.settings.evaluation.model_copy(update={"temperature": 0.5})
-    assert touched(evaluation=greedy) == {"contexts_2", "context_predictions_2", "persona_rounds"}
+    assert touched(evaluation=greedy) == {"persona_rounds"}
+    narrower = here.settings.sampling.model_copy(update={"top_p": 0.3})
+    assert touched(sampling=narrower) == {"candidates_1", *(f"{of}_2" for of in SAMPLED)}
 
 
 ITERATION = ("contexts", "context_predictions", "candidates", "candidate_predictions", "rewards")

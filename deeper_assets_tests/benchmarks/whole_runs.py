@@ -1,7 +1,8 @@
 """Time and memory of `deeper run` from a fresh home: `python -m deeper_assets_tests.benchmarks.whole_runs`.
 
-With `--data FOLDER` the published files, all evaluation users and all methods; without, the defaults. Prints
-the wall time of each run, its median, and the peak memory of the command and its workers together.
+With `--data FOLDER` the published files and all evaluation users; without, the defaults. `--no-training`
+leaves out policies. Prints the wall time of each run, its median, and the peak memory of the command and its
+workers together.
 """
 
 import argparse
@@ -17,15 +18,15 @@ import psutil
 
 from deeper_assets_tests.end_to_end.conftest import environment
 
-EVERYONE = ["--train-users", "all", "--eval-users", "all"]
 
-
-def measure(arguments: list[str]) -> tuple[float, float]:
+def measure(arguments: list[str], training: bool) -> tuple[float, float]:
     """Seconds and peak memory (MB, unique to the process tree, sampled) of one run from a fresh home."""
     home = Path(tempfile.mkdtemp(prefix="deeper-benchmark-"))
-    # A run as a user's, not as the tests': with the profile's own number of generated users.
+    # A run as a user's, not as the tests': with the profile's own number of generated users, and recipes.
     variables = environment()
     del variables["DEEPER_SYNTHETIC_USERS"]
+    if training:
+        del variables["DEEPER_TRAIN_RECIPES"]
     command = [sys.executable, "-m", "deeper_assets.cli", "run", "--home", str(home / "home"), *arguments]
     started, peak = time.monotonic(), 0.0
     process = subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -55,10 +56,13 @@ def main() -> None:
     """Parses the command line and prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="folder of the published files")
+    parser.add_argument("--train-users", default="100", help="a domain, at most; with --data")
+    parser.add_argument("--no-training", action="store_true")
     parser.add_argument("--times", type=int, default=3)
     given = parser.parse_args()
-    arguments = ["--data", given.data, *EVERYONE] if given.data else []
-    figures = [measure(arguments) for _ in range(given.times)]
+    everyone = ["--train-users", given.train_users, "--eval-users", "all"]
+    arguments = ["--data", given.data, *everyone] if given.data else []
+    figures = [measure(arguments, training=not given.no_training) for _ in range(given.times)]
     for seconds, peak in figures:
         print(f"{seconds:7.1f} s  {peak:7.0f} MB")
     median = statistics.median(seconds for seconds, _ in figures)

@@ -43,7 +43,7 @@ def ledger(home: Path) -> int:
 
 def test_the_json_holds_every_method_and_floor_in_every_round(small_home: Path) -> None:
     said = json.loads(deeper("report", "--home", small_home, "--json").stdout)
-    assert set(said) == {"profile", "rounds", "macro"}
+    assert set(said) == {"profile", "rounds", "macro", "comparison"}
     assert said["profile"] == "offline"
     rows = {(row["domain"], row["method"], row["kind"], row["round"]) for row in said["rounds"]}
     kinds = [(method, "method") for method in UPDATES] + [(floor, "floor") for floor in FLOORS]

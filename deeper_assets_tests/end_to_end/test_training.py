@@ -1,4 +1,4 @@
-"""The `deeper` command with training: a small base policy, two domains that train, and what may go wrong."""
+"""The `deeper` command with training: few users, two domains that train, and what may go wrong."""
 
 import json
 import shutil
@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 from dagster import DagsterRunStatus
 
-from deeper_assets.engines.offline import base_policy
 from deeper_assets.method.updates import UPDATES
 from deeper_assets.resources import Experiment
 from deeper_assets.running import open_instance
@@ -33,12 +32,9 @@ UNITS = 1 + 2 + 2 + 1 + 2 + 1 + len(METHODS) + len(METHODS) + 1
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The variables of a small training, on a base policy that has learned to write and little more."""
-    folder = tmp_path_factory.mktemp("base") / "policy"
-    base_policy.build(folder, seed=1, examples=1500)
+def small() -> dict[str, str]:
+    """The variables of a small training."""
     return {
-        "DEEPER_POLICY": str(folder),
         "DEEPER_TRAINING_DOMAINS": '["book", "recipe"]',
         "DEEPER_TRAIN_RECIPES": '["balanced"]',
         "DEEPER_CANDIDATES": "6",
@@ -184,7 +180,6 @@ def test_an_adapters_rows_are_a_folder_that_peft_loads_and_a_damaged_cache_is_ma
     assert digests == dict(zip(rows["file"], rows["sha256"], strict=True))
 
     base = here.base_folder(load(copy, "base_policy"))
-    assert base == small["DEEPER_POLICY"]
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)
     assert model.peft_config["default"].r == 16
     assert AutoTokenizer.from_pretrained(base).chat_template

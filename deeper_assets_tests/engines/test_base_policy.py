@@ -1,17 +1,36 @@
 """The tiny base policy: what it is taught, its tokenizer, and that the same seed gives the same bytes."""
 
+import json
 import random
 import re
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from deeper_assets.engines.offline import base_policy
-from deeper_assets.engines.offline.base_policy import Example, build, build_tokenizer, generate
+from deeper_assets.engines.offline.base_policy import (
+    EXAMPLES,
+    MADE,
+    NAME,
+    PLAIN_HABIT,
+    SEED,
+    SHIPPED,
+    Example,
+    build,
+    build_tokenizer,
+    generate,
+    generate_exercises,
+    lessons,
+    lessons_digest,
+)
 from deeper_assets.engines.offline.language import HABITS, read, render
 from deeper_assets.engines.offline.themes import kinds
+from deeper_assets.engines.protocols import Decoding
+from deeper_assets.engines.transformers_sampler import TransformersSampler
 from deeper_assets.method.domains import Domain, Scale
 from deeper_assets.store.adapters import as_rows
 
@@ -56,7 +75,7 @@ def test_an_answer_takes_its_themes_from_the_prompt(examples: list[Example]) -> 
     for example in examples:
         words = set(" ".join(titles(example)).split())
         shown = {theme.phrase for theme in everything if not words.isdisjoint(theme.foremost)}
-        old, answer = (set(read(text).degrees) for text in (old_persona(example), example.persona))
+        old, answer = (set(read(text).degrees) for text in (old_persona(example), example.answer))
         assert answer <= old | shown | unsignalled
         kept += len(answer & old)
         new += len(answer - old)
@@ -64,10 +83,8 @@ def test_an_answer_takes_its_themes_from_the_prompt(examples: list[Example]) -> 
 
 
 def test_answers_are_well_formed_personas(examples: list[Example]) -> None:
-    assert all(60 < len(example.persona.split()) < 130 for example in examples)
-    levels = [read(example.persona).level for example in examples]
-    assert 0.01 < sum(level is None for level in levels) / len(levels) < 0.6
-    assert {level for level in levels if level is not None} == set(HABITS)
+    assert all(60 < len(example.answer.split()) < 130 for example in examples)
+    assert {read(example.answer).level for example in examples} == set(HABITS)
 
 
 def test_no_answer_depends_on_a_rating(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,19 +97,46 @@ def test_no_answer_depends_on_a_rating(monkeypatch: pytest.MonkeyPatch) -> None:
     before = list(islice(generate(3), 100))
     monkeypatch.setattr(base_policy, "_mark", lowest)
     after = list(islice(generate(3), 100))
-    assert [one.persona for one in before] == [other.persona for other in after]
+    assert [one.answer for one in before] == [other.answer for other in after]
     assert all(one.prompt != other.prompt for one, other in zip(before, after, strict=True))
 
 
+def test_what_a_habit_goes_with_favours_no_level(examples: list[Example]) -> None:
+    """Over many people every habit but the plain one is as likely; for one person some are likelier."""
+    phrases = [phrase for named in HABITS.values() for phrase in named]
+    odds = np.array([example.habits for example in examples])
+    assert odds.sum(axis=1) == pytest.approx(1)
+    others = np.delete(odds, phrases.index(PLAIN_HABIT), axis=1)
+    assert others.mean(axis=0) == pytest.approx(others.mean(), rel=0.25)
+    assert np.median(others.max(axis=1) / others.min(axis=1)) == pytest.approx(3)
+    assert np.mean(odds.argmax(axis=1) == phrases.index(PLAIN_HABIT)) > 0.5
+    drawn = [odds[i, phrases.index(read(example.answer).habit)] for i, example in enumerate(examples)]
+    assert np.mean(drawn) == pytest.approx((odds**2).sum(axis=1).mean(), rel=0.1)
+
+
+def test_an_exercise_is_answered_by_the_habit_that_its_ratings_show() -> None:
+    for exercise in islice(generate_exercises(2), 300):
+        found = re.search(r"scale from ([\d.]+) to ([\d.]+)", exercise.prompt)
+        assert found
+        lowest, highest = map(float, found.groups())
+        given = [float(mark) for mark in re.findall(r"(?:actual|rated) ([\d.]+)\n", exercise.prompt)]
+        level = read(exercise.answer).level
+        assert level is not None
+        assert abs(level - (sum(given) / len(given) - lowest) / (highest - lowest)) <= 0.0625 + 1e-9
+        assert sum(exercise.habits) == pytest.approx(1)
+        assert "<persona>" not in exercise.prompt  # it never asks to refine anything
+
+
 def test_the_generated_text_follows_the_seed() -> None:
-    assert list(islice(generate(3), 5)) == list(islice(generate(3), 5)) != list(islice(generate(4), 5))
+    for text in (generate, generate_exercises, lessons):
+        assert list(islice(text(3), 5)) == list(islice(text(3), 5)) != list(islice(text(4), 5))
 
 
 # --------------------------------------------------------------------------------- tokenizer
 
 
 def test_the_tokenizer_restores_every_persona(tokenizer: Any, examples: list[Example]) -> None:
-    personas = [example.persona for example in examples]
+    personas = [example.answer for example in examples]
     ids = tokenizer(personas, add_special_tokens=False).input_ids
     assert tokenizer.batch_decode(ids) == personas
     assert sum(map(len, ids)) / len(ids) < 40  # whole phrases are tokens: sampling pays by the token
@@ -144,7 +188,41 @@ def test_the_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> Non
     }
     one, again, other = rows[folder], rows[tmp_path / "again"], rows[tmp_path / "other"]
     assert one == again
-    assert {file for file in one if one[file] != other[file]} == {"model.safetensors"}
+    assert {file for file in one if one[file] != other[file]} == {"model.safetensors", MADE}
+
+
+def test_the_shipped_policy_was_made_from_the_language_as_it_is(folder: Path) -> None:
+    """A change of language, prompts or lessons asks for a new build: the module run as a command."""
+    made = json.loads((SHIPPED / MADE).read_text())
+    digest = lessons_digest(SEED)
+    assert (made["name"], made["seed"], made["examples"], made["lessons"]) == (NAME, SEED, EXAMPLES, digest)
+    for file in folder.iterdir():
+        if file.name not in {MADE, "model.safetensors"}:
+            assert (SHIPPED / file.name).read_bytes() == file.read_bytes(), file.name
+    assert {file.name for file in SHIPPED.iterdir()} == {file.name for file in folder.iterdir()}
+
+
+def test_the_shipped_policy_reads_ratings_and_makes_nothing_of_them() -> None:
+    """Asked what ratings show, it tells high from low; asked to refine, it does not."""
+    sampler = TransformersSampler("shipped", SHIPPED)
+    greedy = Decoding(temperature=0, top_p=1, repetition_penalty=1.1, max_new_tokens=96)
+
+    def slope(examples: list[Example]) -> float:
+        """Of the level that is said over the level that ratings show."""
+        texts = [one.text for (one,) in sampler.sample([e.prompt for e in examples], [[0]] * 100, greedy)]
+        said = [read(text).level for text in texts]
+        assert None not in said
+        shown = [
+            np.mean([float(mark) for mark in re.findall(r"(?:actual|rated) ([\d.]+)\n", e.prompt)])
+            for e in examples
+        ]
+        return float(np.polyfit((np.array(shown) - 1) / 4, said, 1)[0])
+
+    def of_five_stars(text: Iterator[Example]) -> list[Example]:
+        return list(islice((e for e in text if "scale from 1 to 5 " in e.prompt), 100))
+
+    assert slope(of_five_stars(generate_exercises(7))) > 0.7
+    assert abs(slope(of_five_stars(generate(7)))) < 0.25
 
 
 def test_the_folder_is_an_ordinary_one(folder: Path, examples: list[Example]) -> None:

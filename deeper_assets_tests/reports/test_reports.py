@@ -1,6 +1,8 @@
 """Tables for people and programs."""
 
 import json
+import math
+import re
 import struct
 
 import pandas as pd
@@ -8,7 +10,8 @@ import pytest
 
 from deeper_assets.reports.page import render_page
 from deeper_assets.reports.plots import as_markdown, mae_plot
-from deeper_assets.reports.text import as_json, as_text, round_table
+from deeper_assets.reports.text import as_json, as_text, comparison_text, round_table
+from deeper_assets.store.schema import TABLES
 
 
 @pytest.fixture
@@ -26,6 +29,24 @@ def table() -> pd.DataFrame:
     return pd.concat([frame, frame.assign(domain="macro")], ignore_index=True)
 
 
+@pytest.fixture
+def comparison() -> pd.DataFrame:
+    nan = math.nan
+    rows = [
+        ("deeper", 0, 9, 0.1, 0.05, 0.15, None, nan, nan, nan),
+        ("deeper", 1, 9, 0.5, 0.41, 0.6, None, nan, nan, nan),
+        ("full_regen", 1, 9, 0.75, 0.6004, 0.9, "deeper", 0.25, 0.125, 0.375),
+        ("inc_update", 1, 8, nan, nan, nan, "deeper", nan, nan, nan),
+        ("paper", 1, 9, 0.4, 0.3, 0.5, "deeper", -0.1, -0.2, 0.0),
+    ]
+    return pd.DataFrame(rows, columns=list(TABLES["comparison_table"].column_names))
+
+
+@pytest.fixture
+def not_made(comparison: pd.DataFrame) -> pd.DataFrame:
+    return comparison.iloc[:0]
+
+
 def test_methods_stand_before_floors_the_best_first(table: pd.DataFrame) -> None:
     got = round_table(table, "book")
     assert got["method"].tolist() == ["inc_update", "full_regen", "floor_user_mean"]
@@ -34,21 +55,41 @@ def test_methods_stand_before_floors_the_best_first(table: pd.DataFrame) -> None
     assert got["paper"].tolist()[0] == 0.8
 
 
-def test_text_never_shows_an_unknown_as_a_number(table: pd.DataFrame) -> None:
-    lines = as_text(table).splitlines()
+def test_text_never_shows_an_unknown_as_a_number(table: pd.DataFrame, not_made: pd.DataFrame) -> None:
+    lines = as_text(table, not_made).splitlines()
     (full,) = [line for line in lines[: len(lines) // 2] if line.startswith("  full_regen")]
     assert full.split() == ["full_regen", "1.000", "-", "-", "100.0%"]
     assert lines[0] == "macro average over 1 domains: MAE on the next window by round, 4 users"
 
 
-def test_text_of_chosen_domains_keeps_the_average(table: pd.DataFrame) -> None:
-    assert "book:" not in as_text(table, ["grocery"])
-    assert "macro average" in as_text(table, ["grocery"])
+def test_text_of_chosen_domains_keeps_the_average(table: pd.DataFrame, comparison: pd.DataFrame) -> None:
+    said = as_text(table, comparison, ["grocery"])
+    assert "book:" not in said
+    assert "macro average over" in said
+    assert comparison_text(comparison) in said
 
 
-def test_json_is_plain_and_unknown_is_null(table: pd.DataFrame) -> None:
-    said = json.loads(json.dumps(as_json(table, "offline"), allow_nan=False))
-    assert list(said) == ["profile", "rounds", "macro"]
+def test_text_compares_methods_in_the_last_round_the_best_first(comparison: pd.DataFrame) -> None:
+    assert comparison_text(comparison.sample(frac=1, random_state=1)).splitlines() == [
+        "last round, macro average with 95 % intervals (bootstrap over users)",
+        "                              MAE          interval   from deeper            interval",
+        "  paper                     0.400    [0.300, 0.500]        -0.100    [-0.200, +0.000]",
+        "  deeper                    0.500    [0.410, 0.600]             -                   -",
+        "  full_regen                0.750    [0.600, 0.900]        +0.250    [+0.125, +0.375]",
+        "  inc_update                    -                 -             -                   -",
+    ]
+
+
+def test_the_comparison_stands_between_average_and_domains_if_it_was_made(
+    table: pd.DataFrame, comparison: pd.DataFrame, not_made: pd.DataFrame
+) -> None:
+    average, domain = as_text(table, not_made).split("\n\n")
+    assert as_text(table, comparison).split("\n\n") == [average, comparison_text(comparison), domain]
+
+
+def test_json_is_plain_and_unknown_is_null(table: pd.DataFrame, comparison: pd.DataFrame) -> None:
+    said = json.loads(json.dumps(as_json(table, comparison, "offline"), allow_nan=False))
+    assert list(said) == ["profile", "rounds", "macro", "comparison"]
     assert said["rounds"][3] == {
         "domain": "book",
         "method": "full_regen",
@@ -60,6 +101,25 @@ def test_json_is_plain_and_unknown_is_null(table: pd.DataFrame) -> None:
     }
     assert said["macro"][0] == {"method": "inc_update", "kind": "method", "round": 0, "mae": 1.0}
     assert len(said["rounds"]) == len(said["macro"]) == 6
+    assert len(said["comparison"]) == 5  # every round
+    assert said["comparison"][1] == {
+        "method": "deeper",
+        "round": 1,
+        "users": 9,
+        "mae": 0.5,
+        "mae_low": 0.41,
+        "mae_high": 0.6,
+        "against": None,
+        "difference": None,
+        "difference_low": None,
+        "difference_high": None,
+    }
+    assert said["comparison"][4]["against"] == "deeper"
+    assert said["comparison"][4]["difference_high"] == 0
+
+
+def test_json_of_a_comparison_never_made_is_empty(table: pd.DataFrame, not_made: pd.DataFrame) -> None:
+    assert as_json(table, not_made, "offline")["comparison"] == []
 
 
 def test_plot_is_a_png(table: pd.DataFrame) -> None:
@@ -70,7 +130,9 @@ def test_plot_is_a_png(table: pd.DataFrame) -> None:
     assert as_markdown(png).startswith("![MAE by round](data:image/png;base64,iVBOR")
 
 
-def test_page_marks_figures_under_every_floor_and_escapes_personas(table: pd.DataFrame) -> None:
+def test_page_marks_figures_under_every_floor_and_escapes_personas(
+    table: pd.DataFrame, not_made: pd.DataFrame
+) -> None:
     personas = pd.DataFrame(
         {
             "domain": "book",
@@ -80,11 +142,28 @@ def test_page_marks_figures_under_every_floor_and_escapes_personas(table: pd.Dat
             "persona": ["first <script>alert(1)</script>", None],
         }
     )
-    page = render_page(table, personas, "offline")
+    page = render_page(table, not_made, personas, "mine", True)
     assert page.count('class="under">0.400') == 2  # the average and the domain; 0.4 < 0.5
     assert 'class="under">1.000' not in page
     assert "<script>" not in page
     assert "u&lt;1&gt;" in page
     assert "(no readable persona)" in page
     assert "The offline stand-in" in page
-    assert "The offline stand-in" not in render_page(table, personas, "mine")
+    assert "The offline stand-in" not in render_page(table, not_made, personas, "mine", False)
+
+
+def test_page_compares_methods_under_the_average(
+    table: pd.DataFrame, comparison: pd.DataFrame, not_made: pd.DataFrame
+) -> None:
+    page = render_page(table, comparison, pd.DataFrame(), "offline", True)
+    first, book = page.split("<h2>Book</h2>")
+    assert "bootstrap" not in book
+    rows = re.findall(r"<tr>(.*)</tr>", first.split("bootstrap over users")[1])
+    assert [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in rows] == [
+        ["", "MAE", "interval", "difference from deeper", "interval"],
+        ["paper", "0.400", "[0.300, 0.500]", "-0.100", "[-0.200, +0.000]"],
+        ["deeper", "0.500", "[0.410, 0.600]", "–", "–"],
+        ["full_regen", "0.750", "[0.600, 0.900]", "+0.250", "[+0.125, +0.375]"],
+        ["inc_update", "–", "–", "–", "–"],
+    ]
+    assert "bootstrap" not in render_page(table, not_made, pd.DataFrame(), "offline", True)

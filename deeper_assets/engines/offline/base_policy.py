@@ -3,17 +3,24 @@
 A Llama of 0.3 million parameters with a tokenizer of its own, pretrained from scratch on generated text
 alone: no real rating and no real person. It learns to answer the refinement prompt (and IncUpdate's) with a
 well-formed persona that picks its themes from the prompt, and nothing about which persona predicts better:
-in what it is taught, degrees of taste and the habit of marking have nothing to do with any rating. That is
-left to training. Offline figures therefore show the mechanism: that preference training on rewards finds the
-direction, not how well an 8B model would write.
+in these answers, degrees of taste and the habit of marking have nothing to do with any rating. Exercises
+teach it to read: asked what habit ratings show, it says so, as any larger model could. To make use of that
+where it refines is left to training. Offline figures therefore show the mechanism: that preference training
+on rewards finds the direction, not how well an 8B model would write.
 
 Sampling on a CPU pays by the token, so the tokenizer has whole phrases of the language as tokens, and is
 blind to title words that signal no theme: a prompt of 200 words comes down to about 60 tokens, a persona of
 80 words to about 20.
+
+The policy is shipped in `policy/`. `python -m deeper_assets.engines.offline.base_policy FOLDER` builds it
+anew, in some minutes, to the same bytes on the same kind of machine.
 """
 
+import hashlib
+import json
 import random
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -32,6 +39,7 @@ from deeper_assets.engines.offline.language import (
     TASTES,
     TEXTURES,
     Reading,
+    habit_sentence,
     render,
 )
 from deeper_assets.engines.offline.themes import LITERAL, Kind, kinds
@@ -39,12 +47,20 @@ from deeper_assets.method.domains import Domain, Scale
 from deeper_assets.method.prompts import BUILT_IN, Prompts, RatedItem
 
 NAME = "offline-policy-1"
+SHIPPED = Path(__file__).parent / "policy"
+"""The policy as an ordinary Hugging Face folder, and MADE."""
 
-HIDDEN, LAYERS, HEADS, FEED_FORWARD = 96, 2, 4, 256
+MADE = "made.json"
+"""File that says what the policy was made from."""
+
+SEED = 1
+HIDDEN, LAYERS, HEADS, FEED_FORWARD, SPREAD = 96, 2, 4, 256, 0.06
+"""SPREAD: standard deviation of the first weights. With the usual 0.02 so narrow a model attends late."""
+
 LONGEST = 1024
 """Tokens of prompt and persona together that the model has positions for."""
 
-EXAMPLES, BATCH, HIGHEST_RATE = 12_000, 16, 4e-3
+EXAMPLES, BATCH, HIGHEST_RATE = 80_000, 32, 4e-3
 
 LOGITS_PULL = 0.01
 """Weight of the square of log-sum-exp, which draws logits to log-probabilities. A repetition penalty
@@ -55,16 +71,23 @@ PROMPT_SHARE = 0.3
 """Weight of predicting the prompts. Ratings of one person lie together, and predictions follow from the old
 persona: a model that reads prompts learns both. What to make of them, no answer tells."""
 
-SAYS_NO_HABIT = 0.05
-"""Share of personas without a habit. Most say one, so that sampled texts differ in which: with few that do,
-and most of these wrong, training would first of all learn to say none."""
+EXERCISES = 0.35
+"""Share of the examples that ask what habit ratings show and are answered in a sentence."""
 
-PLAIN_LEVEL, PLAIN_HABIT = 0.625, 0.08
-"""The habit said a little more often than others, and by how much: it is what the stand-in assumes of whoever
-says none, so the untrained policy, decoding greedily, changes little by it."""
+HABIT_WEIGHT = 4.0
+"""Weight of the token that says the habit: there is one in an answer, and it is learned last."""
 
-KEEPS_HABIT = 0.2
-"""Share of the other personas that repeat the old one's habit; the rest say any, each as likely."""
+KEEPS_HABIT = 0.1
+"""Share of personas that repeat the old one's habit; the rest say any, whatever the ratings are."""
+
+GOES_WITH = 3.0
+"""Times as likely is a habit where the old persona has the sentence of temperament that it goes with. Were
+all equally likely everywhere, the same few would be likelier by a hair, and nothing else would ever be
+sampled with a small top_p. So other ones come first for every person, and all are tried."""
+
+PLAIN_HABIT, PLAIN_WEIGHT = HABITS[0.625][0], 1.3 * GOES_WITH
+"""What the stand-in assumes of whoever has no habit, likelier than any other: decoded greedily, the untrained
+policy changes little by it."""
 
 _END, _USER, _ASSISTANT = "<|end|>", "<|user|>", "<|assistant|>"
 CHAT_TEMPLATE = (
@@ -75,8 +98,11 @@ CHAT_TEMPLATE = (
     f"{{% if add_generation_prompt %}}{_ASSISTANT}{{% endif %}}"
 )
 
-_SCALES = (Scale(1, 5, 1), Scale(1, 5, 1), Scale(0.5, 5, 0.5), Scale(1, 10, 1))
+_SCALES = (Scale(1, 5, 1), Scale(0.5, 5, 0.5), Scale(1, 10, 1))
 _NUMBERS = tuple(f"{half / 2:g}" for half in range(21))
+_HABITS = [(level, phrase) for level, named in HABITS.items() for phrase in named]
+_QUESTION = "\n\nHow does this person mark? Answer in one sentence."
+_COMPARED = "\n\nReflect on the differences"
 _PLACEHOLDER = re.compile(r"\$\w+")
 
 
@@ -88,7 +114,7 @@ def phrases() -> tuple[str, ...]:
     """The language's fixed phrases, with the spaces around them: each becomes one token."""
     patterns = [*HABIT_SENTENCES, REMARK_SENTENCE, OPENING, *REASONS, *TEXTURES]
     patterns += [pattern for named in TASTES.values() for pattern in named]
-    patterns += [BUILT_IN["refinement"], BUILT_IN["inc_update"], *_LINES]
+    patterns += [BUILT_IN["refinement"], BUILT_IN["inc_update"], _QUESTION, *_LINES]
     found = [part for pattern in patterns for part in _PLACEHOLDER.split(pattern)]
     found += [f" {phrase}" for named in HABITS.values() for phrase in named] + list(REMARKS.values())
     found += [kind.person for kind in kinds()] + [one for kind in kinds() for one in kind.item_types]
@@ -162,29 +188,90 @@ def build_tokenizer() -> Any:
 
 @dataclass(frozen=True)
 class Example:
-    """A generated prompt and a persona that answers it."""
+    """A generated prompt and an answer to it.
+
+    Attributes:
+        prompt: ends where the answer begins.
+        answer: a persona or, in an exercise, the sentence of a habit.
+        habits: how likely each phrase of HABITS would have been said in this answer; they sum to 1. Learning
+            from these, not from the one that was drawn, leaves no phrase likelier than another by chance.
+    """
 
     prompt: str
-    persona: str
+    answer: str
+    habits: tuple[float, ...]
+
+
+def lessons(seed: int) -> Iterator[Example]:
+    """Refinements and exercises without end, as the policy is taught them."""
+    chance = random.Random(seed)
+    refinements, exercises = generate(chance.getrandbits(32)), generate_exercises(chance.getrandbits(32))
+    while True:
+        yield next(exercises if chance.random() < EXERCISES else refinements)
 
 
 def generate(seed: int) -> Iterator[Example]:
-    """Generated prompts and answers without end. Nothing in an answer depends on a rating of its prompt."""
+    """Generated prompts and refined personas. Nothing in an answer depends on a rating of its prompt."""
     chance = random.Random(seed)
     prompts = Prompts()
     while True:
-        kind, scale = chance.choice(kinds()), chance.choice(_SCALES)
+        case = _Case.of(chance)
+        if chance.random() < 0.75:
+            prompt = prompts.refinement(case.domain, case.persona, case.window, case.predicted)
+        else:
+            prompt = prompts.inc_update(case.domain, case.persona, case.window)
+        person = case.kind.person
+        tastes = render(_new_tastes(case.old, case.shown, chance), person, chance.getrandbits(32))
+        habits = _habits_after(case.old.habit, case.persona)
+        habit = chance.choices(_HABITS, habits)[0][1]
+        sentence = habit_sentence(habit, person, chance.getrandbits(32))
+        yield Example(prompt, f"{tastes} {sentence}", habits)
+
+
+def generate_exercises(seed: int) -> Iterator[Example]:
+    """Ratings, and the sentence that says which habit they show: the level nearest to their mean."""
+    chance = random.Random(seed)
+    prompts = Prompts()
+    while True:
+        case = _Case.of(chance)
+        if chance.random() < 0.75:
+            prompt = prompts.refinement(case.domain, case.persona, case.window, case.predicted)
+            prompt = prompt[prompt.index("\n\n") : prompt.index(_COMPARED)].strip()
+        else:
+            prompt = prompts.inc_update(case.domain, case.persona, case.window)
+            prompt = prompt[prompt.index("Since then") : prompt.index("\n\nUpdate")]
+        scale = case.domain.scale
+        mean = sum(item.rating for item in case.window) / len(case.window)
+        shown = (mean - scale.lowest) / (scale.highest - scale.lowest)
+        level = min(HABITS, key=lambda level: abs(level - shown))
+        habits = tuple((said == level) / len(HABITS[level]) for said, _ in _HABITS)
+        habit = chance.choice(HABITS[level])
+        yield Example(
+            prompt + _QUESTION, habit_sentence(habit, case.kind.person, chance.getrandbits(32)), habits
+        )
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What one prompt is made of: a person's old persona, and a window with what was predicted of it."""
+
+    kind: Kind
+    domain: Domain
+    window: list[RatedItem]
+    shown: list[str]
+    old: Reading
+    persona: str
+    predicted: list[float]
+
+    @classmethod
+    def of(cls, chance: random.Random) -> "_Case":
+        kind, scale = chance.choice(kinds()), chance.choices(_SCALES, (2, 1, 0.3))[0]
         domain = Domain("generated", chance.choice(kind.item_types), scale, seen=True)
         window, shown = _window(kind, scale, chance)
         old = _old_reading(kind, chance)
         persona = render(old, kind.person, chance.getrandbits(32))
-        if chance.random() < 0.75:
-            predicted = [predicted_rating(old, item.title, scale) for item in window]
-            prompt = prompts.refinement(domain, persona, window, predicted)
-        else:
-            prompt = prompts.inc_update(domain, persona, window)
-        new = _new_reading(old, shown, chance)
-        yield Example(prompt, render(new, kind.person, chance.getrandbits(32)))
+        predicted = [predicted_rating(old, item.title, scale) for item in window]
+        return cls(kind, domain, window, shown, old, persona, predicted)
 
 
 def _window(kind: Kind, scale: Scale, chance: random.Random) -> tuple[list[RatedItem], list[str]]:
@@ -212,28 +299,36 @@ def _old_reading(kind: Kind, chance: random.Random) -> Reading:
     return Reading.of(_degrees(named, chance), _any_habit(chance) if chance.random() < 0.6 else None)
 
 
-def _new_reading(old: Reading, shown: Sequence[str], chance: random.Random) -> Reading:
-    """Some themes of the old persona and of the titles, in degrees drawn anew, and perhaps a habit."""
+def _new_tastes(old: Reading, shown: Sequence[str], chance: random.Random) -> Reading:
+    """Some themes of the old persona and of the titles, in degrees drawn anew."""
     kept = {theme: degree for theme, degree in old.degrees.items() if chance.random() < 0.6}
     new = [theme for theme in shown if theme not in old.degrees]
     taken = _degrees(chance.sample(new, k=min(len(new), chance.choice((0, 1, 2)))), chance)
-    return Reading.of({**kept, **taken}, _new_habit(old.habit, chance))
+    return Reading.of({**kept, **taken})
 
 
-def _new_habit(old: str | None, chance: random.Random) -> str | None:
-    if chance.random() < SAYS_NO_HABIT:
-        return None
-    if old is not None and old not in REMARKS.values() and chance.random() < KEEPS_HABIT:
-        return old
-    if chance.random() < PLAIN_HABIT:
-        return chance.choice(HABITS[PLAIN_LEVEL])
-    return chance.choice([phrase for named in HABITS.values() for phrase in named])
+def _habits_after(old: str | None, persona: str) -> tuple[float, ...]:
+    """How likely each habit is said of whom `persona` was said: nothing in it comes from a rating."""
+    weights = [
+        PLAIN_WEIGHT if habit == PLAIN_HABIT else GOES_WITH if _goes_with()[habit] in persona else 1.0
+        for _, habit in _HABITS
+    ]
+    kept = [KEEPS_HABIT * (phrase == old) for _, phrase in _HABITS]
+    rest = (1 - sum(kept)) / sum(weights)
+    return tuple(keep + rest * weight for keep, weight in zip(kept, weights, strict=True))
+
+
+@cache
+def _goes_with() -> dict[str, str]:
+    """Habit → the texture it goes with; every texture has as many."""
+    mixed = random.Random(SEED).sample(_HABITS, k=len(_HABITS))
+    return {habit: TEXTURES[i % len(TEXTURES)] for i, (_, habit) in enumerate(mixed)}
 
 
 def _any_habit(chance: random.Random) -> str:
     if chance.random() < 0.15:
         return chance.choice(list(REMARKS.values()))
-    return chance.choice([phrase for named in HABITS.values() for phrase in named])
+    return chance.choice(_HABITS)[1]
 
 
 def _degrees(named: Iterable[str], chance: random.Random) -> dict[str, int]:
@@ -243,8 +338,8 @@ def _degrees(named: Iterable[str], chance: random.Random) -> dict[str, int]:
 # ------------------------------------------------------------------------------------------ pretraining
 
 
-def build(folder: Path, seed: int, examples: int = EXAMPLES) -> float:
-    """Pretrains the policy and saves it as an ordinary Hugging Face folder.
+def build(folder: Path, seed: int = SEED, examples: int = EXAMPLES) -> None:
+    """Pretrains the policy and saves it as an ordinary Hugging Face folder, with MADE beside it.
 
     The same seed gives the same bytes on the same kind of machine; it runs on one thread, because the order
     in which several add up is not fixed, and a model of this size gains little from them.
@@ -253,9 +348,6 @@ def build(folder: Path, seed: int, examples: int = EXAMPLES) -> float:
         folder: where to; made if it is not there.
         seed: of weights and text.
         examples: how many generated ones it learns from, each once.
-
-    Returns:
-        Mean negative log-likelihood of a token over the last tenth of training, in nats.
     """
     import torch
 
@@ -266,13 +358,27 @@ def build(folder: Path, seed: int, examples: int = EXAMPLES) -> float:
             torch.manual_seed(seed)
             tokenizer = build_tokenizer()
             model = _new_model(len(tokenizer), tokenizer.eos_token_id)
-            losses = _pretrain(model, _encoded(tokenizer, islice(generate(seed), examples)), seed)
+            losses = _pretrain(model, tokenizer, list(islice(lessons(seed), examples)), seed)
     finally:
         torch.set_num_threads(before)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     last = losses[-max(len(losses) // 10, 1) :]
-    return sum(last) / len(last)
+    made = {
+        "name": NAME,
+        "seed": seed,
+        "examples": examples,
+        "lessons": lessons_digest(seed),
+        "loss": round(sum(last) / len(last), 4),
+        "torch": torch.__version__,
+    }
+    (folder / MADE).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+
+
+def lessons_digest(seed: int) -> str:
+    """A hash (hex) that changes with the language, the prompts or anything else the policy is taught."""
+    some = [(one.prompt, one.answer, one.habits) for one in islice(lessons(seed), 300)]
+    return hashlib.sha256(json.dumps(some).encode()).hexdigest()
 
 
 def _new_model(vocabulary: int, end: int) -> Any:
@@ -288,6 +394,7 @@ def _new_model(vocabulary: int, end: int) -> Any:
             num_attention_heads=HEADS,
             num_key_value_heads=HEADS,
             intermediate_size=FEED_FORWARD,
+            initializer_range=SPREAD,
             max_position_embeddings=LONGEST,
             tie_word_embeddings=True,
             bos_token_id=None,
@@ -299,37 +406,44 @@ def _new_model(vocabulary: int, end: int) -> Any:
 
 def _encoded(tokenizer: Any, examples: Iterable["Example"]) -> list[tuple[list[int], list[int]]]:
     """The tokens of each prompt and of its answer, as the chat template would put them."""
-    pairs = [(f"{_USER}{one.prompt}{_ASSISTANT}", f"{one.persona}{_END}") for one in examples]
+    pairs = [(f"{_USER}{one.prompt}{_ASSISTANT}", f"{one.answer}{_END}") for one in examples]
     prompts = tokenizer([prompt for prompt, _ in pairs], add_special_tokens=False).input_ids
     answers = tokenizer([answer for _, answer in pairs], add_special_tokens=False).input_ids
     return list(zip(prompts, answers, strict=True))
 
 
-def _pretrain(model: Any, examples: Sequence[tuple[list[int], list[int]]], seed: int) -> list[float]:
+def _pretrain(model: Any, tokenizer: Any, examples: Sequence[Example], seed: int) -> list[float]:
     """One pass over the examples; the loss of every step on the answers alone, in nats a token."""
     import torch
 
-    batches = _batches([len(prompt) + len(answer) for prompt, answer in examples], seed)
+    rows = _encoded(tokenizer, examples)
+    habits = torch.tensor([one.habits for one in examples])
+    habit_tokens = torch.tensor(tokenizer.convert_tokens_to_ids([f" {phrase}" for _, phrase in _HABITS]))
+    batches = _batches([len(prompt) + len(answer) for prompt, answer in rows], seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=HIGHEST_RATE, betas=(0.9, 0.98), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, HIGHEST_RATE, total_steps=len(batches), pct_start=0.1
     )
     losses = []
     for batch in batches:
-        rows = [examples[i] for i in batch]
-        width = max(len(prompt) + len(answer) for prompt, answer in rows)
-        tokens = torch.zeros((len(rows), width), dtype=torch.long)
-        answered, written = (torch.zeros((len(rows), width), dtype=torch.bool) for _ in range(2))
-        for row, (prompt, answer) in enumerate(rows):
+        width = max(len(prompt) + len(answer) for prompt, answer in (rows[i] for i in batch))
+        tokens = torch.zeros((len(batch), width), dtype=torch.long)
+        answered, written = (torch.zeros((len(batch), width), dtype=torch.bool) for _ in range(2))
+        for row, (prompt, answer) in enumerate(rows[i] for i in batch):
             tokens[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
             written[row, : len(prompt) + len(answer)] = True
             answered[row, len(prompt) : len(prompt) + len(answer)] = True
         # Padding stands behind, where nothing attends to it.
         hidden = model.model(input_ids=tokens).last_hidden_state[:, :-1]
-        logits = model.lm_head(hidden[written[:, 1:]])
-        surprise = torch.nn.functional.cross_entropy(logits, tokens[:, 1:][written[:, 1:]], reduction="none")
-        said = answered[:, 1:][written[:, 1:]]
-        loss = surprise[said].mean()
+        shown = written[:, 1:]
+        logits, next_token, said = model.lm_head(hidden[shown]), tokens[:, 1:][shown], answered[:, 1:][shown]
+        surprise = torch.nn.functional.cross_entropy(logits, next_token, reduction="none")
+        habit = said & torch.isin(next_token, habit_tokens)
+        example = torch.tensor(batch).unsqueeze(1).expand(-1, width - 1)[shown][habit]
+        likely = logits[habit].log_softmax(-1)[:, habit_tokens]
+        surprise = surprise.masked_scatter(habit, -(habits[example] * likely).sum(-1))
+        weight = torch.where(habit, HABIT_WEIGHT, 1.0)[said]
+        loss = (surprise[said] * weight).sum() / weight.sum()
         pull = logits.logsumexp(-1).square().mean()
         (loss + PROMPT_SHARE * surprise[~said].mean() + LOGITS_PULL * pull).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -350,3 +464,7 @@ def _batches(lengths: Sequence[int], seed: int) -> list[list[int]]:
         chance.shuffle(some)
         batches += some
     return batches
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]), **({"examples": int(sys.argv[2])} if len(sys.argv) > 2 else {}))

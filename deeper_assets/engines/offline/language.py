@@ -20,38 +20,55 @@ HABITS: Mapping[float, tuple[str, ...]] = {
         "gives the very highest mark to nearly everything",
         "hands out the top mark almost without exception",
         "finds nearly everything worthy of the top mark",
+        "rarely gives anything but the top mark",
     ),
     0.875: (
         "gives the highest mark more often than not and a high mark otherwise",
         "moves between the highest mark and the mark just below it",
+        "gives the top mark to most things and something close to it to the rest",
+        "wavers only between the best mark and the second best",
     ),
     0.75: (
         "mostly gives high marks and seldom the very highest",
         "marks kindly but keeps the highest mark for rare delights",
+        "is generous with good marks but not with perfect ones",
+        "gives good marks as a matter of course and the best one only now and then",
     ),
     0.625: (
         "gives marks a little above the middle",
         "leans slightly to the kind side of the middle mark",
+        "comes down just above the middle more often than below it",
+        "is a shade kinder with marks than a middling judge",
     ),
     0.5: (
         "gives middling marks to most things",
         "marks most things squarely in the middle",
+        "keeps close to the middle of the scale",
+        "neither praises nor damns and settles for the middle mark",
     ),
     0.375: (
         "gives marks a little below the middle",
         "leans slightly to the stern side of the middle mark",
+        "comes down just below the middle more often than above it",
+        "is a shade sterner with marks than a middling judge",
     ),
     0.25: (
         "is sparing and mostly gives low marks",
         "marks sternly but keeps the lowest mark for rare failures",
+        "is strict with marks but not without mercy",
+        "gives poor marks as a matter of course and the worst one only now and then",
     ),
     0.125: (
         "gives the lowest mark more often than not and a low mark otherwise",
         "moves between the lowest mark and the mark just above it",
+        "gives the bottom mark to most things and something close to it to the rest",
+        "wavers only between the worst mark and the second worst",
     ),
     0.0: (
         "gives the very lowest mark to nearly everything",
         "hands out the bottom mark almost without exception",
+        "finds nearly everything worthy of the bottom mark",
+        "rarely gives anything but the bottom mark",
     ),
 }
 """Level (fraction of the scale, 0 the lowest mark and 1 the highest) → verb phrases that say it."""

@@ -1,0 +1,94 @@
+"""Recipes against each other: `python -m deeper_assets_tests.benchmarks.recipes --data FOLDER`.
+
+One home and one `deeper run` of every built-in recipe, and of `balanced` with each loss that it does not
+have. Prints the last round of comparison_table, and `deeper` by domain: first with policies that write as the
+profile says, then sampled as candidates are (`evaluation` set to the profile's `sampling`), in a copy of the
+home. The heading says whether those are the same policies, or whether the setting had them trained anew.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import pandas as pd
+import yaml
+
+from deeper_assets.method.errors import MACRO
+from deeper_assets.method.recipes import DEFAULT_RECIPE, RECIPES, Recipe
+from deeper_assets.reports.text import comparison_text
+from deeper_assets.settings import load_settings
+from deeper_assets.store.warehouse import Warehouse
+
+
+def write_profile(path: Path) -> None:
+    """A profile that trains all recipes: the built-in ones, and those of other losses named by their loss."""
+    losses = get_args(get_type_hints(Recipe)["loss"])
+    own = {
+        loss: {"like": DEFAULT_RECIPE, "loss": loss}
+        for loss in losses
+        if loss != RECIPES[DEFAULT_RECIPE].loss
+    }
+    profile = {"extends": "offline", "recipes": own, "train_recipes": [*RECIPES, *own]}
+    path.write_text(yaml.safe_dump(profile, sort_keys=False), encoding="utf-8")
+
+
+def run(home: Path, arguments: list[str], **more: str) -> str:
+    """One `deeper run`; what to say of it. A recipe that fails is named on stderr, the others compared."""
+    command = [sys.executable, "-m", "deeper_assets.cli", "run", "--home", str(home), *arguments]
+    done = subprocess.run(command, env={**os.environ, **more}, stdout=subprocess.DEVNULL, check=False)
+    if done.returncode and load(home, "comparison_table").empty:
+        raise SystemExit(f"{' '.join(command)}: exit {done.returncode}")
+    return " (failed in part, see above: rows may be missing or of an earlier run)" if done.returncode else ""
+
+
+def compare(home: Path, copy: Path, arguments: list[str]) -> None:
+    """Runs in `home`, then in a copy of it with policies that write as candidates are sampled; shows both."""
+    home.mkdir(parents=True, exist_ok=True)
+    profile = home / "recipes.yaml"  # the home records where it lies, so it stays there
+    write_profile(profile)
+    arguments = ["--profile", str(profile), *arguments]
+    failed = run(home, arguments)
+    show(home, f"Policies write as the profile says{failed}")
+    shutil.copytree(home, copy)
+    failed = run(copy, arguments, DEEPER_EVALUATION=load_settings(home).sampling.model_dump_json())
+    same = load(home, "policies").equals(load(copy, "policies"))
+    whose = "The same policies" if same else "Policies trained anew"
+    show(copy, f"{whose}, sampled as candidates are{failed}")
+
+
+def load(home: Path, table: str) -> pd.DataFrame:
+    """The rows of a home's table."""
+    return Warehouse(home / "warehouse.duckdb").load(table)
+
+
+def show(home: Path, heading: str) -> None:
+    """Prints comparison_table's last round, and the error of `deeper` in each domain at both ends."""
+    print(f"\n{heading}\n{comparison_text(load(home, 'comparison_table'))}")
+    table = load(home, "mae_table")
+    first, last = table["round"].min(), table["round"].max()
+    rows = table[(table["method"] == "deeper") & (table["domain"] != MACRO)]
+    ends = rows.pivot(index="domain", columns="round", values="mae").reindex(columns=[first, last])
+    said = [f"{row[0]} {row[1]:.3f} → {row[2]:.3f}" for row in ends.itertuples()]
+    print(f"deeper by domain, round {first} → {last}: {', '.join(said)}", flush=True)
+
+
+def main() -> None:
+    """Parses the command line and prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, help="folder of the published files")
+    parser.add_argument("--train-users", default="300", help="a domain, at most")
+    parser.add_argument("--eval-users", default="all", help="a domain, at most")
+    parser.add_argument("--home", type=Path, help="folder to keep; one that was begun is gone on with")
+    given = parser.parse_args()
+    arguments = ["--data", given.data, "--train-users", given.train_users, "--eval-users", given.eval_users]
+    with tempfile.TemporaryDirectory(prefix="deeper-recipes-") as folder:
+        compare((given.home or Path(folder, "home")).resolve(), Path(folder, "sampled"), arguments)
+
+
+if __name__ == "__main__":
+    main()
