@@ -87,6 +87,17 @@ def test_the_defaults_are_the_papers() -> None:
     assert settings.train_recipes == ["balanced", "paper"]
 
 
+def test_the_papers_profile_says_what_the_defaults_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEEPER_PROFILE", "paper")
+    settings, defaults = load_settings(tmp_path), Settings()
+    for name in ("training", "sampling", "evaluation", "candidates", "persona_words"):
+        assert getattr(settings, name) == getattr(defaults, name), name
+    assert (settings.train_users, settings.eval_users) == (None, None)
+    assert settings.policy == "meta-llama/Llama-3.1-8B-Instruct"
+
+
 def test_a_recipe_of_ones_own_is_a_line(tmp_path: Path) -> None:
     own = {
         "bold": {"margin_1": 0.3},
@@ -138,7 +149,7 @@ def test_paths_in_a_profile_are_meant_from_its_folder(tmp_path: Path) -> None:
         ({"windows_at_least": 8}, "settings: windows_at_least 8 is more than windows_at_most 7"),
         (
             {"profile": "ofline"},
-            "profile 'ofline' is neither built in (offline) nor a file; did you mean 'offline'?",
+            "profile 'ofline' is neither built in (offline, paper) nor a file; did you mean 'offline'?",
         ),
         (
             {"domains": {"p": {**OWN_DOMAIN, "scale": {"lowest": 5, "highest": 1, "step": 1}}}},

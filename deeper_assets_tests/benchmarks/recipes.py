@@ -25,15 +25,15 @@ from deeper_assets.settings import load_settings
 from deeper_assets.store.warehouse import Warehouse
 
 
-def write_profile(path: Path) -> None:
-    """A profile that trains all recipes: the built-in ones, and those of other losses named by their loss."""
+def write_profile(path: Path, only: list[str] | None) -> None:
+    """A profile that trains recipes: the built-in ones, and those of other losses named by their loss."""
     losses = get_args(get_type_hints(Recipe)["loss"])
     own = {
         loss: {"like": DEFAULT_RECIPE, "loss": loss}
         for loss in losses
         if loss != RECIPES[DEFAULT_RECIPE].loss
     }
-    profile = {"extends": "offline", "recipes": own, "train_recipes": [*RECIPES, *own]}
+    profile = {"extends": "offline", "recipes": own, "train_recipes": only or [*RECIPES, *own]}
     path.write_text(yaml.safe_dump(profile, sort_keys=False), encoding="utf-8")
 
 
@@ -46,11 +46,11 @@ def run(home: Path, arguments: list[str], **more: str) -> str:
     return " (failed in part, see above: rows may be missing or of an earlier run)" if done.returncode else ""
 
 
-def compare(home: Path, copy: Path, arguments: list[str]) -> None:
+def compare(home: Path, copy: Path, arguments: list[str], only: list[str] | None) -> None:
     """Runs in `home`, then in a copy of it with policies that write as candidates are sampled; shows both."""
     home.mkdir(parents=True, exist_ok=True)
     profile = home / "recipes.yaml"  # the home records where it lies, so it stays there
-    write_profile(profile)
+    write_profile(profile, only)
     arguments = ["--profile", str(profile), *arguments]
     failed = run(home, arguments)
     show(home, f"Policies write as the profile says{failed}")
@@ -81,13 +81,16 @@ def main() -> None:
     """Parses the command line and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="folder of the published files")
-    parser.add_argument("--train-users", default="300", help="a domain, at most")
+    parser.add_argument("--recipes", nargs="+", help="leave out others; lipo and softmax are losses")
+    parser.add_argument("--train-users", default="60", help="a domain, at most")
     parser.add_argument("--eval-users", default="all", help="a domain, at most")
     parser.add_argument("--home", type=Path, help="folder to keep; one that was begun is gone on with")
     given = parser.parse_args()
     arguments = ["--data", given.data, "--train-users", given.train_users, "--eval-users", given.eval_users]
     with tempfile.TemporaryDirectory(prefix="deeper-recipes-") as folder:
-        compare((given.home or Path(folder, "home")).resolve(), Path(folder, "sampled"), arguments)
+        compare(
+            (given.home or Path(folder, "home")).resolve(), Path(folder, "sampled"), arguments, given.recipes
+        )
 
 
 if __name__ == "__main__":
