@@ -1,8 +1,9 @@
 """`deeper run`: the whole graph in the home folder's own Dagster instance, only what is missing or stale.
 
 Every unit of work is one Dagster run of one job for one partition, so `dagster dev` on the same home shows
-what was done, and a run killed at any moment leaves whole partitions and nothing else. Units of one job do
-not need each other, so worker processes share them.
+what was done, and a run killed at any moment leaves whole partitions and nothing else. A unit can be made as
+soon as what it needs is there; worker processes share those, the earliest of the graph first: while one
+trains a model, the others go on with whatever does not need it.
 """
 
 import fcntl
@@ -14,10 +15,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -99,6 +100,9 @@ class Unit:
     makes: str = ""
     """What units after it may need of it, by such a name."""
 
+    follows: frozenset[str] = frozenset()
+    """What has to have ended before, well or not, by such names."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -129,6 +133,16 @@ class Outcome:
         """Units there is nothing left to do for."""
         return len(self.made) + len(self.up_to_date) + len(self.failed) + len(self.skipped)
 
+    @property
+    def settled(self) -> set[str]:
+        """What is there for other units to need."""
+        return {unit.makes for unit, _ in self.made} | {unit.makes for unit in self.up_to_date}
+
+    @property
+    def broken(self) -> set[str]:
+        """What will not be there."""
+        return {unit.makes for unit, _ in self.failed} | {unit.makes for unit in self.skipped}
+
 
 Report = Callable[[str, int, int], None]
 """Told about progress: what is at work, how many units are done, how many there are."""
@@ -156,27 +170,47 @@ def run_everything(experiment: Experiment, domains: Sequence[str], report: Repor
     with _alone_in(experiment.home), _Crew(worker) as crew:
         _bury_the_dead(worker.instance)
         _sweep(experiment.home / "scratch")
-        stages = _stages(worker, domains)
-        total = sum(len(units) for units in stages)
-        broken: set[str] = set()
-        for units in stages:
-            report(units[0].job, outcome.done, total)
-            possible = [unit for unit in units if not unit.needs & broken]
-            outcome.skipped += [unit for unit in units if unit.needs & broken]
-            due = _due(worker.instance, planner, possible, outcome)
-            for unit, failure in crew.make(due):
-                if failure is None:
-                    outcome.made.append((unit, due[unit]))
-                else:
-                    outcome.failed.append((unit, failure))
-                report(str(unit), outcome.done, total)
-            gone = {unit.makes for unit, _ in outcome.failed} | {unit.makes for unit in outcome.skipped}
-            broken |= gone - {""}
+        units = _units(worker, domains)
+        job = ""
+        waiting: list[Unit] = units
+        due: dict[Unit, list[str]] = {}
+        while waiting or due or crew.at_work:
+            ready, waiting = _ready(waiting, outcome)
+            if ready:
+                due |= _due(worker.instance, planner, ready, outcome)
+            elif due and crew.has_room:
+                unit = min(due, key=units.index)
+                if unit.job != job:
+                    job = unit.job
+                    report(job, outcome.done, len(units))
+                crew.start(unit, due.pop(unit), alone=not due)
+            else:
+                for unit, tables, failure in crew.finished():
+                    if failure is None:
+                        outcome.made.append((unit, tables))
+                    else:
+                        outcome.failed.append((unit, failure))
+                    report(str(unit), outcome.done, len(units))
     return outcome
 
 
-def _stages(worker: "Worker", domains: Sequence[str]) -> list[list[Unit]]:
-    """All units, in stages: those of one stage do not need each other.
+def _ready(waiting: Sequence[Unit], outcome: Outcome) -> tuple[list[Unit], list[Unit]]:
+    """Units that nothing stands before any more, and those to wait on; hopeless ones are skipped."""
+    settled, broken = outcome.settled, outcome.broken
+    ready, others = [], []
+    for unit in waiting:
+        if unit.needs & broken:
+            outcome.skipped.append(unit)
+            broken.add(unit.makes)
+        elif unit.needs <= settled and unit.follows <= settled | broken:
+            ready.append(unit)
+        else:
+            others.append(unit)
+    return ready, others
+
+
+def _units(worker: "Worker", domains: Sequence[str]) -> list[Unit]:
+    """All units, each after those it needs.
 
     The models are those of all training domains, whichever domains are asked for.
     """
@@ -219,12 +253,16 @@ def _stages(worker: "Worker", domains: Sequence[str]) -> list[list[Unit]]:
             needs = [f"model_{iteration} {recipe}"] if recipe else base if method == FROZEN_POLICY else []
             yield method, f"policy {method}", needs
 
-    stages = [
-        [
-            *units(BASE_POLICY.name, [(None, name, []) for name in base]),
-            *units(PERSONAS.name, [(name, f"domain {name}", []) for name in everyone]),
-        ],
-        units(
+    evaluations = [
+        (pair(d, m, "method"), f"errors {d} {m}", [f"domain {d}", f"policy {m}"])
+        for m in [*policies, *UPDATES]  # a worker keeps a policy loaded for the next domain
+        for d in domains
+    ]
+    (tables,) = units(TABLES.name, [(None, "", [])])
+    return [
+        *units(BASE_POLICY.name, [(None, name, []) for name in base]),
+        *units(PERSONAS.name, [(name, f"domain {name}", []) for name in everyone]),
+        *units(
             ITERATION_1.name,
             [
                 (pair(d, u, "update"), f"sampled_1 {d} {u}", ["base_policy", f"domain {d}"])
@@ -232,8 +270,8 @@ def _stages(worker: "Worker", domains: Sequence[str]) -> list[list[Unit]]:
                 for u in updates
             ],
         ),
-        model(1),
-        units(
+        *model(1),
+        *units(
             ITERATION_2.name,
             [
                 (pair(d, r, "recipe"), f"sampled_2 {d} {r}", [f"model_1 {r}"])
@@ -241,19 +279,12 @@ def _stages(worker: "Worker", domains: Sequence[str]) -> list[list[Unit]]:
                 for r in recipes
             ],
         ),
-        model(2),
-        units(POLICIES.name, chosen()),
-        units(
-            EVALUATION.name,
-            [
-                (pair(d, m, "method"), "", [f"domain {d}", f"policy {m}"])
-                for d in domains
-                for m in [*policies, *UPDATES]
-            ],
-        ),
-        units(TABLES.name, [(None, "", [])]),
+        *model(2),
+        *units(POLICIES.name, chosen()),
+        *units(EVALUATION.name, evaluations),
+        # Over all that came out well, so it is made whatever failed.
+        replace(tables, follows=frozenset(makes for _, makes, _ in evaluations)),
     ]
-    return [stage for stage in stages if stage]
 
 
 def _sampled_by(experiment: Experiment, iteration: int, recipe: str) -> str:
@@ -342,6 +373,7 @@ class _Crew:
 
     worker: Worker
     pool: ProcessPoolExecutor | None = None
+    at_work: dict["Future[Failure | None]", tuple[Unit, list[str]]] = field(default_factory=dict)
 
     def __enter__(self) -> "_Crew":
         return self
@@ -350,31 +382,52 @@ class _Crew:
         if self.pool is not None:
             self.pool.shutdown(cancel_futures=True)
 
-    def make(self, due: dict[Unit, list[str]]) -> Iterator[tuple[Unit, Failure | None]]:
-        """Makes units with their tables; yields each as it is done."""
-        processes = self.worker.experiment.settings.processes or min(os.cpu_count() or 1, 4)
-        if min(processes, len(due)) <= 1:
-            for unit, tables in due.items():
-                yield unit, self.worker.make(unit, tables)
-            return
+    @cached_property
+    def size(self) -> int:
+        """How many units are made at a time."""
+        return self.worker.experiment.settings.processes or min(os.cpu_count() or 1, 4)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another unit would be begun at once."""
+        return len(self.at_work) < self.size
+
+    def start(self, unit: Unit, tables: list[str], alone: bool) -> None:
+        """Begins to make a unit's tables; one that is alone is made here, if there are no workers yet."""
+        if self.size == 1 or (alone and self.pool is None and not self.at_work):
+            done: Future[Failure | None] = Future()
+            done.set_result(self.worker.make(unit, tables))
+        else:
+            try:
+                done = self._workers().submit(_make_in_worker, unit, tables)
+            except BrokenProcessPool:  # a pool that has lost a worker takes no more work
+                self.pool = None
+                done = self._workers().submit(_make_in_worker, unit, tables)
+        self.at_work[done] = unit, tables
+
+    def finished(self) -> Iterator[tuple[Unit, list[str], Failure | None]]:
+        """Waits for a unit; those that are done, with their tables and what went wrong, if anything did."""
+        if not self.at_work:
+            raise RuntimeError("there are units that need what no unit makes")
+        for done in wait(self.at_work, return_when=FIRST_COMPLETED).done:
+            try:
+                failure = done.result()
+            except BrokenProcessPool:
+                failure = Failure(
+                    "a worker process was killed; memory may have run out", traceback.format_exc()
+                )
+            yield *self.at_work.pop(done), failure
+
+    def _workers(self) -> ProcessPoolExecutor:
         if self.pool is None:
             self.pool = ProcessPoolExecutor(
-                processes,
+                self.size,
                 # A forked copy of a process with threads and open databases is not safe to go on with.
                 mp_context=multiprocessing.get_context("spawn"),
                 initializer=_start_worker,
                 initargs=(self.worker.experiment.home, self.worker.experiment.settings),
             )
-        at_work = {self.pool.submit(_make_in_worker, unit, tables): unit for unit, tables in due.items()}
-        for done in as_completed(at_work):
-            try:
-                failure = done.result()
-            except BrokenProcessPool:
-                self.pool = None  # a pool that has lost a worker takes no more work
-                failure = Failure(
-                    "a worker process was killed; memory may have run out", traceback.format_exc()
-                )
-            yield at_work[done], failure
+        return self.pool
 
 
 _this_worker: Worker
