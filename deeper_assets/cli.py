@@ -261,14 +261,19 @@ def _print_tables(experiment: "Experiment", domains: list[str] | None) -> None:
 
 
 def _sample_of_personas(experiment: "Experiment") -> Any:
-    """One evaluation user's personas in each domain, for people to read: the first by id."""
+    """One evaluation user's personas in each domain, for people to read: the first by id.
+
+    They are those of `deeper`, or of IncUpdate where no policy has been trained.
+    """
     import pandas as pd
 
     samples = []
     for domain in experiment.domains:
-        rows = experiment.warehouse.load("persona_rounds", {"domain": [domain], "method": ["inc_update"]})
-        if not rows.empty:
-            samples.append(rows[rows["user_id"] == rows["user_id"].min()])
+        for method in ("deeper", "inc_update"):
+            rows = experiment.warehouse.load("persona_rounds", {"domain": [domain], "method": [method]})
+            if not rows.empty:
+                samples.append(rows[rows["user_id"] == rows["user_id"].min()])
+                break
     return pd.concat(samples, ignore_index=True) if samples else pd.DataFrame()
 
 

@@ -49,7 +49,12 @@ RECIPES: Mapping[str, Recipe] = {
     "decayed": Recipe(weights=(0.25, 0.5, 1.0)),
     "inc_ft": Recipe(update="inc_update"),
     "balanced": Recipe(
-        chosen_at_least=None, rejected_at_most=None, margin_1=0.1, margin_2=0.1, replay_margin=0.1
+        loss="lipo",
+        chosen_at_least=None,
+        rejected_at_most=None,
+        margin_1=0.1,
+        margin_2=0.1,
+        replay_margin=0.1,
     ),
 }
 """The built-in recipes. The paper's: 5,000 pairs of iteration 1 join the 28,612 of iteration 2."""
