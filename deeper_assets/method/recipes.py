@@ -3,9 +3,9 @@
 A recipe says what counts as better (weights), what is compared (pairs or whole groups) and how iteration 2
 goes on from iteration 1. How hard the optimizer works is `Training`, the same for every recipe.
 
-Departs from the paper: `balanced`, the default, sets no bounds on rewards. In iteration 2 a persona that is
-already good has no candidate with a reward of 0.5, so the paper's bounds leave nothing that teaches the
-policy to leave it alone.
+Departs from the paper: `balanced`, the default, compares all candidates of a context (and where it draws
+pairs, sets no bounds). In iteration 2 a persona that is already good has no candidate with a reward of 0.5,
+so the paper's bounds leave nothing that teaches the policy to leave it alone.
 """
 
 from collections.abc import Iterable, Mapping

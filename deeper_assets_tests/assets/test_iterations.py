@@ -95,7 +95,9 @@ def test_from_contexts_to_preferences_and_no_model_with_a_domain_missing(
         pairs = stored.load("preference_pairs_1")
         assert len(pairs) > 3
         assert set(pairs["user_id"]) <= set(users)
-        assert stored.load("preference_groups_1").empty  # balanced compares pairs
+        groups = stored.load("preference_groups_1")  # balanced compares all candidates of a context
+        assert set(groups["completion"]) <= set(PERSONAS)
+        assert groups.groupby("user_id")["reward"].nunique().gt(1).all()
 
         # Iteration 2: Model 1 writes S1 greedily, and samples for rounds 1 and 2.
         adapter = pd.DataFrame([("balanced", *piece(b"weights", "w"))], columns=["recipe", *PIECE])
