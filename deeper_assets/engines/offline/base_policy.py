@@ -102,7 +102,7 @@ _SCALES = (Scale(1, 5, 1), Scale(0.5, 5, 0.5), Scale(1, 10, 1))
 _NUMBERS = tuple(f"{half / 2:g}" for half in range(21))
 _HABITS = [(level, phrase) for level, named in HABITS.items() for phrase in named]
 _QUESTION = "\n\nHow does this person mark? Answer in one sentence."
-_COMPARED = "\n\nReflect on the differences"
+_PERSONA_END = "</persona>\n\n"
 _PLACEHOLDER = re.compile(r"\$\w+")
 
 
@@ -213,13 +213,9 @@ def lessons(seed: int) -> Iterator[Example]:
 def generate(seed: int) -> Iterator[Example]:
     """Generated prompts and refined personas. Nothing in an answer depends on a rating of its prompt."""
     chance = random.Random(seed)
-    prompts = Prompts()
     while True:
         case = _Case.of(chance)
-        if chance.random() < 0.75:
-            prompt = prompts.refinement(case.domain, case.persona, case.window, case.predicted)
-        else:
-            prompt = prompts.inc_update(case.domain, case.persona, case.window)
+        prompt = case.prompt(chance)
         person = case.kind.person
         tastes = render(_new_tastes(case.old, case.shown, chance), person, chance.getrandbits(32))
         habits = _habits_after(case.old.habit, case.persona)
@@ -231,15 +227,11 @@ def generate(seed: int) -> Iterator[Example]:
 def generate_exercises(seed: int) -> Iterator[Example]:
     """Ratings, and the sentence that says which habit they show: the level nearest to their mean."""
     chance = random.Random(seed)
-    prompts = Prompts()
     while True:
         case = _Case.of(chance)
-        if chance.random() < 0.75:
-            prompt = prompts.refinement(case.domain, case.persona, case.window, case.predicted)
-            prompt = prompt[prompt.index("\n\n") : prompt.index(_COMPARED)].strip()
-        else:
-            prompt = prompts.inc_update(case.domain, case.persona, case.window)
-            prompt = prompt[prompt.index("Since then") : prompt.index("\n\nUpdate")]
+        prompt = case.prompt(chance)
+        # The ratings, without the old persona before them and what is asked for after them.
+        ratings = prompt[prompt.index(_PERSONA_END) + len(_PERSONA_END) : prompt.rindex("\n\n")]
         scale = case.domain.scale
         mean = sum(item.rating for item in case.window) / len(case.window)
         shown = (mean - scale.lowest) / (scale.highest - scale.lowest)
@@ -247,7 +239,7 @@ def generate_exercises(seed: int) -> Iterator[Example]:
         habits = tuple((said == level) / len(HABITS[level]) for said, _ in _HABITS)
         habit = chance.choice(HABITS[level])
         yield Example(
-            prompt + _QUESTION, habit_sentence(habit, case.kind.person, chance.getrandbits(32)), habits
+            ratings + _QUESTION, habit_sentence(habit, case.kind.person, chance.getrandbits(32)), habits
         )
 
 
@@ -272,6 +264,13 @@ class _Case:
         persona = render(old, kind.person, chance.getrandbits(32))
         predicted = [predicted_rating(old, item.title, scale) for item in window]
         return cls(kind, domain, window, shown, old, persona, predicted)
+
+    def prompt(self, chance: random.Random) -> str:
+        """That of refinement or, less often, IncUpdate's."""
+        prompts = Prompts()
+        if chance.random() < 0.75:
+            return prompts.refinement(self.domain, self.persona, self.window, self.predicted)
+        return prompts.inc_update(self.domain, self.persona, self.window)
 
 
 def _window(kind: Kind, scale: Scale, chance: random.Random) -> tuple[list[RatedItem], list[str]]:
