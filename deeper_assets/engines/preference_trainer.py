@@ -66,6 +66,7 @@ def trainer_class() -> type[Any]:
             self.precompute_ref_logps = True  # only now: TRL would compute them, and hash the whole model
             self._group_loss = {"lipo": lipo_loss, "softmax": softmax_loss}.get(loss)
             self._alpha = alpha
+            self._vocabulary = self.model.config.get_text_config().vocab_size
             self._report = report
             self._sizes: dict[str, list[int]] = {"train": [], "eval": []}
             self._micro = (0, 0)
@@ -101,7 +102,7 @@ def trainer_class() -> type[Any]:
                 for start in range(0, len(own), at_once):
                     places = own[start : start + at_once]
                     batch = self._prepare_inputs(collate([dataset[place] for place in places]))
-                    logps = SharedPrompts(self.model)(**batch).log_probs.float().sum(dim=1)
+                    logps = SharedPrompts(self.model).log_probs(batch, self._vocabulary).sum(dim=1)
                     counts = batch["mask"].sum(dim=1).tolist()
                     for place, scores in zip(places, logps.split(counts), strict=True):
                         found[place] = scores.tolist()
@@ -125,7 +126,7 @@ def trainer_class() -> type[Any]:
             self, group_loss: Callable[..., Any], model: Any, batch: dict[str, Any], mode: str
         ) -> Any:
             rewards, mask = batch["rewards"], batch["mask"]
-            token_logps = SharedPrompts(model)(**batch).log_probs.float()
+            token_logps = SharedPrompts(model).log_probs(batch, self._vocabulary)
             logps = torch.zeros_like(rewards).masked_scatter(mask, token_logps.sum(dim=1))
             scores = self.beta * (logps - batch["reference"]).masked_fill(~mask, 0)
             accuracy, margin = accuracy_and_margin(scores.detach(), rewards, mask)

@@ -31,8 +31,9 @@ def window_errors(predictions: pd.DataFrame, windows: pd.DataFrame, keys: list[s
         stray = joined[joined["rating"].isna()].iloc[0]
         raise ValueError(f"prediction without a rating: user {stray['user_id']}, window {stray['window']}")
     joined["error"] = (joined["predicted"] - joined["rating"]).abs()
-    grouped = joined.groupby(keys, sort=True)["error"]
-    return grouped.agg(items="size", error=lambda errors: errors.mean(skipna=False)).reset_index()
+    grouped = joined.groupby(keys, sort=True)["error"].agg(items="size", known="count", error="mean")
+    grouped["error"] = grouped["error"].where(grouped.pop("known") == grouped["items"])
+    return grouped.reset_index()
 
 
 def share_missing(values: "pd.Series[Any]") -> float:

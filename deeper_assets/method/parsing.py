@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from deeper_assets.method.domains import Scale
@@ -183,8 +184,13 @@ def _entry(element: Any) -> _Entry:
 
 def _find(pairs: _Object, keys: Sequence[str]) -> Any:
     """The value under the first of `keys` that `pairs` has, spelled in any case; None without any."""
-    by_key = {re.sub(r"[\s_-]+", "_", key.strip().casefold()): value for key, value in reversed(pairs)}
+    by_key = {_plain_key(key): value for key, value in reversed(pairs)}
     return next((by_key[key] for key in keys if key in by_key), None)
+
+
+@lru_cache(maxsize=1024)  # the same few names, over and over
+def _plain_key(key: str) -> str:
+    return re.sub(r"[\s_-]+", "_", key.strip().casefold())
 
 
 def _number(value: Any) -> float:
@@ -216,6 +222,7 @@ def _in_order(entries: Sequence[_Entry], titles: Sequence[str], scale: Scale) ->
     return tuple(ratings[position] for position in range(len(titles)))
 
 
+@lru_cache(maxsize=16_384)  # all candidates of a context are asked about the same titles
 def _normal(title: str) -> str:
     """What two spellings of one title have in common: entities, case, spaces and quotes do not count."""
     # Flattened before and after: a prompt shows titles flattened, and entities may hide more to flatten.

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from string import Template
 
@@ -253,6 +254,7 @@ class Prompts:
         )
 
 
+@lru_cache(maxsize=16_384)  # titles and personas stand in many prompts
 def one_line(text: str) -> str:
     """`text` on one line, single-spaced, free of control characters, lone surrogates and angle brackets."""
     return " ".join(_UNPRINTABLE.sub(" ", text).translate(_NO_TAGS).split())

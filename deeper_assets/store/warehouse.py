@@ -7,6 +7,7 @@ One connection writes, or several read, and each is a lock. So no connection out
 transaction it was opened for. Names in the SQL come from `schema.py`; values are bound as parameters.
 """
 
+import atexit
 import fcntl
 import hashlib
 import itertools
@@ -125,6 +126,15 @@ def fingerprint(ingredients: Ingredients, inputs: Sequence[Input]) -> str:
 
 # ---------------------------------------------------------------------------------------------- the file
 
+_idle: dict[int, list[DuckDBPyConnection]] = {}
+"""Process → its DuckDBs without a file; a forked process must not touch those of its parent."""
+
+
+@atexit.register
+def _close_idle() -> None:
+    for connection in _idle.pop(os.getpid(), []):  # DuckDB complains of leaks where one is open at the end
+        connection.close()
+
 
 @dataclass(frozen=True)
 class Warehouse:
@@ -150,12 +160,8 @@ class Warehouse:
             with duckdb.connect(":memory:") as nothing:
                 yield nothing
             return
-        with self._turn(writing):
-            connection = self._open(writing)
-            try:
-                yield connection
-            finally:
-                connection.close()
+        with self._turn(writing), self._writing() if writing else self._reading() as connection:
+            yield connection
 
     @contextmanager
     def transaction(self) -> Iterator[DuckDBPyConnection]:
@@ -308,11 +314,42 @@ class Warehouse:
             fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing leaves it to a forked child, if there is one
             os.close(descriptor)
 
-    def _open(self, writing: bool) -> DuckDBPyConnection:
+    @contextmanager
+    def _writing(self) -> Iterator[DuckDBPyConnection]:
+        with self._readable_errors():
+            self._create()
+            connection = self._patiently(duckdb.connect, self.path)
         try:
-            if writing:
-                self._create()
-            return self._patiently(duckdb.connect, self.path, read_only=not writing)
+            yield connection
+        finally:
+            connection.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[DuckDBPyConnection]:
+        # To start DuckDB takes four times as long as to open a file in it, and a step opens it for each of
+        # its inputs. So readers take a DuckDB that another has left; whatever fails takes its own along.
+        idle = _idle.setdefault(os.getpid(), [])
+        try:
+            connection = idle.pop()
+        except IndexError:
+            connection = duckdb.connect(":memory:")
+        try:
+            with self._readable_errors():
+                path = str(self.path).replace("'", "''")
+                self._patiently(connection.execute, f"ATTACH '{path}' AS warehouse (READ_ONLY)")
+            connection.execute("USE warehouse")
+            yield connection
+            connection.execute("USE memory")
+            connection.execute("DETACH warehouse")
+        except BaseException:
+            connection.close()
+            raise
+        idle.append(connection)
+
+    @contextmanager
+    def _readable_errors(self) -> Iterator[None]:
+        try:
+            yield
         except (duckdb.Error, OSError) as error:
             if not _is_lock_conflict(error):
                 raise self._cannot_open(error) from error
@@ -498,7 +535,9 @@ def _definition(table: Table) -> str:
 def _shape(connection: DuckDBPyConnection, name: str) -> frozenset[str]:
     """The columns and checks of a table as DuckDB words them; none if there is no such table."""
     found = connection.execute(
-        "SELECT sql FROM duckdb_tables() WHERE schema_name = 'main' AND table_name = ?", [name]
+        "SELECT sql FROM duckdb_tables()"
+        " WHERE database_name = current_database() AND schema_name = 'main' AND table_name = ?",
+        [name],
     ).fetchone()
     if found is None:
         return frozenset()

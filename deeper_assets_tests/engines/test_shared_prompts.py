@@ -2,6 +2,7 @@ from pathlib import Path
 
 import torch
 
+from deeper_assets.engines import shared_prompts
 from deeper_assets.engines.shared_prompts import SharedPrompts, pack
 from deeper_assets_tests.engines.tiny_policy import save_tiny_policy
 
@@ -35,7 +36,10 @@ def test_scores_and_gradients_are_those_of_reading_every_row_whole(tmp_path: Pat
     slope = torch.autograd.grad(expected.sum(), model.model.embed_tokens.weight)[0]
 
     add_fused_lm_head(model, outputs=("log_probs", "entropy", "mean_logits", "is_top1"))
-    found = SharedPrompts(model)(**pack(PROMPTS, ROWS, pad_token_id=0)).log_probs
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    found_slope = torch.autograd.grad(found.sum(), model.model.embed_tokens.weight)[0]
-    torch.testing.assert_close(found_slope, slope, atol=1e-5, rtol=1e-4)
+    batch = pack(PROMPTS, ROWS, pad_token_id=0)
+    shared, vocabulary = SharedPrompts(model), model.config.vocab_size
+    by_tiles = shared.log_probs(batch, vocabulary=shared_prompts.SMALL_LOGITS)
+    for found in (shared(**batch).log_probs, shared.log_probs(batch, vocabulary), by_tiles):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        found_slope = torch.autograd.grad(found.sum(), model.model.embed_tokens.weight)[0]
+        torch.testing.assert_close(found_slope, slope, atol=1e-5, rtol=1e-4)

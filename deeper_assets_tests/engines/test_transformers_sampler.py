@@ -144,6 +144,30 @@ def test_top_p_leaves_the_likeliest_that_reach_it_together() -> None:
     assert picked == {0.4: {0}, 0.6: {0, 1}, 0.85: {0, 1, 2}, 1.0: {0, 1, 2, 3}}
 
 
+def test_looking_at_the_likeliest_first_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(40, 300, generator=torch.Generator().manual_seed(1))
+    draws = torch.linspace(0, 0.999, 40, dtype=torch.float64)
+    for top_p in (0.05, 0.4, 0.95, 1.0):
+        drawn = []
+        for likeliest in (1, 64, 300):
+            monkeypatch.setattr(transformers_sampler, "LIKELIEST", likeliest)
+            drawn.append(transformers_sampler._draw(logits, draws, Decoding(top_p=top_p)).tolist())
+        assert drawn[0] == drawn[1] == drawn[2]
+        assert len(set(drawn[0])) > 3
+
+
+def test_texts_that_end_early_are_dropped_without_a_trace(
+    policy: TransformersSampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoding, seeds = Decoding(max_new_tokens=40), [list(range(12))] * len(PROMPTS)
+    written = []
+    for ended_together in (0, 0.2, 1):
+        monkeypatch.setattr(transformers_sampler, "ENDED_TOGETHER", ended_together)
+        written.append(policy.sample(PROMPTS, seeds, decoding))
+    assert written[0] == written[1] == written[2]
+    assert len({sample.tokens for samples in written[0] for sample in samples}) > 3
+
+
 def test_a_text_depends_on_prompt_seed_and_decoding_alone(
     policy: TransformersSampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -378,6 +378,35 @@ def test_no_connection_outlives_a_call(warehouse, tmp_path) -> None:
     duckdb.connect(warehouse.path).close()  # nothing else has it in another way
 
 
+def test_readers_within_readers_and_beside_them(warehouse) -> None:
+    warehouse.replace("samples", A, samples("a"), stamp())
+    found = []
+
+    def read() -> None:
+        with warehouse.connect(writing=False) as outer, warehouse.connect(writing=False) as inner:
+            found.extend(one.execute("SELECT count(*) FROM samples").fetchone() for one in (outer, inner))
+
+    threads = [threading.Thread(target=read) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [(3,)] * 12
+
+
+def test_a_reader_that_fails_leaves_nothing_to_the_next(warehouse, tmp_path) -> None:
+    other = Warehouse(tmp_path / "o'ther.duckdb")
+    for one, rows in ((warehouse, 1), (other, 2)):
+        one.replace("samples", A, samples("a", rows=rows), stamp())
+    for _ in range(3):
+        with pytest.raises(duckdb.CatalogException), warehouse.connect(writing=False) as connection:
+            connection.execute("BEGIN")
+            connection.execute("SELECT * FROM nothing")
+        assert (len(warehouse.load("samples")), len(other.load("samples"))) == (1, 2)
+    with warehouse.connect(writing=False) as connection, pytest.raises(duckdb.InvalidInputException):
+        connection.execute("DELETE FROM samples")
+
+
 def test_a_writer_waits_for_a_reader_of_the_same_process(warehouse) -> None:
     warehouse.replace("samples", A, samples(), stamp())
     writer = threading.Thread(
