@@ -233,7 +233,7 @@ def _as_reference(policy: str) -> pd.DataFrame:
 def build(partitions: Partitions) -> list[AssetsDefinition]:
     """The assets of this group."""
     group: dict[str, Any] = {"group_name": "models", "code_version": "1"}
-    by_recipe: dict[str, Any] = {"partitions_def": partitions.recipes, **group}
+    by_recipe: dict[str, Any] = {"partitions_def": partitions.recipes, **group, "code_version": "2"}
     models = {f"model_{i}": AssetIn(f"model_{i}", partition_mapping=partitions.models[i]) for i in (1, 2)}
     models["base_policy"] = AssetIn("base_policy", metadata=OPTIONAL)
     return [

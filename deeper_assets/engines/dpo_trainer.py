@@ -52,7 +52,7 @@ ADAPTER, REPORT, LOG, CHECKPOINTS = "adapter", "report.json", "training_log.json
 FAILURE = ".failure"
 """Suffix of the file beside CONFIG that says why a training under Pipes failed: one line for people."""
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 """Changes with anything here that changes an adapter: what other code left behind is not gone on from."""
 
 CHECKPOINTS_A_RUN = 10

@@ -2,7 +2,8 @@
 
 With `--data FOLDER` the published files and all evaluation users; without, the defaults. `--no-training`
 leaves out policies. Prints the wall time of each run, its median, and the peak memory of the command and its
-workers together.
+workers together; and, because shared machines are at times several times slower, how long a plain loop of
+twenty million additions took just before.
 """
 
 import argparse
@@ -40,6 +41,14 @@ def measure(arguments: list[str], training: bool) -> tuple[float, float]:
     return seconds, peak
 
 
+def yardstick() -> float:
+    """Seconds of a loop that nothing but the machine's speed changes."""
+    started, total = time.perf_counter(), 0
+    for number in range(20_000_000):
+        total += number
+    return time.perf_counter() - started
+
+
 def memory_of(pid: int) -> float:
     """MB held by a process and its children, shared pages counted once each."""
     total = 0.0
@@ -62,9 +71,12 @@ def main() -> None:
     given = parser.parse_args()
     everyone = ["--train-users", given.train_users, "--eval-users", "all"]
     arguments = ["--data", given.data, *everyone] if given.data else []
-    figures = [measure(arguments, training=not given.no_training) for _ in range(given.times)]
-    for seconds, peak in figures:
-        print(f"{seconds:7.1f} s  {peak:7.0f} MB")
+    figures = []
+    for _ in range(given.times):
+        loop = yardstick()
+        seconds, peak = measure(arguments, training=not given.no_training)
+        figures.append((seconds, peak))
+        print(f"{seconds:7.1f} s  {peak:7.0f} MB  (loop {loop:.1f} s)", flush=True)
     median = statistics.median(seconds for seconds, _ in figures)
     print(
         f"median {median:.1f} s, peak {max(peak for _, peak in figures):.0f} MB, {psutil.cpu_count()} cores"
