@@ -24,7 +24,7 @@ from dagster import (
 from dagster._core.errors import DagsterPipesExecutionError
 
 from deeper_assets.assets.stored import stored
-from deeper_assets.engines.dpo_trainer import FAILURE
+from deeper_assets.engines.dpo_trainer import CODE_VERSION, FAILURE
 from deeper_assets.engines.offline import base_policy as offline
 from deeper_assets.method.faults import DeeperError
 from deeper_assets.method.pairs import CONTEXT, choose_pairs, group_candidates, mark_validation, replayed
@@ -233,15 +233,15 @@ def _as_reference(policy: str) -> pd.DataFrame:
 def build(partitions: Partitions) -> list[AssetsDefinition]:
     """The assets of this group."""
     group: dict[str, Any] = {"group_name": "models", "code_version": "1"}
-    by_recipe: dict[str, Any] = {"partitions_def": partitions.recipes, **group, "code_version": "2"}
+    trained: dict[str, Any] = {"partitions_def": partitions.recipes, **group, "code_version": CODE_VERSION}
     models = {f"model_{i}": AssetIn(f"model_{i}", partition_mapping=partitions.models[i]) for i in (1, 2)}
     models["base_policy"] = AssetIn("base_policy", metadata=OPTIONAL)
     return [
         asset(**stored("base_policy"), **group)(base_policy),
         _preference_assets(partitions, 1),
-        asset(**stored("model_1"), **by_recipe)(model_1),
+        asset(**stored("model_1"), **trained)(model_1),
         _preference_assets(partitions, 2),
-        asset(**stored("model_2"), **by_recipe)(model_2),
+        asset(**stored("model_2"), **trained)(model_2),
         asset(ins=models, partitions_def=partitions.methods, **stored("policies"), **group)(policies),
     ]
 

@@ -53,7 +53,8 @@ FAILURE = ".failure"
 """Suffix of the file beside CONFIG that says why a training under Pipes failed: one line for people."""
 
 CODE_VERSION = "2"
-"""Changes with anything here that changes an adapter: what other code left behind is not gone on from."""
+"""Changes with anything here that changes an adapter: what other code left behind is not gone on from, and
+models that it trained are stale."""
 
 CHECKPOINTS_A_RUN = 10
 LOGS_A_RUN = 100

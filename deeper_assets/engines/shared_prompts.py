@@ -79,27 +79,11 @@ class SharedPrompts:
     def __init__(self, model: Any) -> None:
         self._model = model
 
-    def __call__(
-        self,
-        *,
-        packed_ids: Any,
-        packed_labels: Any,
-        packed_positions: Any,
-        packed_mask: Any,
-        packed_source: Any,
-        **_: Any,
-    ) -> SimpleNamespace:
+    def __call__(self, **batch: Any) -> SimpleNamespace:
         """The outputs that the fused head gives for the completions of all rows, 0 elsewhere."""
-        output = self._model(
-            input_ids=packed_ids,
-            labels=packed_labels,
-            position_ids=packed_positions,
-            attention_mask=packed_mask,
-            use_cache=False,
-            fused_lm_head=True,
-        )
+        output = self._read(batch, labels=batch["packed_labels"], fused_lm_head=True)
         names = ("log_probs", "entropy", "mean_logits", "is_top1")
-        return SimpleNamespace(**{name: _unpacked(output[name], packed_source) for name in names})
+        return SimpleNamespace(**{name: _unpacked(output[name], batch["packed_source"]) for name in names})
 
     def log_probs(self, batch: Mapping[str, Any], vocabulary: int) -> Any:
         """Log-probabilities of the completions of all rows, rows × (width − 1), 0 elsewhere; 32-bit floats.
@@ -111,17 +95,20 @@ class SharedPrompts:
 
         if batch["packed_ids"].numel() * vocabulary > SMALL_LOGITS:
             return self(**batch).log_probs.float()
-        logits = self._model(
-            input_ids=batch["packed_ids"],
-            position_ids=batch["packed_positions"],
-            attention_mask=batch["packed_mask"],
-            use_cache=False,
-        ).logits[:, :-1]
-        labels = batch["packed_labels"][:, 1:]
+        logits, labels = self._read(batch).logits[:, :-1], batch["packed_labels"][:, 1:]
         losses = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1).float(), labels.flatten(), ignore_index=-100, reduction="none"
         )
         return _unpacked(-losses, batch["packed_source"])
+
+    def _read(self, batch: Mapping[str, Any], **options: Any) -> Any:
+        return self._model(
+            input_ids=batch["packed_ids"],
+            position_ids=batch["packed_positions"],
+            attention_mask=batch["packed_mask"],
+            use_cache=False,
+            **options,
+        )
 
 
 def _unpacked(outputs: Any, source: Any) -> Any:

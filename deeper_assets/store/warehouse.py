@@ -3,8 +3,9 @@
 Belongs here: opening the file, waiting for its lock, the transaction, the ledger. Does not: anything about
 Dagster (`io_manager.py`), what a table's rows mean (`schema.py`), whether data fits a table (`fitting.py`).
 
-One connection writes, or several read, and each is a lock. So no connection outlives the one statement or
-transaction it was opened for. Names in the SQL come from `schema.py`; values are bound as parameters.
+One connection writes, or several read, and each is a lock. So nobody holds the file for longer than the one
+statement or transaction it was opened for; only a DuckDB that no longer has the file is kept, for the next
+reader. Names in the SQL come from `schema.py`; values are bound as parameters.
 """
 
 import atexit
@@ -335,8 +336,8 @@ class Warehouse:
             connection = duckdb.connect(":memory:")
         try:
             with self._readable_errors():
-                path = str(self.path).replace("'", "''")
-                self._patiently(connection.execute, f"ATTACH '{path}' AS warehouse (READ_ONLY)")
+                attach = "ATTACH ? AS warehouse (READ_ONLY)"
+                self._patiently(connection.execute, attach, [str(self.path)])
             connection.execute("USE warehouse")
             yield connection
             connection.execute("USE memory")
