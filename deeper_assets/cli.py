@@ -143,7 +143,7 @@ def report(home: Path | None, as_json_: bool, html: Path | None) -> None:
 
         sample = _sample_of_personas(experiment)
         settings = experiment.settings
-        page = render_page(table, comparison, sample, settings.profile, settings.chat == "offline")
+        page = render_page(table, comparison, sample, settings.profile, settings.chat.engine == "offline")
         html.parent.mkdir(parents=True, exist_ok=True)
         html.write_text(page, encoding="utf-8")
         click.echo(f"wrote {html}", err=True)
@@ -254,7 +254,7 @@ def _print_tables(experiment: "Experiment", domains: list[str] | None) -> None:
     others = experiment.made_otherwise()
     if others:
         click.echo(f"\nMade with other settings than now: {', '.join(others)}; `deeper run` makes them anew.")
-    if experiment.settings.chat == "offline":
+    if experiment.settings.chat.engine == "offline":
         click.echo(
             "\nThe offline stand-in wrote and read these personas: its figures show the mechanism only."
         )

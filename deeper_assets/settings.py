@@ -124,6 +124,58 @@ class DecodingSettings(BaseModel):
 GREEDY = DecodingSettings(temperature=0, top_p=1, repetition_penalty=1, max_new_tokens=512)
 
 
+class PriceSettings(BaseModel):
+    """What a chat model costs, US dollars a million tokens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cached_input: float | None = Field(None, ge=0, description="tokens the server had read before")
+    batch_share: float = Field(0.5, ge=0, le=1, description="what a request in a batch costs, of the price")
+
+
+class ChatSettings(BaseModel):
+    """The frozen chat model: where it is, how it answers, what it costs. Its key is in the environment."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    engine: Literal["offline", "openai"] = Field(
+        "offline", description="the embedded stand-in, or any OpenAI-compatible endpoint"
+    )
+    model: str = Field("gpt-4o-mini-2024-07-18", description="what the endpoint calls it")
+    base_url: str | None = Field(None, description="of the endpoint, with /v1; null: OpenAI's own")
+    key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
+    mode: Literal["live", "batch"] = Field("live", description="batch: half the price, up to a day's wait")
+    temperature: float = Field(0.0, ge=0)
+    max_tokens: int = Field(1024, ge=1, description="an answer is cut after as many tokens, and unreadable")
+    structured: bool = Field(True, description="ask for JSON by schema where the endpoint knows how")
+    concurrency: int = Field(64, ge=1, description="requests at once, at most; less while the server says 429")
+    timeout: float = Field(120.0, gt=0, description="seconds to wait for an answer")
+    tries: int = Field(8, ge=1, description="how often a request that fails for a moment is sent")
+    prices: PriceSettings | None = Field(None, description="null: unknown; `max_cost_usd` needs them")
+    batch_requests: int = Field(50_000, ge=1, description="requests a batch file, at most")
+    batch_poll: float = Field(30.0, gt=0, description="seconds between looks at a batch")
+
+
+class SamplerSettings(BaseModel):
+    """What the policy is sampled with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    engine: Literal["auto", "transformers", "vllm", "vllm_server"] = Field(
+        "auto", description="auto: vLLM in process where it is installed and a GPU is there"
+    )
+    urls: list[str] = Field([], description="of vLLM servers, with /v1: replicas of one base model")
+    key_env: str = Field("VLLM_API_KEY", description="environment variable that holds the servers' key")
+    tensor_parallel: int = Field(1, ge=1, description="GPUs that one model is spread over")
+    memory_share: float = Field(0.9, gt=0, le=1, description="of a GPU's memory, for weights and cache")
+    prefix_caching: bool = Field(True, description="read what prompts have in common once")
+    max_length: int | None = Field(None, ge=1, description="tokens of prompt and text; null: the model's")
+    dtype: str = Field("auto", description="auto, bfloat16, float16 or float32")
+    concurrency: int = Field(64, ge=1, description="requests at once to each server")
+
+
 class Settings(BaseSettings):
     """Everything an experiment can be told. Unknown names are errors."""
 
@@ -142,7 +194,10 @@ class Settings(BaseSettings):
     windows_at_least: int = Field(5, ge=2, description="windows a user must have to be used")
     windows_at_most: int = Field(7, ge=2, description="windows of a user that are used, from the first on")
 
-    chat: Literal["offline"] = Field("offline", description="engine of the frozen chat model")
+    chat: ChatSettings = Field(ChatSettings.model_validate({}), description="the frozen chat model")
+    max_cost_usd: float | None = Field(
+        None, ge=0, description="what the chat model may cost in this home, all runs together"
+    )
     prompts: dict[str, Path] = Field(
         default_factory=dict, description="template name -> file that replaces it"
     )
@@ -152,6 +207,9 @@ class Settings(BaseSettings):
         0.5, ge=0, le=1, description="share of unreadable answers that stops a run"
     )
 
+    sampler: SamplerSettings = Field(
+        SamplerSettings.model_validate({}), description="what the policy is sampled with"
+    )
     policy: str = Field("offline", description="base of the policy: offline, or a model's folder or hub name")
     candidates: int = Field(15, ge=2, description="refinements sampled a context")
     sampling: DecodingSettings = Field(
@@ -233,8 +291,14 @@ def _own_recipe(name: str, given: Mapping[str, Any]) -> Recipe:
 _RECIPE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
-_NESTED = ("training", "sampling", "evaluation")
-_TRAINING = tuple(field.name for field in fields(Training))
+_NESTED: Mapping[str, tuple[str, ...]] = {
+    "training": tuple(field.name for field in fields(Training)),
+    "sampling": tuple(DecodingSettings.model_fields),
+    "evaluation": tuple(DecodingSettings.model_fields),
+    "chat": tuple(ChatSettings.model_fields),
+    "sampler": tuple(SamplerSettings.model_fields),
+}
+"""Settings of several values: what is said of some says nothing of the others."""
 
 
 def load_settings(home: Path, flags: Mapping[str, Any] | None = None) -> Settings:
@@ -263,11 +327,11 @@ def load_settings(home: Path, flags: Mapping[str, Any] | None = None) -> Setting
     for origin, layer in layers:
         _refuse_unknown(layer, Settings.model_fields, origin)
         for name, value in layer.items():
-            # What is said of some training values says nothing of the others.
-            nested = name in _NESTED and isinstance(value, Mapping)
-            merged[name] = {**merged.get(name, {}), **value} if nested else value
-        if isinstance(training := merged.get("training"), Mapping):
-            _refuse_unknown(training, _TRAINING, f"{origin}: training")
+            if name in _NESTED and isinstance(value, Mapping):
+                _refuse_unknown(value, _NESTED[name], f"{origin}: {name}")
+                merged[name] = {**merged.get(name, {}), **value}
+            else:
+                merged[name] = value
     merged["profile"] = profile
     try:
         return Settings(**merged)
@@ -362,11 +426,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _environment() -> dict[str, Any]:
     known = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | _OTHER_VARIABLES
+    known |= {f"{ENV_PREFIX}{name}__{part}".upper() for name, parts in _NESTED.items() for part in parts}
     for name in os.environ:
         if name.startswith(ENV_PREFIX) and not name.startswith(_TEST_VARIABLES) and name not in known:
             raise DeeperError(f"environment variable {name} is no setting{_did_you_mean(name, known)}")
     try:
-        values = EnvSettingsSource(Settings, env_prefix=ENV_PREFIX, case_sensitive=False)()
+        values = EnvSettingsSource(
+            Settings, env_prefix=ENV_PREFIX, case_sensitive=False, env_nested_delimiter="__"
+        )()
     except SettingsError as error:
         raise DeeperError(f"environment: {error}") from error
     return {name: value for name, value in values.items() if name != "profile"}

@@ -1,8 +1,9 @@
 """Tiny stand-ins that implement a protocol in process."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from deeper_assets.engines.protocols import Decoding, Sample
+from deeper_assets.engines.protocols import Answer, Decoding, Sample
 
 
 class ScriptedChat:
@@ -14,9 +15,12 @@ class ScriptedChat:
         self._answer = answer
         self.asked: list[tuple[str, int]] = []
 
-    def answer(self, prompts: Sequence[str], *, attempt: int = 0) -> list[str | None]:
+    def answer(
+        self, prompts: Sequence[str], *, attempt: int = 0, schema: Mapping[str, Any] | None = None
+    ) -> list[Answer]:
         self.asked += [(prompt, attempt) for prompt in prompts]
-        return [self._answer(prompt, attempt) for prompt in prompts]
+        said = [self._answer(prompt, attempt) for prompt in prompts]
+        return [Answer(text) if text is not None else Answer(None, "no_answer") for text in said]
 
 
 class ScriptedSampler:

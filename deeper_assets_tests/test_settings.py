@@ -149,7 +149,7 @@ def test_paths_in_a_profile_are_meant_from_its_folder(tmp_path: Path) -> None:
         ({"windows_at_least": 8}, "settings: windows_at_least 8 is more than windows_at_most 7"),
         (
             {"profile": "ofline"},
-            "profile 'ofline' is neither built in (offline, paper) nor a file; did you mean 'offline'?",
+            "profile 'ofline' is neither built in (local, offline, paper) nor a file; did you mean 'offline'?",
         ),
         (
             {"domains": {"p": {**OWN_DOMAIN, "scale": {"lowest": 5, "highest": 1, "step": 1}}}},

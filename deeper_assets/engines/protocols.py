@@ -3,9 +3,22 @@
 Engines implement them structurally, so nothing has to inherit from anything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a chat model said to one prompt, or why it said nothing that can be used.
+
+    Attributes:
+        text: the answer; None where there is none.
+        reason: one word out of `method.parsing.REASONS` that says why not; None where there is a text.
+    """
+
+    text: str | None
+    reason: str | None = None
 
 
 class ChatModel(Protocol):
@@ -16,15 +29,19 @@ class ChatModel(Protocol):
         """Identifies the model and everything that shapes its answers; part of every fingerprint."""
         ...
 
-    def answer(self, prompts: Sequence[str], *, attempt: int = 0) -> list[str | None]:
+    def answer(
+        self, prompts: Sequence[str], *, attempt: int = 0, schema: Mapping[str, Any] | None = None
+    ) -> list[Answer]:
         """Answers each prompt, in order.
 
         Args:
             prompts: complete prompts, each a single user message.
             attempt: 0 for the first time these prompts are asked, then 1, 2, … for repeated questions.
+            schema: JSON schema of the answers, for models that can be held to one; None for prose. The
+                prompts ask for the same in words.
 
         Returns:
-            One text a prompt; None where the model gave no answer (a refusal, an empty reply).
+            One answer a prompt.
         """
         ...
 

@@ -1,12 +1,12 @@
 """Asking a chat model until its answers can be read, and never longer than agreed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Generic, TypeVar
+from functools import lru_cache, partial
+from typing import Any, Generic, TypeVar
 
 from deeper_assets.engines.protocols import ChatModel
-from deeper_assets.method.domains import Domain
+from deeper_assets.method.domains import Domain, Scale
 from deeper_assets.method.faults import UnreadableAnswer
 from deeper_assets.method.parsing import parse_persona, parse_ratings
 from deeper_assets.method.prompts import Prompts, RatedItem
@@ -15,6 +15,9 @@ Value = TypeVar("Value")
 
 NO_PERSONA = "no_persona"
 """Note of everything that would need a persona where there is none."""
+
+MOST_MARKS = 100
+"""Of a scale that a schema lists one by one; a finer one is bounded only. Servers limit their number."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ def ask(
     prompts: Sequence[str],
     readers: Sequence[Callable[[str | None], Value]],
     asks: int,
+    schema: Mapping[str, Any] | None = None,
 ) -> list[Reply[Value]]:
     """Asks every prompt, and those with unreadable answers again, up to `asks` times in all.
 
@@ -46,6 +50,7 @@ def ask(
         readers: one a prompt; turns an answer into a value or raises UnreadableAnswer. Anything else it
             raises is a programming error and passes through.
         asks: how often a prompt is asked at most, the first time included.
+        schema: JSON schema of the answers; see `ChatModel.answer`.
 
     Returns:
         One reply a prompt, in order. An unreadable answer is a reply without a value, never a made-up one.
@@ -55,13 +60,15 @@ def ask(
     for attempt in range(asks):
         if not open_ones:
             break
-        answers = chat.answer([prompts[i] for i in open_ones], attempt=attempt)
+        answers = chat.answer([prompts[i] for i in open_ones], attempt=attempt, schema=schema)
         if len(answers) != len(open_ones):
             raise RuntimeError(f"{chat.name} gave {len(answers)} answers to {len(open_ones)} prompts")
         unread = []
         for i, answer in zip(open_ones, answers, strict=True):
             try:
-                replies[i] = Reply(readers[i](answer), None, attempt + 1)
+                if answer.reason is not None:
+                    raise UnreadableAnswer(answer.reason)
+                replies[i] = Reply(readers[i](answer.text), None, attempt + 1)
             except UnreadableAnswer as reason:
                 replies[i] = Reply(None, str(reason), attempt + 1)
                 unread.append(i)
@@ -105,6 +112,35 @@ def ask_predictions(
             asked.append(i)
             prompts.append(cast.prompts.prediction(domain, persona, titles))
             readers.append(partial(parse_ratings, titles=titles, scale=domain.scale))
-    for i, reply in zip(asked, ask(cast.chat, prompts, readers, cast.asks), strict=True):
+    answers = ask(cast.chat, prompts, readers, cast.asks, ratings_schema(domain.scale))
+    for i, reply in zip(asked, answers, strict=True):
         replies[i] = reply
     return replies
+
+
+@lru_cache
+def ratings_schema(scale: Scale) -> Mapping[str, Any]:
+    """JSON schema of predicted ratings, for models that can be held to one: the prompt's list in an object.
+
+    An object, because the servers that know schemas take nothing else as the outermost value.
+    """
+    entry = {
+        "type": "object",
+        "properties": {"item": {"type": "string"}, "rating": {"type": "number", **_marks(scale)}},
+        "required": ["item", "rating"],
+        "additionalProperties": False,
+    }
+    return {
+        "type": "object",
+        "properties": {"ratings": {"type": "array", "items": entry}},
+        "required": ["ratings"],
+        "additionalProperties": False,
+    }
+
+
+def _marks(scale: Scale) -> Mapping[str, Any]:
+    steps = round((scale.highest - scale.lowest) / scale.step)
+    if steps > MOST_MARKS:
+        return {"minimum": scale.lowest, "maximum": scale.highest}
+    marks = dict.fromkeys(scale.nearest(scale.lowest + step * scale.step) for step in range(steps + 1))
+    return {"enum": [int(mark) if mark == int(mark) else mark for mark in marks]}

@@ -23,6 +23,9 @@ from deeper_assets.method.prompts import one_line
 
 REASONS: Mapping[str, str] = {
     "no_answer": "the model gave no text",
+    "cut_off": "the answer was longer than a model may answer",
+    "content_filter": "the server's filter withheld prompt or answer",
+    "rejected": "the server cannot take this prompt",
     "too_long": "the answer is too long to be one",
     "no_json": "the answer holds no JSON list or object",
     "wrong_count": "not one rating an item",

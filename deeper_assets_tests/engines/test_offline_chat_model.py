@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from deeper_assets.engines.offline import OfflineChatModel
 from deeper_assets.engines.offline.language import HABITS, REMARKS, Reading, read, render
-from deeper_assets.engines.protocols import ChatModel
+from deeper_assets.engines.protocols import Answer, ChatModel
 from deeper_assets.method.domains import FIVE_STARS, HALF_STARS, PAPER_DOMAINS, Domain, Scale, find_domain
 from deeper_assets.method.parsing import parse_persona, parse_ratings
 from deeper_assets.method.prompts import Prompts, RatedItem
 
 PROMPTS = Prompts()
 MODEL: ChatModel = OfflineChatModel()
+NOTHING = Answer(None, "no_answer")
 RECIPE = find_domain("recipe")
 BOARD_GAME = Domain("games", "board game", Scale(1, 10, 1), seen=False)
 
@@ -37,8 +38,8 @@ HOSTILE = [
 
 def ask(prompt: str) -> str:
     (answer,) = MODEL.answer([prompt])
-    assert answer is not None
-    return answer
+    assert answer.text is not None
+    return answer.text
 
 
 def predict(persona: str, titles: list[str] = TITLES, domain: Domain = RECIPE) -> tuple[float, ...]:
@@ -72,9 +73,9 @@ def test_every_prompt_gets_an_answer_that_can_be_read(domain: Domain, titles: li
 
 
 def test_a_prompt_without_a_known_task_gets_no_answer() -> None:
-    assert MODEL.answer(["Hello!", "<persona>\nx\n</persona>", ""]) == [None, None, None]
+    assert MODEL.answer(["Hello!", "<persona>\nx\n</persona>", ""]) == [NOTHING] * 3
     unscaled = PROMPTS.prediction(RECIPE, "x", TITLES).replace("from 1 to 5 in steps of 1", "in words")
-    assert MODEL.answer([unscaled]) == [None]
+    assert MODEL.answer([unscaled]) == [NOTHING]
 
 
 def test_tastes_alone_move_a_star_around_a_neutral_four() -> None:
@@ -202,7 +203,7 @@ def test_answers_are_the_same_in_every_process_and_at_every_attempt() -> None:
     assert MODEL.answer(prompts, attempt=3) == here
     script = (
         "import json, sys\nfrom deeper_assets.engines.offline import OfflineChatModel\n"
-        "json.dump(OfflineChatModel().answer(json.load(sys.stdin)), sys.stdout)"
+        "json.dump([a.text for a in OfflineChatModel().answer(json.load(sys.stdin))], sys.stdout)"
     )
     for seed in ("1", "2"):
         there = subprocess.run(
@@ -213,7 +214,7 @@ def test_answers_are_the_same_in_every_process_and_at_every_attempt() -> None:
             check=True,
             env={**os.environ, "PYTHONHASHSEED": seed},
         )
-        assert json.loads(there.stdout) == here
+        assert json.loads(there.stdout) == [answer.text for answer in here]
 
 
 def test_the_name_is_stable() -> None:

@@ -13,14 +13,16 @@ and it takes misses for tastes, so that refining untrained helps where people ma
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 from zlib import crc32
 
 from deeper_assets.engines.offline.language import REMARKS, Reading, read, render
 from deeper_assets.engines.offline.tastes import combined, tastes_after_misses, tastes_in_ratings
 from deeper_assets.engines.offline.themes import find_kind, title_words, words_of
+from deeper_assets.engines.protocols import Answer
 from deeper_assets.method.domains import Scale
 
 NEUTRAL = 0.625
@@ -51,9 +53,16 @@ class OfflineChatModel:
         """Changes with anything that changes an answer."""
         return "offline-chat-1"
 
-    def answer(self, prompts: Sequence[str], *, attempt: int = 0) -> list[str | None]:  # noqa: ARG002
-        """Answers each prompt by the prompt alone, at every attempt the same; None where it sees no task."""
-        return [_answer(prompt) for prompt in prompts]
+    def answer(
+        self,
+        prompts: Sequence[str],
+        *,
+        attempt: int = 0,  # noqa: ARG002
+        schema: Mapping[str, Any] | None = None,  # noqa: ARG002
+    ) -> list[Answer]:
+        """Answers each prompt by the prompt alone, at every attempt the same; none where it sees no task."""
+        said = map(_answer, prompts)
+        return [Answer(text) if text is not None else Answer(None, "no_answer") for text in said]
 
 
 @dataclass(frozen=True)
