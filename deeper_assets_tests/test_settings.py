@@ -214,8 +214,8 @@ def test_paths_in_a_profile_are_meant_from_its_folder(tmp_path: Path) -> None:
             "command line: sampling: 'topp' is no setting; did you mean 'top_p'?",
         ),
         (
-            {"chat": {"modle": "x"}},
-            "command line: chat: 'modle' is no setting; did you mean 'model'?",
+            {"chat": {"base_ulr": "x"}},
+            "command line: chat: 'base_ulr' is no setting; did you mean 'base_url'?",
         ),
         (
             {"sampler": {"engine": "vlm"}},

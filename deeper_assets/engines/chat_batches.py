@@ -12,15 +12,11 @@ import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from deeper_assets.engines.journal import Batch, Entry, Key
 from deeper_assets.engines.openai_chat import OpenAIChat, over_cap
 from deeper_assets.method.faults import DeeperError
-
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
-    from openai.types import Batch as ProviderBatch
 
 LABEL = "deeper_assets"
 """Key of a batch's metadata under which the provider keeps our name of it."""
@@ -34,9 +30,7 @@ _OVER = {"completed", "failed", "expired", "cancelled"}
 Value = TypeVar("Value")
 
 
-async def ask_in_batches(
-    chat: OpenAIChat, client: "AsyncOpenAI", requests: Mapping[Key, Mapping[str, Any]]
-) -> None:
+async def ask_in_batches(chat: OpenAIChat, client: Any, requests: Mapping[Key, Mapping[str, Any]]) -> None:
     """Gets an answer for every request into the journal.
 
     Args:
@@ -71,9 +65,7 @@ def _unanswered(chat: OpenAIChat, requests: Mapping[Key, Mapping[str, Any]]) -> 
     return {key: body for key, body in requests.items() if key not in answered}
 
 
-async def _hand_in(
-    chat: OpenAIChat, client: "AsyncOpenAI", requests: Mapping[Key, Mapping[str, Any]]
-) -> set[Key]:
+async def _hand_in(chat: OpenAIChat, client: Any, requests: Mapping[Key, Mapping[str, Any]]) -> set[Key]:
     """Hands in as many requests as one file holds and the cap allows; their keys."""
     part: dict[Key, Mapping[str, Any]] = {}
     size, dearest = 0, 0.0
@@ -97,7 +89,7 @@ async def _hand_in(
     return set(granted)
 
 
-async def _create(chat: OpenAIChat, client: "AsyncOpenAI", name: str, file: str) -> None:
+async def _create(chat: OpenAIChat, client: Any, name: str, file: str) -> None:
     made = await _patiently(
         chat,
         lambda: client.batches.create(
@@ -107,7 +99,7 @@ async def _create(chat: OpenAIChat, client: "AsyncOpenAI", name: str, file: str)
     chat.journal.name_batch(name, made.id)
 
 
-async def _settle(chat: OpenAIChat, client: "AsyncOpenAI") -> None:
+async def _settle(chat: OpenAIChat, client: Any) -> None:
     """Waits for every open batch of this endpoint, whoever handed it in, and reads them."""
     while open_ones := chat.journal.batches(chat.base_url):
         for batch in open_ones:
@@ -122,7 +114,7 @@ async def _settle(chat: OpenAIChat, client: "AsyncOpenAI") -> None:
             await asyncio.sleep(chat.batch_poll * random.uniform(0.9, 1.1))
 
 
-async def _adopt(chat: OpenAIChat, client: "AsyncOpenAI", batch: Batch) -> None:
+async def _adopt(chat: OpenAIChat, client: Any, batch: Batch) -> None:
     """Finds a batch whose process was killed before it learned the id; or gives its requests free again."""
     if not batch.abandoned:
         return
@@ -133,12 +125,12 @@ async def _adopt(chat: OpenAIChat, client: "AsyncOpenAI", batch: Batch) -> None:
     chat.journal.record_batch(batch.name, {})
 
 
-async def _all_batches(client: "AsyncOpenAI") -> AsyncIterator["ProviderBatch"]:
+async def _all_batches(client: Any) -> AsyncIterator[Any]:
     async for batch in client.batches.list(limit=100):
         yield batch
 
 
-async def _entries(chat: OpenAIChat, client: "AsyncOpenAI", batch: "ProviderBatch") -> dict[Key, Entry]:
+async def _entries(chat: OpenAIChat, client: Any, batch: Any) -> dict[Key, Entry]:
     """The answers of a batch that is over; lines that failed for a moment have none."""
     entries: dict[Key, Entry] = {}
     for file in (batch.output_file_id, batch.error_file_id):
@@ -161,7 +153,7 @@ def _entry(chat: OpenAIChat, response: Mapping[str, Any]) -> Entry | None:
     return chat.refused(body.get("error") or {}) if response.get("status_code") == 400 else None
 
 
-def _refuse_failed(chat: OpenAIChat, batch: "ProviderBatch") -> None:
+def _refuse_failed(chat: OpenAIChat, batch: Any) -> None:
     """A batch that was not even begun: the provider does not like the file."""
     if batch.status == "failed":
         errors = (batch.errors.data if batch.errors else None) or []

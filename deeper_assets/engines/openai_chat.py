@@ -20,7 +20,6 @@ from deeper_assets.engines.protocols import Answer
 from deeper_assets.method.faults import DeeperError
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI, OpenAIError
     from tenacity import RetryCallState
 
 OPENAI = "https://api.openai.com/v1"
@@ -201,8 +200,8 @@ class OpenAIChat:
         reason = _OF_THE_PROMPT.get(str(error.get("code")))
         return Entry(None, reason, 0, 0, 0, 0.0) if reason else None
 
-    def client(self) -> "AsyncOpenAI":
-        """A client that tries nothing twice by itself: what is sent again has to be counted."""
+    def client(self) -> Any:
+        """An AsyncOpenAI client that tries nothing twice by itself: what is sent again has to be counted."""
         from openai import AsyncOpenAI
 
         key = os.environ.get(self.key_env, "")
@@ -254,9 +253,7 @@ class _NoSchemas(Exception):
 class _Asking:
     """One call's worth of questions, at most so many of them at the server at once."""
 
-    def __init__(
-        self, chat: OpenAIChat, client: "AsyncOpenAI", attempt: int, schema: Mapping[str, Any] | None
-    ):
+    def __init__(self, chat: OpenAIChat, client: Any, attempt: int, schema: Mapping[str, Any] | None):
         self._chat, self._client, self._attempt, self._schema = chat, client, attempt, schema
         self._limit = AdaptiveLimit(chat.concurrency)
         self._error: BaseException | None = None
@@ -444,7 +441,7 @@ def _status_failure(error: Any) -> _Failed:
     return _Failed(message, passing=passing, limited=limited, headers=headers)
 
 
-def _connection_failure(error: "OpenAIError") -> _Failed:
+def _connection_failure(error: Exception) -> _Failed:
     """A request without an answer. It may have been charged, unless no connection came about."""
     cause = type(error.__cause__).__name__
     return _Failed(f"{error} ({cause})", passing=True, unsure=cause not in {"ConnectError", "ConnectTimeout"})
