@@ -1,8 +1,8 @@
 """A run that is killed three times: `python -m deeper_assets_tests.benchmarks.kills`.
 
 With SIGKILL: while it samples, while it predicts for rewards, and while it trains; the same command goes on.
-Prints how long that and an undisturbed run took, and whether all rows of all tables are the same. `--data FOLDER`
-takes the published files.
+Prints how long that and an undisturbed run took, and whether all rows of all tables are the same.
+`--data FOLDER` takes the published files.
 """
 
 import argparse
