@@ -80,6 +80,12 @@ compute_logs:
 concurrency:
   runs:
     max_concurrent_runs: 2
+  # A step of the pool `gpu` loads a policy; a second one would not fit.
+  pools:
+    default_limit: 1
+run_monitoring:
+  enabled: true
+  free_slots_after_run_end_seconds: 60
 """
 
 
@@ -536,6 +542,7 @@ def _bury_the_dead(instance: DagsterInstance) -> None:
     for run in instance.get_runs(RunsFilter(statuses=unfinished)):
         if RUN_TAG in run.tags:
             instance.report_run_failed(run, "the process that ran it was killed")
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
 @contextmanager

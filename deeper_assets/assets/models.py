@@ -230,10 +230,11 @@ def _as_reference(policy: str) -> pd.DataFrame:
     )
 
 
-def build(partitions: Partitions) -> list[AssetsDefinition]:
-    """The assets of this group."""
+def build(partitions: Partitions, pool: str | None = None) -> list[AssetsDefinition]:
+    """The assets of this group; what trains waits for its turn in `pool`."""
     group: dict[str, Any] = {"group_name": "models", "code_version": "1"}
-    trained: dict[str, Any] = {"partitions_def": partitions.recipes, **group, "code_version": CODE_VERSION}
+    trained: dict[str, Any] = {**group, "partitions_def": partitions.recipes, "code_version": CODE_VERSION}
+    trained["pool"] = pool
     models = {f"model_{i}": AssetIn(f"model_{i}", partition_mapping=partitions.models[i]) for i in (1, 2)}
     models["base_policy"] = AssetIn("base_policy", metadata=OPTIONAL)
     return [
