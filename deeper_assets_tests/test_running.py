@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from dagster import MultiPartitionKey
 
+from deeper_assets.definitions import build_definitions
 from deeper_assets.resources import Experiment
 from deeper_assets.running import Unit, Worker, _Crew
 from deeper_assets.settings import Settings
@@ -45,3 +46,14 @@ def test_where_no_gpu_is_filled_the_first_is_begun(tmp_path: Path, values: dict[
     assert crew(tmp_path, sampling("book"), **values).choose([TRAINING, PROMPTED]) == TRAINING
     full = [sampling("book"), sampling("recipe"), TRAINING]
     assert crew(tmp_path, *full, **values).choose([PROMPTED]) is None
+
+
+@pytest.mark.parametrize(("policy", "pooled"), [("offline", False), ("some/model", True)])
+def test_in_the_ui_steps_that_load_a_policy_take_turns_where_it_fills_a_gpu(
+    tmp_path: Path, policy: str, pooled: bool
+) -> None:
+    experiment = Experiment(tmp_path, Settings.model_validate({"policy": policy}))
+    graph = build_definitions(experiment).resolve_asset_graph()
+    found = {key.to_user_string() for key in graph.get_all_asset_keys() if graph.get(key).pools}
+    loads = {"candidates_1", "contexts_2", "context_predictions_2", "candidates_2", "model_1", "model_2"}
+    assert found == ({*loads, "persona_rounds", "round_predictions"} if pooled else set())

@@ -56,6 +56,7 @@ MADE_FROM = {
     "floors_table": {"rating_windows"},
     "mae_table": {"round_errors", "floors_table"},
     "comparison_table": {"round_errors"},
+    "chat_usage": set(),  # the journal is no table
 }
 
 
