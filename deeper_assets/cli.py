@@ -6,6 +6,8 @@ import os
 import sys
 import time
 import traceback
+from dataclasses import asdict
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -166,6 +168,49 @@ def lineage(table: str, home: Path | None, domain: str | None, user: str | None)
     if domain is not None:
         experiment.domain(domain)
     click.echo(render(trace(experiment.warehouse, table, domain, user)))
+
+
+@cli.group(invoke_without_command=True)
+@HOME
+@click.pass_context
+def journal(context: click.Context, home: Path | None) -> None:
+    """Show what was asked of the chat model and what it cost; `prune` and `export` its answers."""
+    import pandas as pd
+
+    from deeper_assets.reports.text import usage_as_text
+    from deeper_assets.settings import home_folder
+
+    experiment = _experiment(home_folder(home))
+    context.obj = experiment
+    if context.invoked_subcommand is None:
+        answers, size = experiment.journal.size()
+        cap = experiment.settings.max_cost_usd
+        click.echo(f"{experiment.journal.path}: {answers:,} answers, {size / 1e6:,.1f} MB")
+        click.echo(usage_as_text(pd.DataFrame([asdict(row) for row in experiment.usage()]), cap))
+
+
+@journal.command()
+@click.option("--before", type=click.DateTime(), help="Only answers from before this moment, UTC.")
+@click.option("--model", help="Only answers of this model.")
+@click.confirmation_option(prompt="Pruned answers have to be paid for again when they are needed. Go on?")
+@click.pass_obj
+def prune(experiment: "Experiment", before: datetime | None, model: str | None) -> None:
+    """Forget answers, and make the file smaller; what they cost stays booked."""
+    gone = experiment.journal.prune(before and before.replace(tzinfo=UTC), model)
+    click.echo(f"{gone:,} answers pruned")
+
+
+@journal.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.pass_obj
+def export(experiment: "Experiment", file: Path) -> None:
+    """Write every answer with its request to FILE, as a JSON object a line."""
+    partial = file.with_name(file.name + ".partial")
+    with partial.open("w", encoding="utf-8", errors="replace") as out:
+        for answer in experiment.journal.export():
+            out.write(json.dumps(answer, ensure_ascii=False) + "\n")
+    partial.replace(file)
+    click.echo(f"answers written to {file}")
 
 
 @cli.command()

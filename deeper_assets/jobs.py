@@ -75,8 +75,8 @@ EVALUATION = define_asset_job(
 )
 TABLES = define_asset_job(
     "tables",
-    AssetSelection.assets("floors_table", "mae_table", "comparison_table"),
-    description="The paper's tables with floors and intervals, from whatever has been evaluated.",
+    AssetSelection.assets("floors_table", "mae_table", "comparison_table", "chat_usage"),
+    description="The paper's tables with floors and intervals, from whatever has been evaluated; costs.",
 )
 JOBS = (PERSONAS, BASE_POLICY, ITERATION_1, MODEL_1, ITERATION_2, MODEL_2, POLICIES, EVALUATION, TABLES)
 

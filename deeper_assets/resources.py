@@ -1,5 +1,6 @@
 """The one resource that assets take: an experiment, which joins settings, sources, engines and the store."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
@@ -8,9 +9,11 @@ from typing import Any
 
 import pandas as pd
 
+from deeper_assets.engines.journal import Journal, Usage
 from deeper_assets.engines.offline import base_policy
 from deeper_assets.engines.offline.chat_model import OfflineChatModel
-from deeper_assets.engines.protocols import Decoding, Sampler
+from deeper_assets.engines.openai_chat import OPENAI, OpenAIChat, Prices
+from deeper_assets.engines.protocols import ChatModel, Decoding, Sampler
 from deeper_assets.engines.transformers_sampler import TransformersSampler
 from deeper_assets.method.asking import Cast
 from deeper_assets.method.domains import PAPER_DOMAINS, Domain, Scale, find_domain
@@ -72,7 +75,26 @@ class Experiment:
     def cast(self) -> Cast:
         """The frozen chat model, its prompts, and how often it is asked."""
         prompts = Prompts.load(self.settings.prompts, self.settings.persona_words)
-        return Cast(OfflineChatModel(), prompts, self.settings.asks)
+        return Cast(self.chat, prompts, self.settings.asks)
+
+    @cached_property
+    def chat(self) -> ChatModel:
+        """The frozen chat model."""
+        given = self.settings.chat
+        if given.engine == "offline":
+            return OfflineChatModel()
+        values = given.model_dump(exclude={"engine", "base_url", "prices"})
+        prices = Prices(**given.prices.model_dump()) if given.prices else None
+        return OpenAIChat(journal=self.journal, base_url=given.base_url or OPENAI, prices=prices, **values)
+
+    @cached_property
+    def journal(self) -> Journal:
+        """Every answer that was paid for in this home."""
+        return Journal(self.home / "journal.sqlite", self.settings.max_cost_usd)
+
+    def usage(self) -> list[Usage]:
+        """What has been asked of chat models in this home, and what it cost."""
+        return self.journal.usage() if self.journal.path.exists() else []
 
     @cached_property
     def rules(self) -> WindowRules:
@@ -183,6 +205,9 @@ class Experiment:
                 reference = recipe.reference if table == "model_2" else "start"
                 training = {**asdict(self.settings.training), "seed": self.settings.seed}
                 return {"loss": recipe.loss, "reference": reference, **training}
+            case "chat_usage":
+                # The journal is no table, so what it says is what this one is made from.
+                return {"usage": hashlib.sha256(repr(self.usage()).encode()).hexdigest()}
             case "policies":
                 recipe_name, iteration = self.policies.get(partition["method"], (None, None))
                 return {"recipe": recipe_name, "iteration": iteration}

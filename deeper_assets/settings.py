@@ -150,7 +150,9 @@ class ChatSettings(BaseModel):
     temperature: float = Field(0.0, ge=0)
     max_tokens: int = Field(1024, ge=1, description="an answer is cut after as many tokens, and unreadable")
     structured: bool = Field(True, description="ask for JSON by schema where the endpoint knows how")
-    concurrency: int = Field(64, ge=1, description="requests at once, at most; less while the server says 429")
+    concurrency: int = Field(
+        64, ge=1, description="requests at once, of one process; fewer while the server says 429"
+    )
     timeout: float = Field(120.0, gt=0, description="seconds to wait for an answer")
     tries: int = Field(8, ge=1, description="how often a request that fails for a moment is sent")
     prices: PriceSettings | None = Field(None, description="null: unknown; `max_cost_usd` needs them")

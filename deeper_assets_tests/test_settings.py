@@ -58,6 +58,26 @@ def test_values_within_training_and_decoding_are_merged_layer_by_layer(
     assert settings.evaluation.max_new_tokens == settings.sampling.max_new_tokens
 
 
+def test_a_nested_value_has_an_environment_variable_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEEPER_PROFILE", "local")
+    monkeypatch.setenv("DEEPER_CHAT__BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("DEEPER_SAMPLER__URLS", '["http://127.0.0.1:8/v1"]')
+    monkeypatch.setenv("DEEPER_MAX_COST_USD", "2.5")
+    settings = load_settings(tmp_path)
+    # base_url and urls: environment; engine and model: local.yaml
+    assert (settings.chat.engine, settings.chat.model) == ("openai", "local")
+    assert settings.chat.base_url == "http://127.0.0.1:9/v1"
+    assert settings.sampler.urls == ["http://127.0.0.1:8/v1"]
+    assert settings.max_cost_usd == 2.5
+    monkeypatch.setenv("DEEPER_CHAT__BASE_ULR", "x")
+    with pytest.raises(
+        DeeperError, match="DEEPER_CHAT__BASE_ULR is no setting; did you mean 'DEEPER_CHAT__BASE_URL'"
+    ):
+        load_settings(tmp_path)
+
+
 def test_the_defaults_are_the_papers() -> None:
     settings = Settings()
     assert settings.candidates == 15
@@ -149,7 +169,8 @@ def test_paths_in_a_profile_are_meant_from_its_folder(tmp_path: Path) -> None:
         ({"windows_at_least": 8}, "settings: windows_at_least 8 is more than windows_at_most 7"),
         (
             {"profile": "ofline"},
-            "profile 'ofline' is neither built in (local, offline, paper) nor a file; did you mean 'offline'?",
+            "profile 'ofline' is neither built in (local, offline, paper) nor a file; "
+            "did you mean 'offline'?",
         ),
         (
             {"domains": {"p": {**OWN_DOMAIN, "scale": {"lowest": 5, "highest": 1, "step": 1}}}},
@@ -190,7 +211,16 @@ def test_paths_in_a_profile_are_meant_from_its_folder(tmp_path: Path) -> None:
         ),
         (
             {"sampling": {"topp": 1}},
-            "command line: setting sampling.topp = 1: Extra inputs are not permitted",
+            "command line: sampling: 'topp' is no setting; did you mean 'top_p'?",
+        ),
+        (
+            {"chat": {"base_ulr": "x"}},
+            "command line: chat: 'base_ulr' is no setting; did you mean 'base_url'?",
+        ),
+        (
+            {"sampler": {"engine": "vlm"}},
+            "command line: setting sampler.engine = 'vlm': Input should be 'auto', 'transformers', 'vllm' or "
+            "'vllm_server'",
         ),
         (
             {"sampling": {"top_p": 0}},

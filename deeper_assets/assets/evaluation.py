@@ -1,6 +1,7 @@
 """Evaluation: four rounds of update and prediction, their errors, and the floors they have to beat."""
 
 from collections.abc import Iterator
+from dataclasses import asdict, fields
 from typing import Any
 
 import pandas as pd
@@ -15,7 +16,9 @@ from dagster import (
     multi_asset,
 )
 
+from deeper_assets.assets.booking import booked
 from deeper_assets.assets.stored import stored
+from deeper_assets.engines.journal import Usage
 from deeper_assets.jobs import AFTER_EVALUATION
 from deeper_assets.method import errors
 from deeper_assets.method.floors import floor_errors
@@ -41,15 +44,16 @@ def persona_rounds(
     Two tables from one computation, because refinement needs the predictions of the round before.
     """
     key = columns_of(context.partition_key)
-    played = play_rounds(
-        rating_windows,
-        initial_personas,
-        initial_predictions,
-        key["method"],
-        _update(experiment, key["method"], policies),
-        experiment.domain(key["domain"]),
-        experiment.cast,
-    )
+    with booked(context, experiment, "persona_rounds") as cast:
+        played = play_rounds(
+            rating_windows,
+            initial_personas,
+            initial_predictions,
+            key["method"],
+            _update(experiment, key["method"], policies),
+            experiment.domain(key["domain"]),
+            cast,
+        )
     for name, rows, value in (
         ("persona_rounds", played.personas, "persona"),
         ("round_predictions", played.predictions, "predicted"),
@@ -110,6 +114,13 @@ def comparison_table(experiment: ResourceParam[Experiment], round_errors: pd.Dat
     return compare(round_errors, "deeper", experiment.settings.seed)
 
 
+def chat_usage(experiment: ResourceParam[Experiment]) -> pd.DataFrame:
+    """Requests, tokens and cost of the chat model, by asset, domain and run, as the journal has them."""
+    columns = [column.name for column in fields(Usage)]
+    rows = pd.DataFrame([asdict(row) for row in experiment.usage()], columns=columns)
+    return rows.rename(columns={"run_id": "asking_run_id"})  # rows have a run_id already: that of this table
+
+
 def _floor_errors(experiment: Experiment, windows: pd.DataFrame) -> pd.DataFrame:
     evaluated = windows[windows["split"] == "eval"]
     return pd.concat(
@@ -141,4 +152,5 @@ def build(partitions: Partitions) -> list[AssetsDefinition]:
         asset(**stored("floors_table"), **group, automation_condition=AFTER_EVALUATION)(floors_table),
         asset(**stored("mae_table"), **group, automation_condition=AFTER_EVALUATION)(mae_table),
         asset(**stored("comparison_table"), **group, automation_condition=AFTER_EVALUATION)(comparison_table),
+        asset(**stored("chat_usage"), **group)(chat_usage),
     ]

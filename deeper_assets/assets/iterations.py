@@ -20,6 +20,7 @@ from dagster import (
     multi_asset,
 )
 
+from deeper_assets.assets.booking import booked
 from deeper_assets.assets.stored import stored
 from deeper_assets.engines.protocols import Sampler
 from deeper_assets.method import candidates as method
@@ -48,14 +49,9 @@ def contexts_1(
     personas, predictions = (
         _training_rows(frame, experiment, key["domain"]) for frame in (initial_personas, initial_predictions)
     )
-    found = initial_contexts(
-        rating_windows,
-        personas,
-        predictions,
-        experiment.domain(key["domain"]),
-        experiment.cast,
-        key["update"],
-    )
+    domain = experiment.domain(key["domain"])
+    with booked(context, experiment, "contexts_1") as cast:
+        found = initial_contexts(rating_windows, personas, predictions, domain, cast, key["update"])
     yield from _contexts(found, 1)
 
 
@@ -82,7 +78,8 @@ def contexts_2(
         experiment.settings.forbid_leaks,
     )
     personas = refined_personas(contexts_1, refined)
-    second = next_contexts(rating_windows, personas, domain, experiment.cast, update)
+    with booked(context, experiment, "contexts_2") as cast:
+        second = next_contexts(rating_windows, personas, domain, cast, update)
     yield from _contexts(of_recipe(key["recipe"], Contexts(contexts_1, context_predictions_1), second), 2)
 
 
@@ -118,7 +115,8 @@ def candidate_predictions(
 ) -> pd.DataFrame:
     """What every usable candidate predicts for the previous, current and future window of its context."""
     domain = experiment.domain(columns_of(context.partition_key)["domain"])
-    predictions = method.predict_candidates(candidates, rating_windows, domain, experiment.cast)
+    with booked(context, experiment) as cast:
+        predictions = method.predict_candidates(candidates, rating_windows, domain, cast)
     context.add_output_metadata({"share unreadable": share_missing(predictions["predicted"])})
     return predictions
 

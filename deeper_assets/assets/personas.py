@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 from dagster import AssetExecutionContext, AssetsDefinition, ResourceParam, asset
 
+from deeper_assets.assets.booking import booked
 from deeper_assets.assets.stored import stored
 from deeper_assets.method import initial
 from deeper_assets.method.errors import share_missing
@@ -17,7 +18,8 @@ def initial_personas(
 ) -> pd.DataFrame:
     """S0: a persona of every user, written from W0 by the frozen chat model."""
     domain = experiment.domain(context.partition_key)
-    personas = initial.initial_personas(rating_windows, domain, experiment.cast)
+    with booked(context, experiment) as cast:
+        personas = initial.initial_personas(rating_windows, domain, cast)
     context.add_output_metadata({"share unreadable": share_missing(personas["persona"])})
     return personas
 
@@ -30,7 +32,8 @@ def initial_predictions(
 ) -> pd.DataFrame:
     """S0's predictions for the windows that training contexts, their rewards and round 0 need."""
     domain = experiment.domain(context.partition_key)
-    predictions = initial.initial_predictions(rating_windows, initial_personas, domain, experiment.cast)
+    with booked(context, experiment) as cast:
+        predictions = initial.initial_predictions(rating_windows, initial_personas, domain, cast)
     context.add_output_metadata({"share unreadable": share_missing(predictions["predicted"])})
     return predictions
 

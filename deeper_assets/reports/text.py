@@ -130,3 +130,27 @@ def as_json(table: pd.DataFrame, comparison: pd.DataFrame, profile: str) -> dict
             for row in comparison.to_dict("records")
         ],
     }
+
+
+def usage_as_text(usage: pd.DataFrame, cap_usd: float | None) -> str:
+    """What was asked of chat models and what it cost, by asset and model, for a terminal.
+
+    Args:
+        usage: chat_usage rows.
+        cap_usd: what may be spent, US dollars; None for any amount.
+    """
+    if usage.empty:
+        return "nothing has been asked"
+    amounts = ["requests", "hits", "input_tokens", "output_tokens", "cost_usd", "saved_usd", "unsure_usd"]
+    table = usage.groupby(["asset", "model"], sort=True)[amounts].sum().reset_index()
+    total = table[amounts].sum()
+    lines = [f"  {'asset':<24}{'requests':>12}{'hits':>12}{'prompt tok.':>14}{'answer tok.':>14}{'cost':>12}"]
+    for row in [*table.to_dict("records"), {"asset": "in all", "model": "", **total}]:
+        counts = f"{row['requests']:>12,.0f}{row['hits']:>12,.0f}"
+        tokens = f"{row['input_tokens']:>14,.0f}{row['output_tokens']:>14,.0f}"
+        lines.append(f"  {row['asset'] or '-':<24}{counts}{tokens}{row['cost_usd']:>12,.4f}  {row['model']}")
+    spent = f"US$ {total['cost_usd']:,.4f} spent"
+    saved = f"{total['saved_usd']:,.4f} saved by answers that were there already"
+    unsure = f"at most {total['unsure_usd']:,.4f} more for requests without an answer"
+    cap = "no cap (max_cost_usd)" if cap_usd is None else f"of {cap_usd:g} at most (max_cost_usd)"
+    return "\n".join([*lines, f"{spent}, {saved}; {unsure}; {cap}"])

@@ -486,5 +486,25 @@ TABLES: dict[str, Table] = {
             ),
             key=("method", "round"),
         ),
+        Table(
+            "chat_usage",
+            (
+                Column("asset", "VARCHAR", "asset (or the computation of several) that asked; may be empty"),
+                Column("domain", "VARCHAR", "domain that it asked for; may be empty"),
+                Column("asking_run_id", "VARCHAR", "Dagster run that asked; may be empty"),
+                Column("model", "VARCHAR", "chat model that was asked"),
+                Column("requests", "BIGINT", "answers that were paid for", check="requests >= 0"),
+                Column("hits", "BIGINT", "answers that the journal held already", check="hits >= 0"),
+                Column("unreadable", "BIGINT", "of the requests, refused, filtered, or cut off"),
+                Column("retries", "BIGINT", "requests that came to nothing, and were sent again"),
+                Column("input_tokens", "BIGINT", "tokens of prompts, as the server counted them"),
+                Column("cached_tokens", "BIGINT", "of these, what the server had read before"),
+                Column("output_tokens", "BIGINT", "tokens of answers"),
+                Column("cost_usd", "DOUBLE", "what the requests cost, US dollars; 0 without prices"),
+                Column("saved_usd", "DOUBLE", "what the hits had cost when they were paid for"),
+                Column("unsure_usd", "DOUBLE", "the most that unanswered requests may have been charged"),
+            ),
+            key=("asset", "domain", "asking_run_id", "model"),
+        ),
     )
 }

@@ -1,0 +1,192 @@
+"""Asking a chat model through OpenAI's Batch API: half the price, up to a day's wait.
+
+A batch is in the journal before anything of it leaves this machine, under a name that the provider gets with
+it, and its provider's id before it is waited for. So a killed run finds its batches again: by id, or by name
+where it was killed before the id came. What a batch leaves open (lines that failed, an expired or cancelled
+batch) is handed in again.
+"""
+
+import asyncio
+import json
+import random
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+from deeper_assets.engines.journal import Batch, Entry, Key
+from deeper_assets.engines.openai_chat import OpenAIChat, over_cap
+from deeper_assets.method.faults import DeeperError
+
+LABEL = "deeper_assets"
+"""Key of a batch's metadata under which the provider keeps our name of it."""
+
+LARGEST_FILE = 190_000_000
+"""Bytes of one batch file; the provider takes 200 MB."""
+
+_PATH: Literal["/v1/chat/completions"] = "/v1/chat/completions"
+_OVER = {"completed", "failed", "expired", "cancelled"}
+
+Value = TypeVar("Value")
+
+
+async def ask_in_batches(chat: OpenAIChat, client: Any, requests: Mapping[Key, Mapping[str, Any]]) -> None:
+    """Gets an answer for every request into the journal.
+
+    Args:
+        chat: what to ask, and its journal.
+        client: of its endpoint.
+        requests: key → body.
+
+    Raises:
+        DeeperError: the provider refuses a batch; requests still fail after all tries; the cap is reached.
+            What has been answered until then is kept.
+    """
+    await _settle(chat, client)
+    left, failures = _unanswered(chat, requests), 0
+    while left and failures < chat.tries:
+        waiting = left
+        while waiting and (granted := await _hand_in(chat, client, waiting)):
+            waiting = {key: body for key, body in waiting.items() if key not in granted}
+        if not chat.journal.batches(chat.base_url):  # another process asks for these, live
+            await asyncio.sleep(chat.batch_poll)
+        await _settle(chat, client)
+        before, left = len(left), _unanswered(chat, requests)
+        failures += len(left) == before
+    if left:
+        raise DeeperError(
+            f"{chat.model} at {chat.base_url}: {len(left)} of {len(requests)} requests came back unanswered "
+            f"from {failures} batches in turn; what was answered is kept, and the next run goes on from there"
+        )
+
+
+def _unanswered(chat: OpenAIChat, requests: Mapping[Key, Mapping[str, Any]]) -> dict[Key, Mapping[str, Any]]:
+    answered = chat.journal.answers(list(requests))
+    return {key: body for key, body in requests.items() if key not in answered}
+
+
+async def _hand_in(chat: OpenAIChat, client: Any, requests: Mapping[Key, Mapping[str, Any]]) -> set[Key]:
+    """Hands in as many requests as one file holds and the cap allows; their keys."""
+    part: dict[Key, Mapping[str, Any]] = {}
+    size, dearest = 0, 0.0
+    for key, body in requests.items():
+        line = len(_line(key, body))
+        if part and (len(part) == chat.batch_requests or size + line > LARGEST_FILE):
+            break
+        part[key] = body
+        size += line
+        dearest = max(dearest, chat.most_usd(body, _share(chat)) or 0.0)
+    name = uuid.uuid4().hex
+    granted = chat.journal.open_batch(name, chat.base_url, chat.model, part, dearest)
+    if not granted and not chat.journal.batches(chat.base_url) and dearest > chat.journal.room():
+        raise over_cap(chat)
+    if granted:
+        content = b"".join(_line(key, part[key]) for key in granted)
+        file = await _patiently(
+            chat, lambda: client.files.create(file=(f"{name}.jsonl", content), purpose="batch")
+        )
+        await _create(chat, client, name, file.id)
+    return set(granted)
+
+
+async def _create(chat: OpenAIChat, client: Any, name: str, file: str) -> None:
+    made = await _patiently(
+        chat,
+        lambda: client.batches.create(
+            input_file_id=file, endpoint=_PATH, completion_window="24h", metadata={LABEL: name}
+        ),
+    )
+    chat.journal.name_batch(name, made.id)
+
+
+async def _settle(chat: OpenAIChat, client: Any) -> None:
+    """Waits for every open batch of this endpoint, whoever handed it in, and reads them."""
+    while open_ones := chat.journal.batches(chat.base_url):
+        for batch in open_ones:
+            if batch.provider_id is None:
+                await _adopt(chat, client, batch)
+                continue
+            found = await _patiently(chat, partial(client.batches.retrieve, batch.provider_id))
+            if found.status in _OVER:
+                chat.journal.record_batch(batch.name, await _entries(chat, client, found))
+                _refuse_failed(chat, found)
+        if chat.journal.batches(chat.base_url):
+            await asyncio.sleep(chat.batch_poll * random.uniform(0.9, 1.1))
+
+
+async def _adopt(chat: OpenAIChat, client: Any, batch: Batch) -> None:
+    """Finds a batch whose process was killed before it learned the id; or gives its requests free again."""
+    if not batch.abandoned:
+        return
+    async for known in _all_batches(client):
+        if (known.metadata or {}).get(LABEL) == batch.name:
+            chat.journal.name_batch(batch.name, known.id)
+            return
+    chat.journal.record_batch(batch.name, {})
+
+
+async def _all_batches(client: Any) -> AsyncIterator[Any]:
+    async for batch in client.batches.list(limit=100):
+        yield batch
+
+
+async def _entries(chat: OpenAIChat, client: Any, batch: Any) -> dict[Key, Entry]:
+    """The answers of a batch that is over; lines that failed for a moment have none."""
+    entries: dict[Key, Entry] = {}
+    for file in (batch.output_file_id, batch.error_file_id):
+        if file is None:
+            continue
+        content = await _patiently(chat, partial(client.files.content, file))
+        for line in content.text.splitlines():
+            if line.strip():
+                said = json.loads(line)
+                digest, _, attempt = str(said["custom_id"]).rpartition("-")
+                if entry := _entry(chat, said.get("response") or {}):
+                    entries[digest, int(attempt)] = entry
+    return entries
+
+
+def _entry(chat: OpenAIChat, response: Mapping[str, Any]) -> Entry | None:
+    body = response.get("body") or {}
+    if response.get("status_code") == 200:
+        return chat.entry(body, _share(chat))
+    return chat.refused(body.get("error") or {}) if response.get("status_code") == 400 else None
+
+
+def _refuse_failed(chat: OpenAIChat, batch: Any) -> None:
+    """A batch that was not even begun: the provider does not like the file."""
+    if batch.status == "failed":
+        errors = (batch.errors.data if batch.errors else None) or []
+        said = "; ".join(str(error.message) for error in errors[:3]) or "no reason given"
+        raise DeeperError(f"{chat.model} at {chat.base_url}: batch {batch.id} failed: {chat.scrubbed(said)}")
+
+
+async def _patiently(chat: OpenAIChat, ask: Callable[[], Awaitable[Value]]) -> Value:
+    """What `ask` gives; tried again while it fails for a moment only."""
+    from openai import APIConnectionError, APIStatusError, OpenAIError
+    from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+    def passes(error: BaseException) -> bool:
+        if isinstance(error, APIStatusError):
+            return error.status_code in {408, 409, 429} or error.status_code >= 500
+        return isinstance(error, APIConnectionError)
+
+    try:
+        return await AsyncRetrying(
+            retry=retry_if_exception(passes),
+            stop=stop_after_attempt(chat.tries),
+            wait=wait_random_exponential(multiplier=0.5, max=60),
+            reraise=True,
+        )(ask)
+    except OpenAIError as error:
+        said = chat.scrubbed(str(error))
+    raise DeeperError(f"{chat.model} at {chat.base_url}: {said}; batches that are handed in are found again")
+
+
+def _line(key: Key, body: Mapping[str, Any]) -> bytes:
+    request = {"custom_id": f"{key[0]}-{key[1]}", "method": "POST", "url": _PATH, "body": body}
+    return json.dumps(request, ensure_ascii=False).encode() + b"\n"
+
+
+def _share(chat: OpenAIChat) -> float:
+    return chat.prices.batch_share if chat.prices else 1.0

@@ -1,0 +1,85 @@
+"""How many requests are at a server at once, and how long a request that failed waits for its next try.
+
+The number falls when a server says 429 to a good share of what it is sent, by that share, and comes back by a
+tenth of the limit whenever a round of requests goes well; a 429 here and there changes nothing. No library we
+know does this for asyncio: rate limiters (aiolimiter, pyrate-limiter) must be told the rate, which a provider
+does not tell, and those that adapt go by latency. Waiting between tries is tenacity's.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+TOLERATED = 0.1
+"""Share of 429 among answers that is taken for chance and not for a limit."""
+
+_SMALLEST_ROUND = 8
+_GROWTH = 0.1
+
+LONGEST_WAIT = 60.0
+"""Seconds that a request waits at most between two tries, unless the server asks for more."""
+
+
+class AdaptiveLimit:
+    """Lets at most `most` requests go at once; fewer while the server says that it is too many."""
+
+    def __init__(self, most: int):
+        self.most = most
+        self.now = float(most)
+        self._at_once = 0
+        self._heard: list[bool] = []
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """One of the places there are; waits for it."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._at_once < int(self.now))
+            self._at_once += 1
+        try:
+            yield
+        finally:
+            async with self._changed:
+                self._at_once -= 1
+                self._changed.notify(1 + self._spare())
+
+    def hear(self, limited: bool) -> None:
+        """Takes note of an answer: whether the server said that it is asked too much."""
+        self._heard.append(limited)
+        if len(self._heard) < max(_SMALLEST_ROUND, self.now):
+            return
+        share = sum(self._heard) / len(self._heard)
+        self._heard.clear()
+        if share > TOLERATED:
+            self.now = max(1.0, self.now * (1 - share))
+        else:
+            self.now = min(float(self.most), self.now + max(1.0, self.most * _GROWTH))
+
+    def _spare(self) -> int:
+        return max(0, int(self.now) - self._at_once - 1)
+
+
+def seconds_until_next(tries: int, headers: Mapping[str, str]) -> float:
+    """How long to wait after so many tries: what the server asks for, else ever longer; with jitter.
+
+    Args:
+        tries: that have failed, 1 or more.
+        headers: of the last answer, lower-case; `retry-after-ms` and `retry-after` in seconds are honoured.
+    """
+    asked = _asked_for(headers)
+    if asked is not None:
+        # Spread out, or all that were told the same would come back at the same moment.
+        return asked + random.uniform(0, 0.1 * asked + 0.05)
+    return random.uniform(0, min(LONGEST_WAIT, 0.25 * 2**tries))
+
+
+def _asked_for(headers: Mapping[str, str]) -> float | None:
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers[name]) * unit
+        except (KeyError, ValueError):  # a date: servers of chat models do not send them
+            continue
+        if 0 <= seconds < float("inf"):
+            return seconds
+    return None
