@@ -117,6 +117,7 @@ def run(
     with _Progress() as progress:
         outcome = run_everything(experiment, wanted, progress)
     _say_what_was_done(outcome)
+    _say_what_it_cost(experiment)
     if not outcome.failed or not experiment.warehouse.load("mae_table").empty:
         _print_tables(experiment, wanted)
     where = f"DEEPER_HOME={folder} DAGSTER_HOME={folder / 'dagster'}"
@@ -386,6 +387,16 @@ def _say_what_was_done(outcome: "Outcome") -> None:
         click.echo(f"deeper: {unit}: {failure.reason}", err=True)
     if outcome.skipped:
         click.echo(f"deeper: {len(outcome.skipped)} runs that need these were left out", err=True)
+
+
+def _say_what_it_cost(experiment: "Experiment") -> None:
+    if usage := experiment.usage():
+        import pandas as pd
+
+        from deeper_assets.reports.text import money_as_text
+
+        rows = pd.DataFrame([asdict(row) for row in usage])
+        click.echo(f"chat model: {money_as_text(rows, experiment.settings.max_cost_usd)}")
 
 
 def _absolute_if_file(profile: str) -> str:

@@ -83,6 +83,10 @@ concurrency:
 """
 
 
+WAITING_FOR_BATCHES = 16
+"""Worker processes where the chat model is asked in batches: one after another would wait for days."""
+
+
 @dataclass(frozen=True)
 class Unit:
     """One run: the tables that one job makes for one partition (None: unpartitioned)."""
@@ -385,7 +389,10 @@ class _Crew:
     @cached_property
     def size(self) -> int:
         """How many units are made at a time."""
-        return self.worker.experiment.settings.processes or min(os.cpu_count() or 1, 4)
+        settings = self.worker.experiment.settings
+        if settings.chat.engine != "offline" and settings.chat.mode == "batch":
+            return settings.processes or WAITING_FOR_BATCHES
+        return settings.processes or min(os.cpu_count() or 1, 4)
 
     @property
     def has_room(self) -> bool:

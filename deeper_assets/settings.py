@@ -13,6 +13,7 @@ from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -22,6 +23,7 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import (
@@ -51,6 +53,13 @@ def _all_is_none(value: object) -> object:
 
 Count = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_all_is_none)]
 """How many users; None (written `all`) for every one."""
+
+
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+"""An environment variable's name: not, by mistake, the key itself."""
+
+_UNSPOKEN = re.compile(r"\.(base_url|key_env|urls)\b")
+"""Settings whose value no error repeats: a wrong one may be a secret."""
 
 
 class ScaleSettings(BaseModel):
@@ -145,7 +154,7 @@ class ChatSettings(BaseModel):
     )
     model: str = Field("gpt-4o-mini-2024-07-18", description="what the endpoint calls it")
     base_url: str | None = Field(None, description="of the endpoint, with /v1; null: OpenAI's own")
-    key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
+    key_env: VariableName = Field("OPENAI_API_KEY", description="environment variable that holds the key")
     mode: Literal["live", "batch"] = Field("live", description="batch: half the price, up to a day's wait")
     temperature: float = Field(0.0, ge=0)
     max_tokens: int = Field(1024, ge=1, description="an answer is cut after as many tokens, and unreadable")
@@ -159,6 +168,14 @@ class ChatSettings(BaseModel):
     batch_requests: int = Field(50_000, ge=1, description="requests a batch file, at most")
     batch_poll: float = Field(30.0, gt=0, description="seconds between looks at a batch")
 
+    @field_validator("base_url")
+    @classmethod
+    def _holds_no_secret(cls, url: str | None) -> str | None:
+        # Addresses are recorded with what they gave; a key belongs in the environment.
+        if url is not None and (parts := urlsplit(url)) and (parts.password or parts.username):
+            raise ValueError("an address with a password would be recorded; use the variable of key_env")
+        return url
+
 
 class SamplerSettings(BaseModel):
     """What the policy is sampled with."""
@@ -169,7 +186,9 @@ class SamplerSettings(BaseModel):
         "auto", description="auto: vLLM in process where it is installed and a GPU is there"
     )
     urls: list[str] = Field([], description="of vLLM servers, with /v1: replicas of one base model")
-    key_env: str = Field("VLLM_API_KEY", description="environment variable that holds the servers' key")
+    key_env: VariableName = Field(
+        "VLLM_API_KEY", description="environment variable that holds the servers' key"
+    )
     tensor_parallel: int = Field(1, ge=1, description="GPUs that one model is spread over")
     memory_share: float = Field(0.9, gt=0, le=1, description="of a GPU's memory, for weights and cache")
     prefix_caching: bool = Field(True, description="read what prompts have in common once")
@@ -228,7 +247,9 @@ class Settings(BaseSettings):
     )
     training_domains: list[str] | None = Field(None, description="domains that train; null: all seen ones")
 
-    processes: int | None = Field(None, ge=1, description="of `deeper run`; null: one a core, at most four")
+    processes: int | None = Field(
+        None, ge=1, description="of `deeper run`; null: one a core, at most four, or 16 to wait for batches"
+    )
     re_evaluation_cron: str = Field("0 6 * * 1", description="when the re_evaluation schedule runs, UTC")
     lock_timeout: float = Field(300.0, ge=0, description="seconds to wait for another process's lock")
 
@@ -461,4 +482,5 @@ def _readable(error: ValidationError, layers: list[tuple[str, Mapping[str, Any]]
     message = first["msg"].removeprefix("Value error, ")
     if not place:  # about several settings together
         return f"settings: {message}"
-    return f"{origin}: setting {place} = {first['input']!r}: {message}"
+    value = "" if _UNSPOKEN.search(place) else f" = {first['input']!r}"
+    return f"{origin}: setting {place}{value}: {message}"

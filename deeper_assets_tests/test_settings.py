@@ -78,6 +78,17 @@ def test_a_nested_value_has_an_environment_variable_of_its_own(
         load_settings(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "chat", [{"base_url": "https://me:sk-s3cret@host/v1"}, {"key_env": "sk-s3cret"}], ids=["url", "key"]
+)
+def test_a_secret_in_the_wrong_place_is_an_error_that_does_not_repeat_it(
+    tmp_path: Path, chat: dict[str, str]
+) -> None:
+    with pytest.raises(DeeperError, match=rf"setting chat\.{next(iter(chat))}: ") as error:
+        load_settings(tmp_path, {"chat": chat})
+    assert "s3cret" not in str(error.value)
+
+
 def test_the_defaults_are_the_papers() -> None:
     settings = Settings()
     assert settings.candidates == 15

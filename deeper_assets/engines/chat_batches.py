@@ -25,6 +25,10 @@ LARGEST_FILE = 190_000_000
 """Bytes of one batch file; the provider takes 200 MB."""
 
 _PATH: Literal["/v1/chat/completions"] = "/v1/chat/completions"
+_NO_ROOM = {"token_limit_exceeded"}
+"""Error codes of batches that the provider has no room for in its queue at the moment."""
+
+_FOR_GOOD = {400, 401, 403, 404, 422}
 _OVER = {"completed", "failed", "expired", "cancelled"}
 
 Value = TypeVar("Value")
@@ -108,8 +112,11 @@ async def _settle(chat: OpenAIChat, client: Any) -> None:
                 continue
             found = await _patiently(chat, partial(client.batches.retrieve, batch.provider_id))
             if found.status in _OVER:
-                chat.journal.record_batch(batch.name, await _entries(chat, client, found))
-                _refuse_failed(chat, found)
+                entries, wrong = await _results(chat, client, found)
+                chat.journal.record_batch(batch.name, entries)
+                if wrong is not None:
+                    said = chat.scrubbed(f"batch {found.id}: {wrong}")
+                    raise DeeperError(f"{chat.model} at {chat.base_url}: {said}")
         if chat.journal.batches(chat.base_url):
             await asyncio.sleep(chat.batch_poll * random.uniform(0.9, 1.1))
 
@@ -130,9 +137,10 @@ async def _all_batches(client: Any) -> AsyncIterator[Any]:
         yield batch
 
 
-async def _entries(chat: OpenAIChat, client: Any, batch: Any) -> dict[Key, Entry]:
-    """The answers of a batch that is over; lines that failed for a moment have none."""
+async def _results(chat: OpenAIChat, client: Any, batch: Any) -> tuple[dict[Key, Entry], str | None]:
+    """The answers of a batch that is over, and what is wrong with it for good; lines may have neither."""
     entries: dict[Key, Entry] = {}
+    wrong = _refusal(batch)
     for file in (batch.output_file_id, batch.error_file_id):
         if file is None:
             continue
@@ -140,25 +148,25 @@ async def _entries(chat: OpenAIChat, client: Any, batch: Any) -> dict[Key, Entry
         for line in content.text.splitlines():
             if line.strip():
                 said = json.loads(line)
+                response = said.get("response") or {}
+                status, body = response.get("status_code"), response.get("body") or {}
+                error = body.get("error") or {}
                 digest, _, attempt = str(said["custom_id"]).rpartition("-")
-                if entry := _entry(chat, said.get("response") or {}):
+                if status == 200:
+                    entries[digest, int(attempt)] = chat.entry(body, _share(chat))
+                elif status == 400 and (entry := chat.refused(error)):
                     entries[digest, int(attempt)] = entry
-    return entries
+                elif status in _FOR_GOOD:
+                    wrong = f"status {status}: {error.get('message')}"
+    return entries, wrong
 
 
-def _entry(chat: OpenAIChat, response: Mapping[str, Any]) -> Entry | None:
-    body = response.get("body") or {}
-    if response.get("status_code") == 200:
-        return chat.entry(body, _share(chat))
-    return chat.refused(body.get("error") or {}) if response.get("status_code") == 400 else None
-
-
-def _refuse_failed(chat: OpenAIChat, batch: Any) -> None:
-    """A batch that was not even begun: the provider does not like the file."""
-    if batch.status == "failed":
-        errors = (batch.errors.data if batch.errors else None) or []
-        said = "; ".join(str(error.message) for error in errors[:3]) or "no reason given"
-        raise DeeperError(f"{chat.model} at {chat.base_url}: batch {batch.id} failed: {chat.scrubbed(said)}")
+def _refusal(batch: Any) -> str | None:
+    """Why a batch was not even begun, if the file is to blame and not a full queue."""
+    errors = (batch.errors.data if batch.errors else None) or []
+    if batch.status != "failed" or (errors and all(error.code in _NO_ROOM for error in errors)):
+        return None
+    return "; ".join(str(error.message) for error in errors[:3]) or "it failed, without a reason"
 
 
 async def _patiently(chat: OpenAIChat, ask: Callable[[], Awaitable[Value]]) -> Value:
@@ -171,13 +179,16 @@ async def _patiently(chat: OpenAIChat, ask: Callable[[], Awaitable[Value]]) -> V
             return error.status_code in {408, 409, 429} or error.status_code >= 500
         return isinstance(error, APIConnectionError)
 
+    async def once() -> Value:  # a lambda would not be seen to be awaited
+        return await ask()
+
     try:
         return await AsyncRetrying(
             retry=retry_if_exception(passes),
             stop=stop_after_attempt(chat.tries),
             wait=wait_random_exponential(multiplier=0.5, max=60),
             reraise=True,
-        )(ask)
+        )(once)
     except OpenAIError as error:
         said = chat.scrubbed(str(error))
     raise DeeperError(f"{chat.model} at {chat.base_url}: {said}; batches that are handed in are found again")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from deeper_assets.engines.journal import Entry, Journal, Key, request_key
-from deeper_assets.engines.pacing import AdaptiveLimit, seconds_until_next
+from deeper_assets.engines.pacing import AdaptiveLimit, seconds_asked_for, seconds_until_next
 from deeper_assets.engines.protocols import Answer
 from deeper_assets.method.faults import DeeperError
 
@@ -280,12 +280,12 @@ class _Asking:
 
     async def _one(self, prompt: str) -> Entry:
         try:
-            return await self._patiently(self._chat.body(prompt, self._schema))
+            return await self._patiently(prompt)
         except _NoSchemas:
             self._chat._without_schemas.append(True)
-            return await self._patiently(self._chat.body(prompt, self._schema))
+            return await self._patiently(prompt)
 
-    async def _patiently(self, body: Mapping[str, Any]) -> Entry:
+    async def _patiently(self, prompt: str) -> Entry:
         from tenacity import AsyncRetrying, retry_if_exception
 
         patience = _Patience(self._chat.tries)
@@ -295,16 +295,17 @@ class _Asking:
                 stop=patience,
                 wait=_wait,
                 reraise=True,
-            )(self._try, body)
+            )(self._try, prompt)
         except _Failed as failure:
             said = self._chat.scrubbed(str(failure))
         # Outside of `except`, so that no traceback quotes what the server said: it may hold the key.
         raise DeeperError(f"{self._chat.model} at {self._chat.base_url}: {said}{patience}")
 
-    async def _try(self, body: Mapping[str, Any]) -> Entry:
+    async def _try(self, prompt: str) -> Entry:
         if self._error is not None:
             raise self._error
         async with self._limit.slot():
+            body = self._chat.body(prompt, self._schema)
             key = self._chat.key(body, self._attempt)
             known = await self._claimed(key, body)
             if known is not None:
@@ -314,7 +315,7 @@ class _Asking:
                 entry = await self._send(body)
             except _Failed as failure:
                 unsure = failure.unsure
-                self._limit.hear(failure.limited)
+                self._limit.hear(failure.limited, seconds_asked_for(failure.headers) or 0.0)
                 raise
             except _NoSchemas:
                 unsure = False

@@ -1,13 +1,15 @@
 """How many requests are at a server at once, and how long a request that failed waits for its next try.
 
-The number falls when a server says 429 to a good share of what it is sent, by that share, and comes back by a
-tenth of the limit whenever a round of requests goes well; a 429 here and there changes nothing. No library we
+When a server says 429 to a good share of what it is sent, nothing more goes to it for as long as it asks for,
+and the number falls by that share; it comes back by a tenth of the limit whenever a round of requests goes
+well. A 429 here and there changes nothing for the others. No library we
 know does this for asyncio: rate limiters (aiolimiter, pyrate-limiter) must be told the rate, which a provider
 does not tell, and those that adapt go by latency. Waiting between tries is tenacity's.
 """
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -29,6 +31,7 @@ class AdaptiveLimit:
         self.now = float(most)
         self._at_once = 0
         self._heard: list[bool] = []
+        self._quiet_until = 0.0
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
@@ -37,6 +40,8 @@ class AdaptiveLimit:
         async with self._changed:
             await self._changed.wait_for(lambda: self._at_once < int(self.now))
             self._at_once += 1
+        while (left := self._quiet_until - time.monotonic()) > 0:
+            await asyncio.sleep(left)
         try:
             yield
         finally:
@@ -44,9 +49,16 @@ class AdaptiveLimit:
                 self._at_once -= 1
                 self._changed.notify(1 + self._spare())
 
-    def hear(self, limited: bool) -> None:
-        """Takes note of an answer: whether the server said that it is asked too much."""
+    def hear(self, limited: bool, wait: float = 0.0) -> None:
+        """Takes note of an answer.
+
+        Args:
+            limited: whether the server said that it is asked too much.
+            wait: seconds that it asked to wait then.
+        """
         self._heard.append(limited)
+        if limited and sum(self._heard) > TOLERATED * max(_SMALLEST_ROUND, self.now):
+            self._quiet_until = max(self._quiet_until, time.monotonic() + wait)
         if len(self._heard) < max(_SMALLEST_ROUND, self.now):
             return
         share = sum(self._heard) / len(self._heard)
@@ -61,20 +73,18 @@ class AdaptiveLimit:
 
 
 def seconds_until_next(tries: int, headers: Mapping[str, str]) -> float:
-    """How long to wait after so many tries: what the server asks for, else ever longer; with jitter.
+    """How long to wait after so many tries: what the server asks for, and ever longer beyond it.
 
     Args:
         tries: that have failed, 1 or more.
         headers: of the last answer, lower-case; `retry-after-ms` and `retry-after` in seconds are honoured.
     """
-    asked = _asked_for(headers)
-    if asked is not None:
-        # Spread out, or all that were told the same would come back at the same moment.
-        return asked + random.uniform(0, 0.1 * asked + 0.05)
-    return random.uniform(0, min(LONGEST_WAIT, 0.25 * 2**tries))
+    # Spread out, or all that were told the same would come back at the same moment.
+    return (seconds_asked_for(headers) or 0.0) + random.uniform(0, min(LONGEST_WAIT, 0.1 * 2**tries))
 
 
-def _asked_for(headers: Mapping[str, str]) -> float | None:
+def seconds_asked_for(headers: Mapping[str, str]) -> float | None:
+    """How long a server asks to wait; None where it does not say. Headers are lower-case."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             seconds = float(headers[name]) * unit

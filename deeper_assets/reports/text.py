@@ -149,8 +149,13 @@ def usage_as_text(usage: pd.DataFrame, cap_usd: float | None) -> str:
         counts = f"{row['requests']:>12,.0f}{row['hits']:>12,.0f}"
         tokens = f"{row['input_tokens']:>14,.0f}{row['output_tokens']:>14,.0f}"
         lines.append(f"  {row['asset'] or '-':<24}{counts}{tokens}{row['cost_usd']:>12,.4f}  {row['model']}")
-    spent = f"US$ {total['cost_usd']:,.4f} spent"
-    saved = f"{total['saved_usd']:,.4f} saved by answers that were there already"
-    unsure = f"at most {total['unsure_usd']:,.4f} more for requests without an answer"
+    return "\n".join([*lines, money_as_text(usage, cap_usd)])
+
+
+def money_as_text(usage: pd.DataFrame, cap_usd: float | None) -> str:
+    """What chat models have cost, in one line; see `usage_as_text`."""
+    spent = f"US$ {usage['cost_usd'].sum():,.4f} spent"
+    saved = f"{usage['saved_usd'].sum():,.4f} saved by answers that were there already"
+    unsure = f"at most {usage['unsure_usd'].sum():,.4f} more for requests without an answer"
     cap = "no cap (max_cost_usd)" if cap_usd is None else f"of {cap_usd:g} at most (max_cost_usd)"
-    return "\n".join([*lines, f"{spent}, {saved}; {unsure}; {cap}"])
+    return f"{spent}, {saved}; {unsure}; {cap}"

@@ -261,9 +261,11 @@ class _KeyRequired:
         self._app, self._expected = app, f"Bearer {key}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        given = Headers(scope=scope).get("authorization", "").encode()
-        wrong = _as_response(problem(401, "Incorrect API key provided.", "invalid_api_key"))
-        app = self._app if hmac.compare_digest(given, self._expected) else wrong
+        given = Headers(scope=scope).get("authorization", "")
+        # Some servers repeat the key they were given; clients have to keep it out of their logs.
+        said = f"Incorrect API key provided: {given.removeprefix('Bearer ')}."
+        wrong = _as_response(problem(401, said, "invalid_api_key"))
+        app = self._app if hmac.compare_digest(given.encode(), self._expected) else wrong
         await app(scope, receive, send)
 
 
