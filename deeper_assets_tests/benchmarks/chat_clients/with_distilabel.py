@@ -2,6 +2,7 @@
 
 It asks batch by batch and everything within a batch at once, so the size of a batch is its concurrency. The
 rest is left at its defaults but for a timeout (two minutes by default) and the length of answers.
+Killed and run again it may wait for ever for the batch that was at work (argilla-io/distilabel issue 1065).
 """
 
 import json
