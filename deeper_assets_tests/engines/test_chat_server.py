@@ -3,8 +3,10 @@
 import asyncio
 import json
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
@@ -306,6 +308,31 @@ def test_the_command_says_how_to_use_it(tmp_path: Path, monkeypatch: pytest.Monk
     assert chat.base_url is not None
     assert chat.base_url.startswith("http://127.0.0.1:")
     assert chat.model == "local"
+
+
+def test_clients_that_break_off_leave_no_trace() -> None:
+    with serve("--port", "0", "--faults", "hanging=1") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        root = process.stdout.readline().split("BASE_URL=")[1].split("/v1")[0]
+        port = int(root.rsplit(":", 1)[1])
+        for path in ("chat/completions", "files"):
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                head = f"POST /v1/{path} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n"
+                form = "content-type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+                connection.sendall((head + form).encode())
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            asked = json.dumps(body(PERSONA_PROMPT)).encode()
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(asked)}\r\n\r\n"
+            connection.sendall(head.encode() + asked)
+            server = ChatServer(root, process)
+            while (counted := server.stats())["faults"] != {"hanging": 1}:
+                time.sleep(0.01)
+            assert (counted["in_flight"], counted["paid"]) == (1, 0)
+            process.send_signal(signal.SIGTERM)
+            answer = connection.makefile("rb").readline()
+        assert not answer.startswith(b"HTTP/1.1 200")
+        assert "Traceback" not in process.communicate()[1]
 
 
 def test_the_command_names_what_is_wrong(server: ChatServer) -> None:

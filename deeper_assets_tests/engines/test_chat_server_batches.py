@@ -169,6 +169,8 @@ def test_batches_that_make_no_sense_fail_and_the_list_goes_page_by_page() -> Non
         assert [batch.id for batch in page.data] == newest_first[:3]
         assert page.has_more
         assert [batch.id async for batch in client.batches.list(limit=3)] == newest_first
+        with pytest.raises(BadRequestError, match="There is no batch 'batch_0'"):
+            await client.batches.list(after="batch_0")
         with pytest.raises(BadRequestError, match="No such file"):
             await client.batches.create(input_file_id="file-0", endpoint=ENDPOINT, completion_window="24h")
         for unknown in (client.batches.retrieve, client.batches.cancel, client.files.retrieve):

@@ -135,10 +135,10 @@ class Batches:
         return dict(batch.shown)
 
     def newest(self, after: str | None, limit: int) -> dict[str, Any]:
-        """A page of batches, the newest first, from the one after `after` on."""
+        """A page of batches, the newest first; from the one after the batch `after` on, if that is given."""
         shown = [batch.shown for batch in reversed(self._batches.values())]
         ids = [one["id"] for one in shown]
-        start = ids.index(after) + 1 if after in ids else 0
+        start = 0 if after is None else ids.index(after) + 1
         page = shown[start : start + limit]
         return {
             "object": "list",
