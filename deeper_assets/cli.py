@@ -218,7 +218,11 @@ def export(experiment: "Experiment", file: Path) -> None:
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0: any free.")
 @click.option("--latency", default=0.0, type=click.FloatRange(min=0), help="Seconds until an answer.")
 @click.option(
-    "--faults", default="0", metavar="SHARE|KIND=SHARE,...", help="Requests that meet a fault.  [default: 0]"
+    "--faults",
+    default="0",
+    metavar="SHARE|KIND=SHARE,...",
+    show_default=True,
+    help="Requests that meet a fault.",
 )
 @click.option("--requests-per-second", type=click.FloatRange(min=0, min_open=True), help="More get a 429.")
 @click.option("--batch-seconds", default=2.0, show_default=True, type=click.FloatRange(min=0))

@@ -17,7 +17,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, UploadFile
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -129,13 +129,16 @@ class _App:
                 Mount("/v1", routes=v1, middleware=key),
                 Route("/stats", self._stats),
                 Route("/stats/reset", self._reset, methods=["POST"]),
-            ]
+            ],
+            exception_handlers={ClientDisconnect: _to_nobody},
         )
 
     async def _chat(self, request: Request) -> Response:
         self._counts.enter()
         try:
             return await self._answer(request, await request.body())
+        except asyncio.CancelledError:  # by uvicorn, which has been told to stop and has waited
+            return _as_response(problem(503, "The server is stopping."))
         finally:
             self._counts.leave()
 
@@ -154,9 +157,9 @@ class _App:
                 return self._respond(question.key, problem(500, "The server had an error."))
             case "dropped":
                 _transport(request).abort()
-                return await _gone(request)
+                return await _when_gone(request)
             case "hanging":
-                return await _gone(request)
+                return await _when_gone(request)
         reply = question.reply
         if fault == "error_late":
             reply = problem(503, "The server is overloaded.")
@@ -220,7 +223,10 @@ class _App:
         limit = request.query_params.get("limit", "20")
         if not limit.isdecimal() or not 1 <= int(limit) <= 100:
             return _as_response(problem(400, f"Invalid limit: {limit!r}; 1 to 100.", param="limit"))
-        return JSONResponse(self._batches.newest(request.query_params.get("after"), int(limit)))
+        after = request.query_params.get("after")
+        if after is not None and self._batches.batch(after) is None:
+            return _as_response(problem(400, f"There is no batch {after!r}.", param="after"))
+        return JSONResponse(self._batches.newest(after, int(limit)))
 
     async def _batch(self, request: Request) -> Response:
         return _found(request, self._batches.batch(request.path_params["id"]))
@@ -278,7 +284,12 @@ def _transport(request: Request) -> asyncio.Transport:
     return transport
 
 
-async def _gone(request: Request) -> Response:
+async def _to_nobody(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette passes them
+    """What a client gets that has gone before it had said everything."""
+    return Response()
+
+
+async def _when_gone(request: Request) -> Response:
     """Waits until the connection is closed; what is returned then reaches nobody."""
     receive: Callable[[], Awaitable[Any]] = request.receive
     while (await receive())["type"] != "http.disconnect":

@@ -106,7 +106,7 @@ class Batches:
                 return problem(400, f"Invalid {name}: {request.get(name)!r}; {only!r} is known.", param=name)
         key = blake2b(source.content, digest_size=16).hexdigest()
         lines, errors = _lines(source.content)
-        fault = self._faults.of_batch(key, self._counts.times_sent(key))
+        fault = self._faults.of_batch(key, self._counts.times_created(key))
         if fault == "batch_failed":
             errors = [_error("token_limit_exceeded", "Enqueued token limit reached; try again later.", None)]
         batch = _Batch(_created(request, len(lines)), lines, fault)
@@ -135,10 +135,10 @@ class Batches:
         return dict(batch.shown)
 
     def newest(self, after: str | None, limit: int) -> dict[str, Any]:
-        """A page of batches, the newest first, from the one after `after` on."""
+        """A page of batches, the newest first; from the one after the batch `after` on, if that is given."""
         shown = [batch.shown for batch in reversed(self._batches.values())]
         ids = [one["id"] for one in shown]
-        start = ids.index(after) + 1 if after in ids else 0
+        start = 0 if after is None else ids.index(after) + 1
         page = shown[start : start + limit]
         return {
             "object": "list",
@@ -178,7 +178,8 @@ class Batches:
     def _answered(self, line: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         question = self._completions.read(json.dumps(line["body"]).encode())
         reply, fault = question.reply, question.fault
-        if fault is None and self._faults.of_line(question.key, self._counts.times_sent(question.key)):
+        times = self._counts.times_sent(question.key)
+        if fault is None and self._faults.of_line(question.key, times):
             reply, fault = (
                 problem(500, "The server had an error while processing this request."),
                 "batch_line",

@@ -21,6 +21,7 @@ class Counts:
         self.statuses: Counter[int] = Counter()
         self.faults: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
+        self.created: Counter[str] = Counter()
         self.paid: Counter[str] = Counter()
 
     def enter(self) -> None:
@@ -38,6 +39,11 @@ class Counts:
         self.sent[key] += 1
         return self.sent[key] - 1
 
+    def times_created(self, key: str) -> int:
+        """How often a batch was created from the file `key` before; this time is counted."""
+        self.created[key] += 1
+        return self.created[key] - 1
+
     def answered(self, key: str, reply: Reply) -> None:
         """A reply goes out; only completions are paid for."""
         self.statuses[reply.status] += 1
@@ -49,11 +55,11 @@ class Counts:
     def as_json(self) -> dict[str, Any]:
         """Everything by name.
 
-        `requests` came for a chat completion, of `bodies` different ones; `statuses` is what they got. `paid`
-        were answered with a completion, lines of batches included, and `paid_again` of them for a body that
-        had been paid for before. `abandoned` lost their client before the answer was ready, and are not paid.
-        `faults` were made on purpose, or by the limit on requests (`over_rate`). Tokens are those of paid
-        answers.
+        `requests` came for a chat completion; everything else counts lines of batches too. There were as many
+        different `bodies`; `statuses` is what they got. `paid` were answered with a completion, and
+        `paid_again` of them for a body that had been paid for before. `abandoned` lost their client before
+        the answer was ready, and are not paid. `faults` were made on purpose, or by the limit on requests
+        (`over_rate`). Tokens are those of paid answers.
         """
         paid = self.paid.total()
         return {

@@ -1,0 +1,31 @@
+"""Asks all prompts by this project's client, its journal in HOME."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from deeper_assets.engines.journal import Journal
+from deeper_assets.engines.openai_chat import OpenAIChat
+
+
+def main() -> None:
+    """Arguments: base URL, file of prompts, home, file for the answers, concurrency, timeout (seconds)."""
+    url, prompts, home, answers, concurrency, timeout = sys.argv[1:]
+    asked = json.loads(Path(prompts).read_text())
+    chat = OpenAIChat(
+        "local",
+        Journal(Path(home) / "journal.sqlite"),
+        base_url=url,
+        concurrency=int(concurrency),
+        timeout=float(timeout),
+    )
+    started = time.monotonic()
+    said = chat.answer(asked)
+    seconds = time.monotonic() - started
+    texts = [answer.text for answer in said]
+    Path(answers).write_text(json.dumps({"seconds": seconds, "answers": texts}))
+
+
+if __name__ == "__main__":
+    main()
