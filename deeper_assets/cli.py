@@ -6,6 +6,8 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -16,8 +18,11 @@ import click
 
 from deeper_assets import __version__
 from deeper_assets.method.faults import DeeperError, one_line
+from deeper_assets.method.recipes import DEFAULT_RECIPE
 
 if TYPE_CHECKING:
+    from deeper_assets.engines.hub import Kind
+    from deeper_assets.exporting import Form
     from deeper_assets.resources import Experiment
     from deeper_assets.running import Outcome, Report
 
@@ -252,6 +257,69 @@ def serve(
     given = Faults.parse(faults, seed)
     manner = Manner(latency, given, requests_per_second, batch_seconds, not no_schemas, key)
     serve_chat(manner, port, partial(_say_how_to_use, key_env))
+
+
+RECIPE = click.option("--recipe", default=DEFAULT_RECIPE, show_default=True, help="Whose.")
+TO_HUB = click.option(
+    "--to-hub",
+    metavar="OWNER/NAME",
+    help="Also upload it, to a repository that is made private if it is not there (token: HF_TOKEN).",
+)
+FOLDER = click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+
+
+@cli.group()
+def export() -> None:
+    """Write preference pairs or a model to a FOLDER, with a card, for other people's tools."""
+
+
+@export.command("pairs")
+@FOLDER
+@HOME
+@RECIPE
+@click.option("--iteration", type=click.Choice(["1", "2", "both"]), default="both", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["trl", "llamafactory"]), default="trl", show_default=True
+)
+@TO_HUB
+def export_pairs_(
+    folder: Path, home: Path | None, recipe: str, iteration: str, form: "Form", to_hub: str | None
+) -> None:
+    """Write preference pairs to FOLDER: a dataset for TRL's DPOTrainer, or for LLaMA-Factory."""
+    from deeper_assets.exporting import export_pairs
+    from deeper_assets.settings import home_folder
+
+    iterations = [1, 2] if iteration == "both" else [int(iteration)]
+    with _pushed(folder, to_hub, "dataset"):
+        export_pairs(_experiment(home_folder(home)), folder, recipe, iterations, form)
+
+
+@export.command("model")
+@FOLDER
+@HOME
+@RECIPE
+@click.option("--iteration", type=click.Choice(["1", "2"]), default="2", show_default=True)
+@TO_HUB
+def export_model_(folder: Path, home: Path | None, recipe: str, iteration: str, to_hub: str | None) -> None:
+    """Write an adapter to FOLDER, as PEFT loads it; the offline base is put beside it."""
+    from deeper_assets.exporting import export_model
+    from deeper_assets.settings import home_folder
+
+    with _pushed(folder, to_hub, "model"):
+        export_model(_experiment(home_folder(home)), folder, recipe, int(iteration))
+
+
+@contextmanager
+def _pushed(folder: Path, repository: str | None, kind: "Kind") -> Iterator[None]:
+    """Says what was written, and uploads it where that is wanted; what hinders a push is found before."""
+    from deeper_assets.engines import hub
+
+    if repository is not None:
+        hub.refuse_unpushable(repository)
+    yield
+    click.echo(f"wrote {folder}", err=True)
+    if repository is not None:
+        click.echo(f"pushed to {hub.push(folder, repository, kind)}", err=True)
 
 
 def main() -> None:
