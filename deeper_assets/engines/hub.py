@@ -66,7 +66,7 @@ def push(folder: Path, repository: str, kind: Kind) -> str:
         said = f"{api.endpoint} answered HTTP {status}{_HINTS.get(status, '')}"
         raise DeeperError(_unsent(folder, repository, kind, said)) from error
     except Exception as error:  # whatever the Hub's HTTP library of today raises
-        said = f"{api.endpoint} cannot be reached: {one_line(error)}"
+        said = f"{api.endpoint} cannot be reached: {one_line(error).rstrip('.')}"
         raise DeeperError(_unsent(folder, repository, kind, said)) from error
     return str(address)
 
