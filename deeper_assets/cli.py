@@ -49,6 +49,9 @@ class _Count(click.ParamType[int | str]):
         return number
 
 
+_ABOVE_0 = click.FloatRange(min=0, min_open=True)
+
+
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Errors are one line and a non-zero exit; put --debug before the command for the traceback.",
@@ -72,17 +75,24 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = debug
 
 
-@cli.command()
-@HOME
-@click.option(
+DATA = click.option(
     "--data",
     type=click.Path(path_type=Path),
     help="Folder with the published rating files.  [default: ratings generated here]",
 )
-@click.option("--profile", help="Built-in profile, or a YAML file of settings.  [default: offline]")
-@click.option("--domains", help="Only these, separated by commas.  [default: all]")
-@click.option("--train-users", type=_Count(), help="Training users a domain, at most.")
-@click.option("--eval-users", type=_Count(), help="Evaluation users a domain, at most.")
+PROFILE = click.option("--profile", help="Built-in profile, or a YAML file of settings.  [default: offline]")
+DOMAINS = click.option("--domains", help="Only these, separated by commas.  [default: all]")
+TRAIN_USERS = click.option("--train-users", type=_Count(), help="Training users a domain, at most.")
+EVAL_USERS = click.option("--eval-users", type=_Count(), help="Evaluation users a domain, at most.")
+
+
+@cli.command()
+@HOME
+@DATA
+@PROFILE
+@DOMAINS
+@TRAIN_USERS
+@EVAL_USERS
 def run(
     home: Path | None,
     data: Path | None,
@@ -99,21 +109,9 @@ def run(
     from deeper_assets.settings import home_folder, record_settings
 
     folder = home_folder(home)
-    flags = {
-        "data": data.resolve() if data else None,
-        "profile": _absolute_if_file(profile) if profile else None,
-        "train_users": train_users,
-        "eval_users": eval_users,
-    }
-    given = {name: value for name, value in flags.items() if value is not None}
+    given = _given(data, profile, train_users, eval_users)
     experiment = _experiment(folder, given)
-    if data is not None and not data.is_dir():
-        raise DeeperError(
-            f"--data {data}: no such folder; expected the folder that holds the published datasets"
-        )
-    wanted = _split(domains) or list(experiment.domains)
-    for name in wanted:
-        experiment.domain(name)
+    wanted = _wanted(experiment, domains)
     record_settings(folder, given)
 
     from deeper_assets.running import quiet_dagster, run_everything
@@ -129,6 +127,38 @@ def run(
     click.echo(f"\nLook at it: {where} dagster dev -m deeper_assets.definitions")
     if outcome.failed:
         raise click.exceptions.Exit(1)
+
+
+@cli.command()
+@HOME
+@DATA
+@PROFILE
+@DOMAINS
+@TRAIN_USERS
+@EVAL_USERS
+@click.option("--seconds-per-request", type=_ABOVE_0, help="Of the chat model.  [default: 3]")
+@click.option("--candidates-per-second", type=_ABOVE_0, help="Texts of the policy.  [default: 20]")
+@click.option("--training-tokens-per-second", type=_ABOVE_0, help="Of a training.  [default: 8000]")
+def estimate(
+    home: Path | None,
+    data: Path | None,
+    profile: str | None,
+    domains: str | None,
+    train_users: int | str | None,
+    eval_users: int | str | None,
+    **rates: float | None,
+) -> None:
+    """Print what a run would ask, sample and train, what that costs, and what was assumed.
+
+    Nothing is asked, made or recorded. With the profile paper and no data, the paper's users are counted.
+    """
+    from deeper_assets.estimating import Rates, as_text
+    from deeper_assets.estimating import estimate as estimated
+    from deeper_assets.settings import home_folder
+
+    experiment = _experiment(home_folder(home), _given(data, profile, train_users, eval_users))
+    said = Rates(**{name: rate for name, rate in rates.items() if rate is not None})
+    click.echo(as_text(estimated(experiment, _wanted(experiment, domains), said)))
 
 
 @cli.command()
@@ -398,6 +428,31 @@ def _experiment(home: Path, flags: dict[str, Any] | None = None) -> "Experiment"
     from deeper_assets.settings import load_settings
 
     return Experiment(home, load_settings(home, flags))
+
+
+def _given(
+    data: Path | None, profile: str | None, train_users: int | str | None, eval_users: int | str | None
+) -> dict[str, Any]:
+    """The settings that flags give."""
+    if data is not None and not data.is_dir():
+        raise DeeperError(
+            f"--data {data}: no such folder; expected the folder that holds the published datasets"
+        )
+    flags = {
+        "data": data.resolve() if data else None,
+        "profile": _absolute_if_file(profile) if profile else None,
+        "train_users": train_users,
+        "eval_users": eval_users,
+    }
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def _wanted(experiment: "Experiment", domains: str | None) -> list[str]:
+    """The domains that a flag names; all of them where it does not."""
+    wanted = _split(domains) or list(experiment.domains)
+    for name in wanted:
+        experiment.domain(name)
+    return wanted
 
 
 def _mae_table(experiment: "Experiment") -> Any:
