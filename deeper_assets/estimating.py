@@ -124,7 +124,7 @@ def estimate(experiment: Experiment, evaluated: Sequence[str], rates: Rates) -> 
 
 @dataclass(frozen=True)
 class _Part:
-    """Prompts of one kind in one domain: their number, mean tokens of each and of an answer, and all texts."""
+    """Prompts of one kind in one domain: how many, mean tokens of each and of an answer, texts in all."""
 
     prompts: int
     tokens: float
@@ -190,9 +190,14 @@ class _Work:
         return policy_tokens(self.settings.policy)
 
     @cached_property
-    def unique(self) -> Mapping[int, float]:
-        """By iteration, the share of samples that are usable and differ; 1 where there are none yet."""
+    def unique(self) -> Mapping[int, float | None]:
+        """By iteration, the share of samples that are usable and differ; None where there are none yet."""
         return {i: _unique_share(self.experiment.warehouse, i) for i in (1, 2)}
+
+    def share(self, iteration: int) -> float:
+        """The share of samples that are asked about: all of them, where it is not known better."""
+        known = self.unique[iteration]
+        return 1.0 if known is None else known
 
     def add(self, name: str) -> None:
         """Adds what a domain asks and samples."""
@@ -218,7 +223,7 @@ class _Work:
     def _asked(self, name: str, people: Population) -> Iterator[Asked]:
         yield from asked_initially(people)
         for i, by, _ in self._cuts(name):
-            yield from asked_in(people, i, by, self.settings.candidates, self.unique[i])
+            yield from asked_in(people, i, by, self.settings.candidates, self.share(i))
         for method in [*self.policies, *UPDATES] if name in self.evaluated else []:
             yield from asked_in_rounds(people, method)
 
@@ -252,11 +257,12 @@ class _Work:
 
 def _people(experiment: Experiment, name: str) -> tuple[Population, list[History], str]:
     """A domain's users by their windows, histories of some of them, and where they come from, in words."""
-    settings = experiment.settings
-    if settings.profile == PAPER_PROFILE and settings.data is None and name in PAPER:
+    settings, windows, origin = experiment.settings, _stored_windows(experiment, name), "stored in this home"
+    if windows is None and settings.profile == PAPER_PROFILE and settings.data is None and name in PAPER:
         people = paper_population(name, settings.train_users, settings.eval_users)
-        return people, [_paper_history(name)], "of the paper, since no `data` is given, six windows each"
-    windows, origin = _windows(experiment, name)
+        return people, [_paper_history(name)], "of the paper, since there is no `data`, with six windows each"
+    if windows is None:
+        windows, origin = _windows_of_source(experiment, name), "read from their sources"
     users = sorted(windows["user_id"].unique())
     some = users[:: max(len(users) // SAMPLE, 1)][:SAMPLE]
     return population(windows), list(histories(windows[windows["user_id"].isin(some)]).values()), origin
@@ -268,12 +274,17 @@ def _paper_history(name: str) -> History:
     return {window: [RatedItem(title, 4.0)] * WINDOW for window in PAPER_WINDOWS}
 
 
-def _windows(experiment: Experiment, name: str) -> tuple[pd.DataFrame, str]:
-    """rating_windows of a domain: the stored ones if today's settings made them, else new ones, not kept."""
+def _stored_windows(experiment: Experiment, name: str) -> pd.DataFrame | None:
+    """rating_windows of a domain, if today's settings made those that are stored."""
     wanted = experiment.describe("rating_windows", {"domain": name})
     for version in experiment.warehouse.current("rating_windows"):
         if version.partition["domain"] == name and version.ingredients.settings == wanted:
-            return experiment.warehouse.load("rating_windows", {"domain": [name]}), "stored in this home"
+            return experiment.warehouse.load("rating_windows", {"domain": [name]})
+    return None
+
+
+def _windows_of_source(experiment: Experiment, name: str) -> pd.DataFrame:
+    """rating_windows of a domain, made now and not kept."""
     domain, rules = experiment.domain(name), experiment.rules
     with tempfile.TemporaryDirectory(prefix="deeper-") as folder:
         ratings = Path(folder) / "ratings.parquet"
@@ -282,12 +293,12 @@ def _windows(experiment: Experiment, name: str) -> tuple[pd.DataFrame, str]:
         read.replace("raw_ratings", {"domain": name}, ratings, Stamp("estimate", Ingredients("")))
         raw = read.load("raw_ratings")
     rejected = reject_ratings(raw, domain, rules)
-    return cut_windows(raw, rejected, domain, rules, experiment.sampling), "read from their sources"
+    return cut_windows(raw, rejected, domain, rules, experiment.sampling)
 
 
-def _unique_share(warehouse: Warehouse, iteration: int) -> float:
+def _unique_share(warehouse: Warehouse, iteration: int) -> float | None:
     sampled = warehouse.load(f"candidates_{iteration}", columns=["copies", "unusable"])
-    return float(sampled["unusable"].isna().sum() / sampled["copies"].sum()) if len(sampled) else 1.0
+    return float(sampled["unusable"].isna().sum() / sampled["copies"].sum()) if len(sampled) else None
 
 
 # -------------------------------------------------------------------------------------------------- steps
@@ -328,7 +339,7 @@ def _training_step(iteration: int, name: str, recipe: Recipe, work: _Work, rates
     first = sum(part.prompts for part in _drawn(1, name, recipe, work))
     pairwise = recipe.loss == "pairwise"
     each = recipe.pairs_at_most if pairwise else 1
-    texts = 2 if pairwise else work.settings.candidates * work.unique[iteration]
+    texts = 2 if pairwise else work.settings.candidates * work.share(iteration)
     replayed = min(recipe.replay * contexts, first) if iteration == 2 else 0
     examples = round((contexts + replayed) * each * (1 - training.validation_share))
     length = sum(part.prompts * (part.tokens + texts * part.answer) for part in own) / max(contexts, 1)
@@ -383,17 +394,20 @@ def _about_chat(work: _Work, rates: Rates, usd: float | None) -> Iterator[str]:
         return
     share = f", of which a batch costs {chat.prices.batch_share:.0%}" if chat.mode == "batch" else ""
     yield (
-        f"{chat.model} costs {chat.prices.input:g} USD a million tokens in, {chat.prices.output:g} out{share};"
-        " none are taken for cached"
+        f"{chat.model} costs {chat.prices.input:g} USD a million tokens in, {chat.prices.output:g} out"
+        f"{share}; none are taken for cached"
     )
     if settings.max_cost_usd is not None and usd is not None and usd > settings.max_cost_usd:
-        yield f"this is more than max_cost_usd, {settings.max_cost_usd:g}: a run stops there, and keeps what is paid for"
+        yield (
+            f"this is more than max_cost_usd, {settings.max_cost_usd:g}: a run stops there, and keeps what is"
+            " paid for"
+        )
 
 
 def _about_policy(work: _Work, rates: Rates) -> Iterator[str]:
     yield work.policy.note
     for i, share in work.unique.items():
-        if share == 1:
+        if share is None:
             yield f"candidates of iteration {i} are all taken for usable and different: an upper bound"
         else:
             yield f"candidates of iteration {i}: {share:.0%} are usable and different, as those in this home"
@@ -416,7 +430,7 @@ def as_text(found: Estimate) -> str:
     blocks = [_table("chat model", ("requests", "M tokens in", "M tokens out", "USD", "hours"), found.chat)]
     if found.sampling:
         blocks.append(_table("policy", ("texts", "M tokens in", "M tokens out", "hours"), found.sampling))
-        blocks.append(_table("training", ("examples", "M tokens in", "steps", "hours"), found.training))
+        blocks.append(_table("training", ("examples", "M tokens", "steps", "hours"), found.training))
     notes = "\n".join(f"  - {note}" for note in found.notes)
     return "\n\n".join([*blocks, f"assumed\n{notes}"])
 
@@ -425,6 +439,7 @@ _COLUMNS = {
     "requests": ("count", "{:,}"),
     "texts": ("count", "{:,}"),
     "examples": ("count", "{:,}"),
+    "M tokens": ("tokens_in", "{:,.1f}"),
     "M tokens in": ("tokens_in", "{:,.1f}"),
     "M tokens out": ("tokens_out", "{:,.1f}"),
     "steps": ("steps", "{:,}"),

@@ -17,6 +17,7 @@ import pytest
 from dagster import DagsterRunStatus
 
 from deeper_assets.engines.protocols import Decoding
+from deeper_assets.estimating import Rates, estimate
 from deeper_assets.method.updates import UPDATES
 from deeper_assets.resources import Experiment
 from deeper_assets.running import open_instance
@@ -267,6 +268,36 @@ def test_an_exported_adapter_writes_what_the_policy_of_the_home_writes(
             text = model.generate(**said, do_sample=False, max_new_tokens=60)[0, said["input_ids"].shape[1] :]
         ((sample,),) = ours.sample([prompt], [[1]], greedy)
         assert tokenizer.decode(text, skip_special_tokens=True) == sample.text != ""
+
+
+def test_a_run_has_asked_what_was_estimated(
+    home: Path, copy: Path, small: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(rows: pd.DataFrame, *what: str) -> pd.DataFrame:
+        return rows[rows["attempts"] > 0].drop_duplicates(["domain", "user_id", *what])
+
+    def asked_about_candidates(i: int) -> int:
+        candidates, predictions = load(home, f"candidates_{i}"), load(home, f"candidate_predictions_{i}")
+        keys = ["domain", "user_id", "round", "candidate"]
+        return len(asked(predictions.merge(candidates[[*keys, "persona"]], on=keys), "window", "persona"))
+
+    estimated = estimate(experiment(copy, small, monkeypatch), ["book"], Rates())
+    found = {(step.table, step.by): step.count for step in estimated.chat}
+    assert found["initial_personas", ""] == len(asked(load(home, "initial_personas")))
+    assert found["initial_predictions", ""] == len(asked(load(home, "initial_predictions"), "window"))
+    second = load(home, "context_predictions_2").query("round == 2")
+    assert found["contexts_2", "balanced"] == len(asked(second, "window"))
+    first, both = asked_about_candidates(1), asked_about_candidates(2)
+    assert found["candidate_predictions_1", "refinement"] == first
+    assert found["candidate_predictions_2", "balanced"] >= both > first
+    predictions = asked(load(home, "round_predictions").query("round > 0"), "method", "round")
+    written = load(home, "persona_rounds").query("round > 0").groupby("method")["attempts"].sum()
+    for method in METHODS:
+        own = written[method] if method in UPDATES else 0
+        assert found["persona_rounds", method] == (predictions["method"] == method).sum() + own, method
+    said = deeper("estimate", "--home", home, "--domains", "book", **small).stdout
+    assert f"{sum(found.values()):,}" in said
+    assert "\nassumed\n  - users stored in this home: book, recipe\n" in said
 
 
 def test_a_push_without_token_or_hub_is_one_line(home: Path, small: dict[str, str], tmp_path: Path) -> None:
