@@ -298,12 +298,12 @@ TO_HUB = click.option(
 FOLDER = click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 
 
-@cli.group()
-def export() -> None:
+@cli.group("export")
+def export_group() -> None:
     """Write preference pairs or a model to a FOLDER, with a card, for other people's tools."""
 
 
-@export.command("pairs")
+@export_group.command("pairs")
 @FOLDER
 @HOME
 @RECIPE
@@ -312,7 +312,7 @@ def export() -> None:
     "--format", "form", type=click.Choice(["trl", "llamafactory"]), default="trl", show_default=True
 )
 @TO_HUB
-def export_pairs_(
+def export_pairs_command(
     folder: Path, home: Path | None, recipe: str, iteration: str, form: "Form", to_hub: str | None
 ) -> None:
     """Write preference pairs to FOLDER: a dataset for TRL's DPOTrainer, or for LLaMA-Factory."""
@@ -324,13 +324,15 @@ def export_pairs_(
         export_pairs(_experiment(home_folder(home)), folder, recipe, iterations, form)
 
 
-@export.command("model")
+@export_group.command("model")
 @FOLDER
 @HOME
 @RECIPE
 @click.option("--iteration", type=click.Choice(["1", "2"]), default="2", show_default=True)
 @TO_HUB
-def export_model_(folder: Path, home: Path | None, recipe: str, iteration: str, to_hub: str | None) -> None:
+def export_model_command(
+    folder: Path, home: Path | None, recipe: str, iteration: str, to_hub: str | None
+) -> None:
     """Write an adapter to FOLDER, as PEFT loads it; the offline base is put beside it."""
     from deeper_assets.exporting import export_model
     from deeper_assets.settings import home_folder
