@@ -6,6 +6,8 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -16,8 +18,11 @@ import click
 
 from deeper_assets import __version__
 from deeper_assets.method.faults import DeeperError, one_line
+from deeper_assets.method.recipes import DEFAULT_RECIPE
 
 if TYPE_CHECKING:
+    from deeper_assets.engines.hub import Kind
+    from deeper_assets.exporting import Form
     from deeper_assets.resources import Experiment
     from deeper_assets.running import Outcome, Report
 
@@ -44,6 +49,9 @@ class _Count(click.ParamType[int | str]):
         return number
 
 
+_ABOVE_0 = click.FloatRange(min=0, min_open=True)
+
+
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Errors are one line and a non-zero exit; put --debug before the command for the traceback.",
@@ -67,17 +75,24 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = debug
 
 
-@cli.command()
-@HOME
-@click.option(
+DATA = click.option(
     "--data",
     type=click.Path(path_type=Path),
     help="Folder with the published rating files.  [default: ratings generated here]",
 )
-@click.option("--profile", help="Built-in profile, or a YAML file of settings.  [default: offline]")
-@click.option("--domains", help="Only these, separated by commas.  [default: all]")
-@click.option("--train-users", type=_Count(), help="Training users a domain, at most.")
-@click.option("--eval-users", type=_Count(), help="Evaluation users a domain, at most.")
+PROFILE = click.option("--profile", help="Built-in profile, or a YAML file of settings.  [default: offline]")
+DOMAINS = click.option("--domains", help="Only these, separated by commas.  [default: all]")
+TRAIN_USERS = click.option("--train-users", type=_Count(), help="Training users a domain, at most.")
+EVAL_USERS = click.option("--eval-users", type=_Count(), help="Evaluation users a domain, at most.")
+
+
+@cli.command()
+@HOME
+@DATA
+@PROFILE
+@DOMAINS
+@TRAIN_USERS
+@EVAL_USERS
 def run(
     home: Path | None,
     data: Path | None,
@@ -94,21 +109,9 @@ def run(
     from deeper_assets.settings import home_folder, record_settings
 
     folder = home_folder(home)
-    flags = {
-        "data": data.resolve() if data else None,
-        "profile": _absolute_if_file(profile) if profile else None,
-        "train_users": train_users,
-        "eval_users": eval_users,
-    }
-    given = {name: value for name, value in flags.items() if value is not None}
+    given = _given(data, profile, train_users, eval_users)
     experiment = _experiment(folder, given)
-    if data is not None and not data.is_dir():
-        raise DeeperError(
-            f"--data {data}: no such folder; expected the folder that holds the published datasets"
-        )
-    wanted = _split(domains) or list(experiment.domains)
-    for name in wanted:
-        experiment.domain(name)
+    wanted = _wanted(experiment, domains)
     record_settings(folder, given)
 
     from deeper_assets.running import quiet_dagster, run_everything
@@ -124,6 +127,38 @@ def run(
     click.echo(f"\nLook at it: {where} dagster dev -m deeper_assets.definitions")
     if outcome.failed:
         raise click.exceptions.Exit(1)
+
+
+@cli.command()
+@HOME
+@DATA
+@PROFILE
+@DOMAINS
+@TRAIN_USERS
+@EVAL_USERS
+@click.option("--seconds-per-request", type=_ABOVE_0, help="Of the chat model.  [default: 3]")
+@click.option("--candidates-per-second", type=_ABOVE_0, help="Texts of the policy.  [default: 20]")
+@click.option("--training-tokens-per-second", type=_ABOVE_0, help="Of a training.  [default: 8000]")
+def estimate(
+    home: Path | None,
+    data: Path | None,
+    profile: str | None,
+    domains: str | None,
+    train_users: int | str | None,
+    eval_users: int | str | None,
+    **rates: float | None,
+) -> None:
+    """Print what a run would ask, sample and train, what that costs, and what was assumed.
+
+    Nothing is asked, made or recorded. With the profile paper and no data, the paper's users are counted.
+    """
+    from deeper_assets.estimating import Rates, as_text
+    from deeper_assets.estimating import estimate as estimated
+    from deeper_assets.settings import home_folder
+
+    experiment = _experiment(home_folder(home), _given(data, profile, train_users, eval_users))
+    said = Rates(**{name: rate for name, rate in rates.items() if rate is not None})
+    click.echo(as_text(estimated(experiment, _wanted(experiment, domains), said)))
 
 
 @cli.command()
@@ -258,6 +293,71 @@ def serve(
     serve_chat(manner, port, partial(_say_how_to_use, key_env))
 
 
+RECIPE = click.option("--recipe", default=DEFAULT_RECIPE, show_default=True, help="Whose.")
+TO_HUB = click.option(
+    "--to-hub",
+    metavar="OWNER/NAME",
+    help="Also upload it, to a repository that is made private if it is not there (token: HF_TOKEN).",
+)
+FOLDER = click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+
+
+@cli.group("export")
+def export_group() -> None:
+    """Write preference pairs or a model to a FOLDER, with a card, for other people's tools."""
+
+
+@export_group.command("pairs")
+@FOLDER
+@HOME
+@RECIPE
+@click.option("--iteration", type=click.Choice(["1", "2", "both"]), default="both", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["trl", "llamafactory"]), default="trl", show_default=True
+)
+@TO_HUB
+def export_pairs_command(
+    folder: Path, home: Path | None, recipe: str, iteration: str, form: "Form", to_hub: str | None
+) -> None:
+    """Write preference pairs to FOLDER: a dataset for TRL's DPOTrainer, or for LLaMA-Factory."""
+    from deeper_assets.exporting import export_pairs
+    from deeper_assets.settings import home_folder
+
+    iterations = [1, 2] if iteration == "both" else [int(iteration)]
+    with _pushed(folder, to_hub, "dataset"):
+        export_pairs(_experiment(home_folder(home)), folder, recipe, iterations, form)
+
+
+@export_group.command("model")
+@FOLDER
+@HOME
+@RECIPE
+@click.option("--iteration", type=click.Choice(["1", "2"]), default="2", show_default=True)
+@TO_HUB
+def export_model_command(
+    folder: Path, home: Path | None, recipe: str, iteration: str, to_hub: str | None
+) -> None:
+    """Write an adapter to FOLDER, as PEFT loads it; the offline base is put beside it."""
+    from deeper_assets.exporting import export_model
+    from deeper_assets.settings import home_folder
+
+    with _pushed(folder, to_hub, "model"):
+        export_model(_experiment(home_folder(home)), folder, recipe, int(iteration))
+
+
+@contextmanager
+def _pushed(folder: Path, repository: str | None, kind: "Kind") -> Iterator[None]:
+    """Says what was written, and uploads it where that is wanted; what hinders a push is found before."""
+    from deeper_assets.engines import hub
+
+    if repository is not None:
+        hub.refuse_unpushable(repository)
+    yield
+    click.echo(f"wrote {folder}", err=True)
+    if repository is not None:
+        click.echo(f"pushed to {hub.push(folder, repository, kind)}", err=True)
+
+
 def main() -> None:
     """Entry point: errors meant for people are one line, whatever went wrong."""
     status = _status()
@@ -334,6 +434,31 @@ def _experiment(home: Path, flags: dict[str, Any] | None = None) -> "Experiment"
     from deeper_assets.settings import load_settings
 
     return Experiment(home, load_settings(home, flags))
+
+
+def _given(
+    data: Path | None, profile: str | None, train_users: int | str | None, eval_users: int | str | None
+) -> dict[str, Any]:
+    """The settings that flags give."""
+    if data is not None and not data.is_dir():
+        raise DeeperError(
+            f"--data {data}: no such folder; expected the folder that holds the published datasets"
+        )
+    flags = {
+        "data": data.resolve() if data else None,
+        "profile": _absolute_if_file(profile) if profile else None,
+        "train_users": train_users,
+        "eval_users": eval_users,
+    }
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def _wanted(experiment: "Experiment", domains: str | None) -> list[str]:
+    """The domains that a flag names; all of them where it does not."""
+    wanted = _split(domains) or list(experiment.domains)
+    for name in wanted:
+        experiment.domain(name)
+    return wanted
 
 
 def _mae_table(experiment: "Experiment") -> Any:

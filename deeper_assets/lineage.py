@@ -46,7 +46,13 @@ class _Ledger:
     shown: set[tuple[str, tuple[int, ...]]] = field(default_factory=set)
 
 
-def trace(warehouse: Warehouse, table: str, domain: str | None = None, user: str | None = None) -> Node:
+def trace(
+    warehouse: Warehouse,
+    table: str,
+    domain: str | None = None,
+    user: str | None = None,
+    recipe: str | None = None,
+) -> Node:
     """The line of descent of what the warehouse holds of a table now.
 
     Args:
@@ -54,6 +60,7 @@ def trace(warehouse: Warehouse, table: str, domain: str | None = None, user: str
         table: a table of schema.TABLES.
         domain: only partitions of this domain, throughout.
         user: also says how many rows of this user stand in each table.
+        recipe: only this recipe's partition of the table itself.
 
     Raises:
         DeeperError: there is no such table, nothing of it has been made, or the user has no row in it.
@@ -65,16 +72,42 @@ def trace(warehouse: Warehouse, table: str, domain: str | None = None, user: str
         ledger.versions[_identity(version.as_input())] = version
     current = warehouse.current()
     ledger.current = {version.version for version in current}
-    heads = [one for one in current if one.table == table and _concerns(one.partition, domain)]
+    heads = [
+        one
+        for one in current
+        if one.table == table
+        and _concerns(one.partition, domain)
+        and recipe in (None, one.partition.get("recipe", recipe))
+    ]
     if not heads:
         where = f" for domain {domain!r}" if domain else ""
         raise DeeperError(
             f"nothing of {table} has been made{where} in {warehouse.path}; `deeper run` makes it"
         )
     node = _node(ledger, table, heads)
-    if user is not None and not any(_of_user(ledger, user, part) for part in _walk(node)):
+    if user is not None and not any(_of_user(ledger, user, part) for part in walk(node)):
         raise DeeperError(f"user {user!r} has no row in {table} or in what it was made from")
     return node
+
+
+def ancestry(warehouse: Warehouse, table: str) -> frozenset[int]:
+    """The numbers of all versions that a table's rows come from now, and of the table's own."""
+    known = {_identity(version.as_input()): version for version in warehouse.history()}
+    found: set[int] = set()
+    left = warehouse.current(table)
+    while left:
+        version = left.pop()
+        if version.version not in found:
+            found.add(version.version)
+            left += [known[name] for name in map(_identity, version.inputs) if name in known]
+    return frozenset(found)
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """A node and everything below it."""
+    yield node
+    for child in node.made_from:
+        yield from walk(child)
 
 
 def render(node: Node) -> str:
@@ -214,12 +247,6 @@ def _of_user(ledger: _Ledger, user: str, node: Node) -> bool:
     return any(
         _rows_of(ledger, user, version) for version in node.versions if version.version in ledger.current
     )
-
-
-def _walk(node: Node) -> Iterator[Node]:
-    yield node
-    for child in node.made_from:
-        yield from _walk(child)
 
 
 def _concerns(partition: Mapping[str, str], domain: str | None) -> bool:

@@ -1,6 +1,7 @@
 """The `deeper` command with training: few users, two domains that train, and what may go wrong."""
 
 import json
+import math
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,8 @@ import pandas as pd
 import pytest
 from dagster import DagsterRunStatus
 
+from deeper_assets.engines.protocols import Decoding
+from deeper_assets.estimating import Rates, estimate
 from deeper_assets.method.updates import UPDATES
 from deeper_assets.resources import Experiment
 from deeper_assets.running import open_instance
@@ -186,6 +189,129 @@ def test_an_adapters_rows_are_a_folder_that_peft_loads_and_a_damaged_cache_is_ma
     prompt = load(home, "contexts_2")["prompt"].dropna().iloc[0]
     (once,), (again,) = sampler.sample([prompt] * 2, [[1], [2]], here.evaluation_decoding)
     assert once == again  # greedy
+
+
+def test_exported_pairs_train_a_policy_with_trl_alone(
+    home: Path, small: dict[str, str], tmp_path: Path
+) -> None:
+    """The exported adapter goes on from the exported pairs, in TRL's own trainer."""
+    from datasets import load_dataset
+    from huggingface_hub import DatasetCard, ModelCard
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import DPOConfig, DPOTrainer
+
+    for kind in ("pairs", "model"):
+        said = deeper("export", kind, tmp_path / kind, "--home", home, **small)
+        assert said.stderr == f"wrote {tmp_path / kind}\n"
+    pairs = load_dataset(str(tmp_path / "pairs"), cache_dir=str(tmp_path / "cache"))
+    both = pd.concat([load(home, f"preference_pairs_{i}").query("origin != 'replay'") for i in (1, 2)])
+    assert pairs["train"].num_rows == (both["validation"] == 0).sum()
+    assert pairs["validation"].num_rows == (both["validation"] == 1).sum() > 0
+    assert not set(pairs["train"]["user"]) & set(pairs["validation"]["user"])
+
+    base = tmp_path / "model" / "base"
+    policy = AutoModelForCausalLM.from_pretrained(base)
+    trainer = DPOTrainer(
+        model=PeftModel.from_pretrained(policy, tmp_path / "model", is_trainable=True),
+        args=DPOConfig(
+            str(tmp_path / "trained"),
+            max_steps=2,
+            per_device_train_batch_size=2,
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+            save_strategy="no",
+            report_to=[],
+            logging_steps=1,
+        ),
+        train_dataset=pairs["train"],
+        eval_dataset=pairs["validation"],
+        processing_class=AutoTokenizer.from_pretrained(base),
+    )
+    trainer.train()
+    first, second = [row for row in trainer.state.log_history if "loss" in row]
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-4)  # policy and reference are one
+    assert second["rewards/chosen"] != 0
+
+    table = load(home, "mae_table").query("domain == 'macro' and round == 4").set_index("method")["mae"]
+    kinds = {"pairs": DatasetCard, "model": ModelCard}
+    for card in (kind.load(tmp_path / folder / "README.md") for folder, kind in kinds.items()):
+        for method in ("deeper", "floor_user_median"):
+            (line,) = [line for line in card.text.splitlines() if f"| {method} |" in line.replace("*", "")]
+            assert f"| {table[method]:.3f} |" in line
+        assert "embedded stand-in, not a language model" in card.text
+
+
+def test_an_exported_adapter_writes_what_the_policy_of_the_home_writes(
+    home: Path, copy: Path, small: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    deeper("export", "model", tmp_path / "model", "--home", home, **small)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model" / "base")
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "model" / "base")
+    model = PeftModel.from_pretrained(base, tmp_path / "model").eval()
+    here = experiment(copy, small, monkeypatch)
+    ours = here.policy_sampler(load(copy, "policies").query("method == 'deeper'"))
+    greedy = Decoding(temperature=0, top_p=1, repetition_penalty=1, max_new_tokens=60)
+    for prompt in load(home, "contexts_2")["prompt"].dropna().iloc[:3]:
+        said = tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}],
+            add_generation_prompt=True,
+            return_tensors="pt",
+            return_dict=True,
+        )
+        with torch.inference_mode():
+            text = model.generate(**said, do_sample=False, max_new_tokens=60)[0, said["input_ids"].shape[1] :]
+        ((sample,),) = ours.sample([prompt], [[1]], greedy)
+        assert tokenizer.decode(text, skip_special_tokens=True) == sample.text != ""
+
+
+def test_a_run_has_asked_what_was_estimated(
+    home: Path, copy: Path, small: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(rows: pd.DataFrame, *what: str) -> pd.DataFrame:
+        return rows[rows["attempts"] > 0].drop_duplicates(["domain", "user_id", *what])
+
+    def asked_about_candidates(i: int) -> int:
+        candidates, predictions = load(home, f"candidates_{i}"), load(home, f"candidate_predictions_{i}")
+        keys = ["domain", "user_id", "round", "candidate"]
+        return len(asked(predictions.merge(candidates[[*keys, "persona"]], on=keys), "window", "persona"))
+
+    estimated = estimate(experiment(copy, small, monkeypatch), ["book"], Rates())
+    found = {(step.table, step.by): step.count for step in estimated.chat}
+    assert found["initial_personas", ""] == len(asked(load(home, "initial_personas")))
+    assert found["initial_predictions", ""] == len(asked(load(home, "initial_predictions"), "window"))
+    second = load(home, "context_predictions_2").query("round == 2")
+    assert found["contexts_2", "balanced"] == len(asked(second, "window"))
+    first, both = asked_about_candidates(1), asked_about_candidates(2)
+    assert found["candidate_predictions_1", "refinement"] == first
+    assert found["candidate_predictions_2", "balanced"] >= both > first
+    predictions = asked(load(home, "round_predictions").query("round > 0"), "method", "round")
+    written = load(home, "persona_rounds").query("round > 0").groupby("method")["attempts"].sum()
+    for method in METHODS:
+        own = written[method] if method in UPDATES else 0
+        assert found["persona_rounds", method] == (predictions["method"] == method).sum() + own, method
+    said = deeper("estimate", "--home", home, "--domains", "book", **small).stdout
+    assert f"{sum(found.values()):,}" in said
+    assert "\nassumed\n  - users stored in this home: book, recipe\n" in said
+
+
+def test_a_push_without_token_or_hub_is_one_line(home: Path, small: dict[str, str], tmp_path: Path) -> None:
+    nowhere = {"HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": ""}
+    arguments = ("export", "pairs", tmp_path / "pairs", "--to-hub", "some/pairs", "--home", home)
+    said = deeper(*arguments, check=False, **small, **nowhere)
+    assert (said.returncode, (tmp_path / "pairs").exists()) == (1, False)
+    assert said.stderr.startswith("deeper: --to-hub some/pairs: there is no token for the Hub")
+    said = deeper(*arguments, check=False, **small, **{**nowhere, "HF_TOKEN": "hf_planted"})
+    assert (said.returncode, (tmp_path / "pairs").exists()) == (1, True)
+    wrote, failed = said.stderr.splitlines()
+    assert wrote == f"wrote {tmp_path / 'pairs'}"
+    assert failed.startswith("deeper: --to-hub some/pairs: http://127.0.0.1:9 cannot be reached")
+    assert "hf_planted" not in said.stderr
 
 
 def test_a_training_that_fails_is_one_line_and_the_rest_goes_on(

@@ -1,0 +1,76 @@
+"""A folder to the Hugging Face Hub, in one commit. The token is `HF_TOKEN`, or that of `hf auth login`."""
+
+import re
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from deeper_assets.method.faults import DeeperError, one_line
+
+Kind: TypeAlias = Literal["dataset", "model"]
+
+_HINTS = {
+    401: "; the token is not valid",
+    403: "; the token may not write there",
+    404: "; there is no such owner, or the token may not see it",
+}
+
+
+def refuse_unpushable(repository: str) -> None:
+    """Finds what would stop a push before anything is done for it.
+
+    Raises:
+        DeeperError: `repository` is no OWNER/NAME, or there is no token.
+    """
+    from huggingface_hub import get_token
+
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        raise DeeperError(f"--to-hub {repository}: expected OWNER/NAME, as in somebody/personas")
+    if get_token() is None:
+        raise DeeperError(
+            f"--to-hub {repository}: there is no token for the Hub; set HF_TOKEN, or log in with"
+            " `hf auth login`"
+        )
+
+
+def push(folder: Path, repository: str, kind: Kind) -> str:
+    """Uploads what is in a folder; a repository that is not there is made, as a private one.
+
+    Private, because what is in it derives from rating data sets, whose licences may forbid to publish it:
+    opening it is a decision of its own, on the Hub. Files of the same names are replaced, others stay.
+
+    Args:
+        folder: what to upload.
+        repository: OWNER/NAME.
+        kind: of repository.
+
+    Returns:
+        The repository's address.
+
+    Raises:
+        DeeperError: the Hub cannot be reached, or refuses. The folder stays as it is.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    api = HfApi()
+    try:
+        address = api.create_repo(repository, repo_type=kind, private=True, exist_ok=True)
+        api.upload_folder(
+            repo_id=repository,
+            repo_type=kind,
+            folder_path=folder,
+            commit_message=f"{kind.capitalize()} exported by deeper-assets",
+        )
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        said = f"{api.endpoint} answered HTTP {status}{_HINTS.get(status, '')}"
+        raise DeeperError(_unsent(folder, repository, kind, said)) from error
+    except Exception as error:  # whatever the Hub's HTTP library of today raises
+        said = f"{api.endpoint} cannot be reached: {one_line(error).rstrip('.')}"
+        raise DeeperError(_unsent(folder, repository, kind, said)) from error
+    return str(address)
+
+
+def _unsent(folder: Path, repository: str, kind: Kind, why: str) -> str:
+    command = f"hf upload {repository} {folder} --type {kind} --private"
+    return f"--to-hub {repository}: {why}. {folder} is written; `{command}` sends it"

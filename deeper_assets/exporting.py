@@ -1,0 +1,246 @@
+"""`deeper export`: preference pairs and adapters as folders that other people's tools read, with cards.
+
+A folder is written beside its place and renamed, so it is whole or not there. Where what is stored comes from
+is read from the ledger, never from today's settings, which may have changed since.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+from uuid import uuid4
+
+import pandas as pd
+
+from deeper_assets import __version__
+from deeper_assets.lineage import Node, ancestry, render, trace, walk
+from deeper_assets.method.exchange import (
+    SPLITS,
+    as_llamafactory,
+    as_trl,
+    llamafactory_info,
+    pairs_of_iterations,
+)
+from deeper_assets.method.faults import DeeperError
+from deeper_assets.reports.cards import OFFLINE_POLICY, Figures, Origin, dataset_card, model_card
+from deeper_assets.resources import Experiment
+from deeper_assets.store.adapters import identity
+from deeper_assets.store.warehouse import Version, canonical_json
+
+Form: TypeAlias = Literal["trl", "llamafactory"]
+
+CARD, LINEAGE, BASE = "README.md", "lineage.json", "base"
+ADAPTER_CONFIG = "adapter_config.json"
+STAND_IN = "offline-chat"
+"""How the names of the embedded stand-in's versions begin."""
+
+
+def export_pairs(
+    experiment: Experiment, folder: Path, recipe: str, iterations: Sequence[int], form: Form
+) -> None:
+    """Writes the preference pairs of a recipe, with their card and lineage.
+
+    Args:
+        experiment: whose.
+        folder: where to; it must not be there yet, or be empty.
+        recipe: its name.
+        iterations: 1, 2, or both, in this order.
+        form: Parquet with TRL's conversational columns, loaded by `datasets.load_dataset(folder)`; or JSON
+            with LLaMA-Factory's dataset_info.json.
+
+    Raises:
+        DeeperError: there is something in the folder; the recipe is unknown, or has no pairs.
+    """
+    with _whole(folder) as unfinished:
+        pairs = pairs_of_iterations({i: _pairs(experiment, recipe, i) for i in iterations})
+        splits = {name: pairs[pairs["validation"] == value] for value, name in SPLITS.items()}
+        files = _write_pairs(
+            {name: rows for name, rows in splits.items() if len(rows)}, unfinished, recipe, form
+        )
+        trees = [_tree(experiment, f"preference_pairs_{i}", recipe) for i in iterations]
+        origin, figures = _origin(experiment, recipe, trees), _figures(experiment, trees, None)
+        _write(unfinished / CARD, dataset_card(pairs, files, form, origin, figures))
+        _write_lineage(unfinished, trees)
+
+
+def export_model(experiment: Experiment, folder: Path, recipe: str, iteration: int) -> None:
+    """Writes the adapter of a recipe's model as an ordinary PEFT folder, with its card and lineage.
+
+    The base that comes with this package is put beside it, in `base`; any other is named.
+
+    Args:
+        experiment: whose.
+        folder: where to; it must not be there yet, or be empty.
+        recipe: its name.
+        iteration: 1 or 2.
+
+    Raises:
+        DeeperError: there is something in the folder; the recipe is unknown, or was not trained.
+    """
+    table = f"model_{iteration}"
+    with _whole(folder) as unfinished:
+        adapter, base = _stored(experiment, table, recipe), experiment.warehouse.load("base_policy")
+        tree = _tree(experiment, table, recipe)
+        if any(node.table == "base_policy" and node.replaced for node in walk(tree)):
+            raise DeeperError(
+                f"{table} of recipe {recipe!r} was trained on a base that has been replaced since;"
+                " `deeper run` trains it anew"
+            )
+        origin = _origin(experiment, recipe, [tree])
+        inside = origin.policy == OFFLINE_POLICY
+        named = BASE if inside else origin.policy
+        _write_files(adapter, unfinished)
+        _name_base(unfinished / ADAPTER_CONFIG, named)
+        if inside:
+            _write_files(base, unfinished / BASE)
+        methods = [name for name, of in experiment.policies.items() if of == (recipe, iteration)]
+        figures = _figures(experiment, [tree], methods[0]) if methods else None
+        name = f"base-{identity(base)}+{identity(adapter)}"
+        _write(unfinished / CARD, model_card(iteration, name, named, inside, origin, figures))
+        _write_lineage(unfinished, [tree])
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder to write in, which takes the place of `folder` when everything has gone well."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DeeperError(f"{folder} is there and not empty; name another folder, or empty it first")
+    unfinished = folder.with_name(f".{folder.name}.{uuid4().hex}.unfinished")
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        unfinished.replace(folder)
+    except OSError as error:
+        raise DeeperError(f"{folder} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+# ------------------------------------------------------------------------------------------------- pairs
+
+
+def _pairs(experiment: Experiment, recipe: str, iteration: int) -> pd.DataFrame:
+    return _stored(experiment, f"preference_pairs_{iteration}", recipe)
+
+
+def _stored(experiment: Experiment, table: str, recipe: str) -> pd.DataFrame:
+    if recipe not in experiment.recipes:
+        raise DeeperError(f"there is no recipe {recipe!r}; known: {', '.join(experiment.recipes)}")
+    rows = experiment.warehouse.load(table, {"recipe": [recipe]})
+    if rows.empty:
+        raise DeeperError(
+            f"{table} of recipe {recipe!r} holds nothing in {experiment.home}; `deeper run` makes it for the"
+            f" recipes in train_recipes (now {', '.join(experiment.settings.train_recipes) or 'none'})"
+        )
+    return rows
+
+
+def _write_pairs(splits: Mapping[str, pd.DataFrame], folder: Path, recipe: str, form: Form) -> dict[str, str]:
+    """Writes each split to a file of its own; split → file."""
+    if form == "trl":
+        files = {name: f"data/{name}.parquet" for name in splits}
+        (folder / "data").mkdir()
+        for name, rows in splits.items():
+            as_trl(rows).to_parquet(folder / files[name], index=False)
+        return files
+    files = {name: f"{name}.json" for name in splits}
+    for name, rows in splits.items():
+        _write(folder / files[name], json.dumps(as_llamafactory(rows), ensure_ascii=False, indent=1))
+    datasets = {f"deeper_{recipe}_{name}": file for name, file in files.items()}
+    _write(folder / "dataset_info.json", json.dumps(llamafactory_info(datasets), indent=2))
+    return files
+
+
+# ------------------------------------------------------------------------------------------------- models
+
+
+def _write_files(rows: pd.DataFrame, folder: Path) -> None:
+    for file, content in zip(rows["file"], rows["content"], strict=True):
+        path = folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def _name_base(config: Path, base: str) -> None:
+    """Puts the base's name in an adapter's configuration: in the home folder it is a hash, or a path."""
+    values = json.loads(config.read_text(encoding="utf-8"))
+    _write(config, json.dumps({**values, "base_model_name_or_path": base}, indent=2, sort_keys=True) + "\n")
+
+
+# ------------------------------------------------------------------------------------------ where it is from
+
+
+def _tree(experiment: Experiment, table: str, recipe: str) -> Node:
+    return trace(experiment.warehouse, table, recipe=recipe)
+
+
+def _versions(trees: Iterable[Node]) -> list[Version]:
+    """Every version in these trees, once, the oldest first."""
+    found = {one.version: one for tree in trees for node in walk(tree) for one in node.versions}
+    return [found[number] for number in sorted(found)]
+
+
+def _origin(experiment: Experiment, recipe: str, trees: Sequence[Node]) -> Origin:
+    versions = _versions(trees)
+    said = [one.ingredients.settings for one in versions]
+    chats = tuple(dict.fromkeys(str(settings["chat"]) for settings in said if "chat" in settings))
+    policy = next((str(settings["policy"]) for settings in said if "policy" in settings), OFFLINE_POLICY)
+    own = trees[-1].versions[0].ingredients.settings
+    return Origin(
+        recipe=recipe,
+        profile=Path(experiment.settings.profile).name,
+        chats=chats,
+        stand_in=any(chat.startswith(STAND_IN) for chat in chats),
+        policy=_name_of(policy),
+        version=__version__,
+        sources={one.partition["domain"]: _source(one) for one in versions if one.table == "raw_ratings"},
+        settings={name: canonical_json(value) for name, value in own.items()},
+        tree=_portable("\n\n".join(render(tree) for tree in trees), versions),
+    )
+
+
+def _figures(experiment: Experiment, trees: Sequence[Node], method: str | None) -> Figures | None:
+    """The stored tables, if they were made with just this: those of an earlier model say nothing of it."""
+    table = experiment.warehouse.load("mae_table")
+    if table.empty:
+        return None
+    behind = ancestry(experiment.warehouse, "mae_table")
+    if not all(one.version in behind for tree in trees for one in tree.versions):
+        return None
+    return Figures(table, experiment.warehouse.load("comparison_table"), method)
+
+
+def _write_lineage(folder: Path, trees: Sequence[Node]) -> None:
+    """Every partition it was made from, with all that the ledger knows of it."""
+    versions = _versions(trees)
+    text = json.dumps([asdict(one) for one in versions], indent=1, default=str, ensure_ascii=False)
+    _write(folder / LINEAGE, _portable(text, versions))
+
+
+def _source(version: Version) -> dict[str, Any]:
+    """The identity of a domain's source, its files by their last names."""
+    source: Any = version.ingredients.settings["source"]
+    return {**source, "files": {_name_of(file): digest for file, digest in source.get("files", {}).items()}}
+
+
+def _portable(text: str, versions: Iterable[Version]) -> str:
+    """`text` without the folders of this machine: source files and bases of one's own by their last names."""
+    named: set[str] = set()
+    for one in versions:
+        settings: Any = one.ingredients.settings
+        named |= {*settings.get("source", {}).get("files", {}), settings.get("policy", "")}
+    for path in sorted((name for name in named if Path(name).is_absolute()), key=len, reverse=True):
+        text = text.replace(path, _name_of(path))
+    return text
+
+
+def _name_of(place: str) -> str:
+    """The last part of a path on this machine; anything else as it is."""
+    return Path(place).name if Path(place).is_absolute() else place
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,77 @@
+"""Preference pairs in the forms that other trainers read: TRL's conversational one and LLaMA-Factory's."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from deeper_assets.method.pairs import REPLAY
+
+FACTS = ["reward_chosen", "reward_rejected", "margin", "origin", "domain", "iteration", "round", "user"]
+"""Columns that stand beside the texts in every form; trainers leave them alone."""
+
+SPLITS: Mapping[int, str] = {0: "train", 1: "validation"}
+"""What a pair's `validation` makes it, in the words of `datasets`."""
+
+
+def pairs_of_iterations(pairs: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
+    """The pairs of one iteration, or of both with none twice.
+
+    Args:
+        pairs: iteration → preference_pairs rows of one recipe. Where both are there, what iteration 2 replays
+            of iteration 1 is left out of it.
+
+    Returns:
+        FACTS, prompt, chosen, rejected and validation, in the order given. `user` is a `pseudonym`.
+    """
+    own = [
+        (rows if len(pairs) == 1 else rows[rows["origin"] != REPLAY]).assign(iteration=iteration)
+        for iteration, rows in pairs.items()
+    ]
+    rows = pd.concat(own, ignore_index=True)
+    users = [pseudonym(*of) for of in zip(rows["domain"], rows["user_id"], strict=True)]
+    return rows.assign(user=users)[["prompt", "chosen", "rejected", *FACTS, "validation"]]
+
+
+def pseudonym(domain: str, user_id: str) -> str:
+    """A stable name (16 hexadecimal digits) for a user: says which pairs are one person's, and not whose.
+
+    It keeps people apart and a published dataset's ids out of search engines; it does not make anybody
+    anonymous, since whoever has the dataset can hash its ids too, and prompts quote what a user rated.
+    """
+    return hashlib.sha256(json.dumps([domain, user_id]).encode()).hexdigest()[:16]
+
+
+def as_trl(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Rows as TRL's DPOTrainer takes them: prompt, chosen and rejected as lists of messages.
+
+    Args:
+        pairs: `pairs_of_iterations` rows.
+
+    Returns:
+        prompt (a user's message), chosen and rejected (an assistant's), and FACTS.
+    """
+    messages = {
+        name: [[{"role": role, "content": text}] for text in pairs[name]]
+        for name, role in (("prompt", "user"), ("chosen", "assistant"), ("rejected", "assistant"))
+    }
+    return pd.DataFrame(messages).join(pairs[FACTS].reset_index(drop=True))
+
+
+def as_llamafactory(pairs: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of LLaMA-Factory's Alpaca form with a ranking: instruction, input, chosen, rejected, and FACTS."""
+    rows = pairs.rename(columns={"prompt": "instruction"}).assign(input="")
+    columns = ["instruction", "input", "chosen", "rejected", *FACTS]
+    return [{name: row[name] for name in columns} for row in rows.to_dict("records")]
+
+
+def llamafactory_info(files: Mapping[str, str]) -> dict[str, Any]:
+    """LLaMA-Factory's dataset_info.json.
+
+    Args:
+        files: name of a dataset → file beside dataset_info.json.
+    """
+    columns = {"prompt": "instruction", "query": "input", "chosen": "chosen", "rejected": "rejected"}
+    return {name: {"file_name": file, "ranking": True, "columns": columns} for name, file in files.items()}

@@ -1,0 +1,231 @@
+"""Cards of what is exported: a README.md for a dataset of preference pairs and one for an adapter.
+
+Both say how it was made, what it was made from, and whose licences touch it. An error never stands in them
+without the floors beside it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from deeper_assets.method.errors import MACRO
+from deeper_assets.reports.text import last_round, round_table, rounds_of
+
+OFFLINE_POLICY = "offline"
+"""What the setting `policy` calls the base that comes with this package."""
+
+_ORIGINS = {
+    "food_com": "Food.com recipes and interactions (Kaggle)",
+    "amazon": "Amazon reviews (McAuley Lab, UC San Diego)",
+    "google_local": "Google Local reviews (McAuley Lab, UC San Diego)",
+    "movielens": "MovieLens (GroupLens, University of Minnesota; not to be passed on without permission)",
+}
+"""Folder of the published files, or how it begins → the collection that its ratings come from."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How something was made.
+
+    Attributes:
+        recipe: its name.
+        profile: name of the settings' profile.
+        chats: names of the frozen chat models that wrote and read personas.
+        stand_in: whether one of them was the embedded stand-in.
+        policy: the base policy: `offline`, or the name of a model.
+        version: of deeper-assets.
+        sources: domain → identity of its source, as the source gave it.
+        settings: what decided it, by name.
+        tree: `deeper lineage` of it.
+    """
+
+    recipe: str
+    profile: str
+    chats: tuple[str, ...]
+    stand_in: bool
+    policy: str
+    version: str
+    sources: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, Any]
+    tree: str
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured with it.
+
+    Attributes:
+        table: mae_table rows, methods and floors.
+        comparison: comparison_table rows; may be empty.
+        method: the method that it is, or None where it is no method's model.
+    """
+
+    table: pd.DataFrame
+    comparison: pd.DataFrame
+    method: str | None
+
+
+def dataset_card(
+    pairs: pd.DataFrame, files: Mapping[str, str], form: str, origin: Origin, figures: Figures | None
+) -> str:
+    """The README.md of a dataset of preference pairs.
+
+    Args:
+        pairs: `method.exchange.pairs_of_iterations` rows.
+        files: split → its file in the folder.
+        form: trl or llamafactory.
+        origin: how they were made.
+        figures: what the policies trained in this run reached; None where nothing was evaluated.
+    """
+    matter = {
+        "pretty_name": f"DEEPER preference pairs, recipe {origin.recipe}",
+        "license": "other",
+        "license_name": "see-the-card",
+        "language": ["en"],
+        "task_categories": ["text-generation"],
+        "tags": ["preference", "dpo", "trl", "persona", "deeper-assets"],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": split, "path": path} for split, path in files.items()],
+            }
+        ],
+    }
+    counts = pairs.groupby(["domain", "iteration", "origin"])["validation"].agg(["size", "sum"]).reset_index()
+    return _card(
+        "dataset_card.md",
+        matter,
+        origin,
+        figures,
+        form=form,
+        counts=counts.to_dict("records"),
+        pairs=len(pairs),
+        users=len(pairs[["domain", "user"]].drop_duplicates()),
+    )
+
+
+def model_card(
+    iteration: int, name: str, base: str, base_is_inside: bool, origin: Origin, figures: Figures | None
+) -> str:
+    """The README.md of an adapter.
+
+    Args:
+        iteration: 1 or 2: which model of the recipe it is.
+        name: what the tables call it, by its content.
+        base: what its adapter_config.json names as the base.
+        base_is_inside: whether that is a folder beside it.
+        origin: how it was made.
+        figures: what it reached; None where it was not evaluated.
+    """
+    named = {} if base_is_inside or "/" not in base else {"base_model": base}
+    matter = {
+        **named,
+        "license": _licence(origin.policy),
+        "language": ["en"],
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["lora", "dpo", "persona", "deeper-assets"],
+    }
+    return _card(
+        "model_card.md",
+        matter,
+        origin,
+        figures,
+        iteration=iteration,
+        name=name,
+        base=base,
+        base_is_inside=base_is_inside,
+    )
+
+
+def _card(
+    template: str, matter: Mapping[str, Any], origin: Origin, figures: Figures | None, **more: Any
+) -> str:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FunctionLoader(_template),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+    )
+    front = yaml.safe_dump(dict(matter), sort_keys=False, allow_unicode=True)
+    body = environment.get_template(template).render(
+        origin=origin,
+        figures="\n".join(_figures(figures)),
+        sources=[_source(domain, said) for domain, said in origin.sources.items()],
+        made="\n".join(_made(origin)),
+        licence=_licence(origin.policy),
+        **more,
+    )
+    return f"---\n{front}---\n\n{body}"
+
+
+def _template(name: str) -> str:
+    return resources.files("deeper_assets.reports").joinpath(name).read_text(encoding="utf-8")
+
+
+def _made(origin: Origin) -> Iterator[str]:
+    """How it was made, as a Markdown table."""
+    policy = "the policy that comes with deeper-assets" if origin.policy == OFFLINE_POLICY else origin.policy
+    facts = {
+        "profile": origin.profile,
+        "frozen chat model": ", ".join(origin.chats),
+        "base policy": policy,
+        "recipe": origin.recipe,
+        "deeper-assets": origin.version,
+        **{name.replace("_", " "): value for name, value in sorted(origin.settings.items())},
+    }
+    yield from ("| | |", "| --- | --- |")
+    yield from (f"| {name} | {value} |" for name, value in facts.items())
+
+
+def _figures(figures: Figures | None) -> Iterator[str]:
+    """The macro averages as a Markdown table, methods and floors, and how sure the last round is."""
+    if figures is None:
+        return
+    rows = round_table(figures.table, MACRO)
+    rounds = rounds_of(rows)
+    yield f"| | {' | '.join(f'round {r}' for r in rounds)} | paper | unreadable |"
+    yield "| --- " * (len(rounds) + 3) + "|"
+    for row in rows.to_dict("records"):
+        name = f"**{row['method']}**" if row["method"] == figures.method else row["method"]
+        unreadable = f"{row['unreadable']:.1%}" if row["kind"] == "method" else ""
+        values = [_figure(row[r]) for r in rounds]
+        yield f"| {' | '.join([name, *values, _figure(row['paper']), unreadable])} |"
+    compared = last_round(figures.comparison) if len(figures.comparison) else figures.comparison
+    for row in compared[compared["method"] == figures.method].to_dict("records"):
+        yield ""
+        interval = f"{_figure(row['mae_low'])} to {_figure(row['mae_high'])}, by a bootstrap over users"
+        yield f"Last round: {_figure(row['mae'])} on {row['users']:,} users (95 % interval {interval})."
+
+
+def _figure(value: float) -> str:
+    return "–" if pd.isna(value) else f"{value:.3f}"
+
+
+def _source(domain: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """One domain's source: where its ratings come from, in words, and its files."""
+    dataset = str(said.get("dataset"))
+    collection = next((name for start, name in _ORIGINS.items() if dataset.startswith(start)), dataset)
+    words = {
+        "synthetic": "generated by deeper-assets; no person's",
+        "published": f"{collection}, as the paper's authors published them (`{dataset}`)",
+    }
+    return {
+        "domain": domain,
+        "from": words.get(str(said.get("kind")), "data of whoever made this; ask them"),
+        "files": dict(said.get("files", {})),
+    }
+
+
+def _licence(policy: str) -> str:
+    """What the Hub calls the licence of an adapter on a base policy."""
+    if policy == OFFLINE_POLICY:
+        return "apache-2.0"
+    return "llama3.1" if "llama-3.1" in policy.lower() else "other"
