@@ -71,6 +71,11 @@ def cli(context: click.Context, debug: bool) -> None:
     Then your own:
       deeper run --data FOLDER                   the published rating files
       deeper run --profile my.yaml               own domains, own settings (see the README)
+    \b
+    With real models:
+      deeper serve                               a chat server to try the client with, without a key
+      deeper estimate --profile paper            what a run would ask and cost, before anything is spent
+      deeper export model FOLDER                 what was trained, for others
     """  # noqa: D301 - \b tells click to keep these lines as they are
     context.obj = debug
 
