@@ -19,7 +19,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
@@ -27,9 +27,6 @@ from deeper_assets.engines.policy_tokens import as_sample, encode, load_tokenize
 from deeper_assets.engines.protocols import Decoding, Sample
 from deeper_assets.engines.vllm_sampler import content_hash, decoding_values, for_each_seed, seeds_to_draw
 from deeper_assets.method.faults import DeeperError, one_line
-
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
 
 T = TypeVar("T")
 
@@ -229,7 +226,7 @@ class _Replica:
     """One server.
 
     Attributes:
-        client: speaks with it.
+        client: openai's AsyncOpenAI, which speaks with it.
         base: folder or hub name of the model it must serve.
         adapter: what must be loaded into it; None for the base itself.
         key_env: environment variable with its key.
@@ -241,7 +238,7 @@ class _Replica:
         max_length: tokens of prompt and text that it takes.
     """
 
-    client: "AsyncOpenAI"
+    client: Any
     base: str
     adapter: _Adapter | None
     key_env: str

@@ -446,8 +446,8 @@ def test_served_texts_are_what_transformers_writes_token_by_token(
 def test_an_adapter_that_does_not_fit_is_said(
     replicas: list[VllmServer], wide_policy: Path, tmp_path: Path, prompts: list[str]
 ) -> None:
-    high = save_adapter(tmp_path / "high", wide_policy, 1, rank=16)
-    with pytest.raises(DeeperError, match=r"LoRA rank 16 is greater.*--max-lora-rank that is high enough"):
+    high = save_adapter(tmp_path / "high", wide_policy, 1, rank=32)
+    with pytest.raises(DeeperError, match=r"LoRA rank 32 is greater.*--max-lora-rank that is high enough"):
         at(replicas, wide_policy, high).sample(prompts[:1], [[1]], LIKELIEST)
 
 
@@ -455,6 +455,7 @@ def test_a_replica_that_is_killed_costs_no_text(
     replicas: list[VllmServer], wide_policy: Path, prompts: list[str]
 ) -> None:
     """Fifteen candidates a prompt, twice the same but for the kill: a text is its seed's, whoever writes."""
+    prompts = prompts[:40]
     seeds = [[1000 * place + number for number in range(15)] for place in range(len(prompts))]
     policy, first = at(replicas, wide_policy), replicas[0]
     undisturbed = policy.sample(prompts, seeds, PAPER)
@@ -470,4 +471,4 @@ def test_a_replica_that_is_killed_costs_no_text(
     assert came == [undisturbed]
     assert replicas[1].answers
     assert not first.answers
-    assert len({sample.text for of in undisturbed for sample in of}) > 1000
+    assert len({sample.text for of in undisturbed for sample in of}) > 400

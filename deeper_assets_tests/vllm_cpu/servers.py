@@ -86,7 +86,7 @@ def _start(python: str, base: Path, log: Path, on_cpu: bool) -> VllmServer:
         port = free.getsockname()[1]
     command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(base)]
     command += ON_CPU if on_cpu else ()
-    command += ["--host", "127.0.0.1", "--port", str(port), "--enable-lora", "--max-lora-rank", "8"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--enable-lora", "--max-lora-rank", "16"]
     env = {
         **os.environ,
         **(CPU_VARIABLES if on_cpu else {}),
@@ -112,5 +112,9 @@ ON_CPU = (
 )
 """Options that a server on a CPU needs, for the same reasons as `vllm_sampler` does."""
 
-CPU_VARIABLES = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-"""One process less to start, and no server tied to the core of another."""
+CPU_VARIABLES = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_NUM_THREADS": "1",
+}
+"""One process less to start, no server tied to the core of another, and one thread, as the samplers have."""
