@@ -178,7 +178,9 @@ class SamplerSettings(BaseModel):
     prefix_caching: bool = Field(True, description="read what prompts have in common once")
     max_length: int | None = Field(None, ge=1, description="tokens of prompt and text; null: the model's")
     dtype: str = Field("auto", description="auto, bfloat16, float16 or float32")
-    concurrency: int = Field(64, ge=1, description="requests at once to each server")
+    concurrency: int = Field(
+        64, ge=1, description="requests at once to each server, from each of `processes`"
+    )
 
 
 class Settings(BaseSettings):

@@ -158,8 +158,8 @@ def content_hash(adapter: Path) -> str:
     before would be served the attention cache of the first (vLLM issue 30931).
     """
     found = hashlib.sha256()
-    for path in sorted(adapter.iterdir()):
-        found.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+    for path in sorted(path for path in adapter.rglob("*") if path.is_file()):
+        found.update(f"{path.relative_to(adapter)}\0{path.stat().st_size}\0".encode())
         found.update(path.read_bytes())
     return found.hexdigest()[:16]
 
