@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -15,6 +15,8 @@ from deeper_assets.engines.offline.chat_model import OfflineChatModel
 from deeper_assets.engines.openai_chat import OPENAI, OpenAIChat, Prices
 from deeper_assets.engines.protocols import ChatModel, Decoding, Sampler
 from deeper_assets.engines.transformers_sampler import TransformersSampler
+from deeper_assets.engines.vllm_sampler import EngineOptions, VllmSampler, unload, usable
+from deeper_assets.engines.vllm_server import VllmServerSampler
 from deeper_assets.method.asking import Cast
 from deeper_assets.method.domains import PAPER_DOMAINS, Domain, Scale, find_domain
 from deeper_assets.method.faults import DeeperError
@@ -156,14 +158,49 @@ class Experiment:
         """The folder of an adapter, restored from its rows."""
         return restore(rows, self.home / "models")
 
+    @cached_property
+    def sampler_engine(self) -> Literal["transformers", "vllm", "vllm_server"]:
+        """What policies are sampled with: as set, or for `auto` what fits the machine and the policy."""
+        settings = self.settings
+        if settings.sampler.engine != "auto":
+            return settings.sampler.engine
+        # The tiny policy has written its texts before vLLM has started.
+        return "vllm" if settings.policy != "offline" and usable() else "transformers"
+
     def sampler(self, base: pd.DataFrame, adapter: pd.DataFrame | None = None) -> Sampler:
-        """The policy with these files: the base, and an adapter on it if there is one."""
+        """The policy with these files: the base, and an adapter on it if there is one.
+
+        Its name says which policy that is, and not which engine writes: texts of another engine are other
+        draws from the same policy, so a home that moves to another machine keeps what it has. The metadata
+        of candidates names the engine.
+        """
         name = f"base-{identity(base)}"
         folder = None
         if adapter is not None:
             name = f"{name}+{identity(adapter)}"
             folder = self.adapter_folder(adapter)
-        return _loaded(name, self.base_folder(base), folder)
+        given = self.settings.sampler
+        match self.sampler_engine:
+            case "transformers":
+                return _loaded(name, self.base_folder(base), folder)
+            case "vllm":
+                options = EngineOptions(
+                    given.tensor_parallel,
+                    given.memory_share,
+                    given.prefix_caching,
+                    given.max_length,
+                    given.dtype,
+                )
+                return VllmSampler(name, self.base_folder(base), folder, options)
+            case "vllm_server":
+                return VllmServerSampler(
+                    name, self.base_folder(base), tuple(given.urls), folder, given.key_env, given.concurrency
+                )
+
+    def unload_policies(self) -> None:
+        """Drops what this process has loaded to sample from: a training needs the memory."""
+        _loaded.cache_clear()
+        unload()
 
     def policy_sampler(self, policies: pd.DataFrame) -> Sampler:
         """The policy that rows of `policies` name; its files are read from the tables that hold them.

@@ -183,18 +183,23 @@ class SamplerSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     engine: Literal["auto", "transformers", "vllm", "vllm_server"] = Field(
-        "auto", description="auto: vLLM in process where it is installed and a GPU is there"
+        "auto",
+        description="auto: vLLM in process, if it is installed, a GPU is there and the policy is not offline",
     )
     urls: list[str] = Field([], description="of vLLM servers, with /v1: replicas of one base model")
     key_env: VariableName = Field(
         "VLLM_API_KEY", description="environment variable that holds the servers' key"
     )
     tensor_parallel: int = Field(1, ge=1, description="GPUs that one model is spread over")
-    memory_share: float = Field(0.9, gt=0, le=1, description="of a GPU's memory, for weights and cache")
+    memory_share: float = Field(
+        0.9, gt=0, le=1, description="of a GPU's memory, for weights and cache; each of `processes` takes it"
+    )
     prefix_caching: bool = Field(True, description="read what prompts have in common once")
     max_length: int | None = Field(None, ge=1, description="tokens of prompt and text; null: the model's")
     dtype: str = Field("auto", description="auto, bfloat16, float16 or float32")
-    concurrency: int = Field(64, ge=1, description="requests at once to each server")
+    concurrency: int = Field(
+        64, ge=1, description="requests at once to each server, from each of `processes`"
+    )
 
 
 class Settings(BaseSettings):

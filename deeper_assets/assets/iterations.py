@@ -172,7 +172,13 @@ def _candidates(
     }
     reasons = {str(reason): int(count) for reason, count in sampled["unusable"].value_counts().items()}
     context.add_output_metadata(
-        {"samples": int(sampled["copies"].sum()), "model": sampler.name, "unusable": reasons, **shares}
+        {
+            "samples": int(sampled["copies"].sum()),
+            "model": sampler.name,
+            "engine": experiment.sampler_engine,
+            "unusable": reasons,
+            **shares,
+        }
     )
     return sampled
 

@@ -185,6 +185,7 @@ def _train(
     config.write_text(json.dumps(job, indent=1), encoding="utf-8")
     failure = config.with_suffix(FAILURE)
     failure.unlink(missing_ok=True)
+    experiment.unload_policies()
     try:
         run = pipes.run(
             command=[sys.executable, "-m", "deeper_assets.engines.dpo_trainer", str(config)],

@@ -84,7 +84,7 @@ class Sampler(Protocol):
 
     @property
     def name(self) -> str:
-        """Identifies base, adapter and everything else that shapes a text; part of every fingerprint."""
+        """Identifies base and adapter by their content, whichever engine writes."""
         ...
 
     def sample(

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from deeper_assets.engines.policy_tokens import as_sample, encode, load_tokenizer
 from deeper_assets.engines.protocols import Decoding, Sample
 
 TOKENS_AT_ONCE = 24_000
@@ -44,7 +45,7 @@ class TransformersSampler:
         self, prompts: Sequence[str], seeds: Sequence[Sequence[int]], decoding: Decoding
     ) -> list[list[Sample]]:
         """Writes as many texts for each prompt as there are seeds for it; see `Sampler`."""
-        encoded = self._encoded(prompts)
+        encoded = encode(self._tokenizer, prompts)
         texts: list[list[Sample]] = [[] for _ in prompts]
         for batch in _batches([len(ids) for ids in encoded], [len(s) for s in seeds], decoding):
             written = self._write([encoded[i] for i in batch], [seeds[i] for i in batch], decoding)
@@ -52,11 +53,9 @@ class TransformersSampler:
                 texts[i] = samples
         return texts
 
-    @cached_property
+    @property
     def _tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(self.base, padding_side="left")
+        return load_tokenizer(str(self.base))
 
     @cached_property
     def _model(self) -> Any:
@@ -79,15 +78,6 @@ class TransformersSampler:
                 model = PeftModel.from_pretrained(model, self.adapter).merge_and_unload()
         return model.to(device).eval()
 
-    def _encoded(self, prompts: Sequence[str]) -> list[list[int]]:
-        said = [
-            self._tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
-            )
-            for prompt in prompts
-        ]
-        return list(self._tokenizer(said, add_special_tokens=False).input_ids) if said else []
-
     def _write(
         self, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]], decoding: Decoding
     ) -> list[list[Sample]]:
@@ -96,7 +86,8 @@ class TransformersSampler:
         import torch
         from transformers import DynamicCache
 
-        model, pad, ends = self._model, self._tokenizer.pad_token_id, self._ends
+        model, ends = self._model, self._ends
+        pad = self._tokenizer.pad_token_id or 0  # any token will do: it is masked
         greedy = decoding.temperature == 0
         copies = [1 if greedy else len(own) for own in seeds]
         width = max(map(len, prompts))
@@ -182,9 +173,8 @@ class TransformersSampler:
 
     def _sample(self, row: list[int]) -> Sample:
         ends = set(self._ends.tolist())
-        length = next((i for i, token in enumerate(row) if token in ends), None)
-        text = self._tokenizer.decode(row[:length], skip_special_tokens=True)
-        return Sample(text, len(row) if length is None else length, length is not None)
+        end = next((i for i, token in enumerate(row) if token in ends), None)
+        return as_sample(self._tokenizer, row if end is None else row[: end + 1], end is not None)
 
 
 def _draw(logits: Any, draws: Any, decoding: Decoding) -> Any:

@@ -1,0 +1,36 @@
+"""Fixtures of the samplers' tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from deeper_assets_tests.vllm_cpu.policies import refinement_prompts, save_adapter, save_wide_policy
+
+
+@pytest.fixture(scope="session")
+def vllm_python() -> str:
+    """The interpreter of an environment with vLLM; tests that need it are skipped where there is none."""
+    given = os.environ.get("DEEPER_TEST_VLLM")
+    if not given:
+        pytest.skip("DEEPER_TEST_VLLM names no interpreter: see deeper_assets_tests/vllm_cpu/setup.sh")
+    return given
+
+
+@pytest.fixture(scope="session")
+def wide_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny policy, in a shape that vLLM takes on a CPU."""
+    return save_wide_policy(tmp_path_factory.mktemp("policy") / "wide")
+
+
+@pytest.fixture(scope="session")
+def adapters(wide_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two adapters on it."""
+    folder = tmp_path_factory.mktemp("adapters")
+    return [save_adapter(folder / f"adapter-{seed}", wide_policy, seed) for seed in (1, 2)]
+
+
+@pytest.fixture(scope="session")
+def prompts() -> list[str]:
+    """Refinement prompts, as contexts hold them."""
+    return refinement_prompts()
