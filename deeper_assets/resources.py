@@ -182,7 +182,8 @@ class Experiment:
                 recipe = self._recipe(partition["recipe"])
                 reference = recipe.reference if table == "model_2" else "start"
                 training = {**asdict(self.settings.training), "seed": self.settings.seed}
-                return {"loss": recipe.loss, "reference": reference, **training}
+                hardware = self.settings.hardware.decides()
+                return {"loss": recipe.loss, "reference": reference, **training, **hardware}
             case "policies":
                 recipe_name, iteration = self.policies.get(partition["method"], (None, None))
                 return {"recipe": recipe_name, "iteration": iteration}

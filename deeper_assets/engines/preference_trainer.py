@@ -90,6 +90,9 @@ def trainer_class() -> type[Any]:
             options: TRL's.
         """
 
+        model: Any
+        optimizer: Any
+
         def __init__(
             self,
             loss: Loss,
@@ -120,6 +123,10 @@ def trainer_class() -> type[Any]:
             Args:
                 with_adapter: whether its adapter takes part.
             """
+            if self.is_fsdp_enabled:  # sharded already now: training would do it, but the whole may not fit
+                self.create_optimizer()
+                self.model, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
+                self.model_wrapped = self.model
             self.train_dataset: Any = self._with_reference(self.train_dataset, with_adapter)
             if self.eval_dataset is not None:
                 self.eval_dataset: Any = self._with_reference(self.eval_dataset, with_adapter)
