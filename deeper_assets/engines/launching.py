@@ -70,8 +70,10 @@ def launch(module: str, config: Path, processes: int) -> None:
 
     Raises:
         Failed: one of them did.
+        KeyboardInterrupt: this process was asked to stop.
     """
     from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     # A file of its own, or accelerate would read the user's, which may ask for anything.
@@ -84,6 +86,8 @@ def launch(module: str, config: Path, processes: int) -> None:
     except ChildFailedError as error:
         number, failure = error.get_first_failure()
         raise Failed(number, failure.exitcode) from error
+    except SignalException as error:  # the processes have been ended by then
+        raise KeyboardInterrupt from error
 
 
 def _choices(processes: int) -> Mapping[str, str | int]:

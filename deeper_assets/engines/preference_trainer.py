@@ -189,7 +189,7 @@ def trainer_class() -> type[Any]:
                 return super()._get_train_sampler(train_dataset)
             args = self.args
             a_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-            return LikeLengths(_lengths(self.train_dataset), a_step, args.seed)
+            return LikeLengths(_packed_lengths(self.train_dataset), a_step, args.seed)
 
         def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
             mode = "train" if self.model.training else "eval"
@@ -289,6 +289,11 @@ def trainer_class() -> type[Any]:
 def _lengths(dataset: Any) -> list[int]:
     """Tokens of each example, by its longest completion."""
     return [len(row["prompt_ids"]) + max(map(len, row["completion_ids"])) for row in dataset]
+
+
+def _packed_lengths(dataset: Any) -> list[int]:
+    """Tokens of each example once `pack` has put its completions behind its prompt, up to a constant."""
+    return [len(row["prompt_ids"]) + sum(len(ids) + 1 for ids in row["completion_ids"]) for row in dataset]
 
 
 # ---------------------------------------------------------------------------------------------- policies
