@@ -332,7 +332,6 @@ def _refuse_missing(job: TrainingJob) -> None:
 def _trained(job: TrainingJob, identity: str, report: Reporter, begun: float) -> TrainingReport:
     _import_quickly()
     import torch
-    from peft import LoraConfig
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -345,13 +344,7 @@ def _trained(job: TrainingJob, identity: str, report: Reporter, begun: float) ->
     tokenizer = load_tokenizer(job.base)
     examples = _enough_examples(job, tokenizer)
     plan = plan_steps(settings, len(examples.training), devices)
-    lora = LoraConfig(
-        r=settings.lora_rank,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.lora_dropout,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
+    lora = lora_config(settings)
     expected = _expected_memory(job, examples, dtype, lora, gpu=gpu)
     base = load_base(job.base, dtype)
     folder = _checkpoint_folder(job, identity)
@@ -362,10 +355,10 @@ def _trained(job: TrainingJob, identity: str, report: Reporter, begun: float) ->
         group_by_length=job.hardware.group_by_length,
         model=base,
         processing_class=tokenizer,
-        train_dataset=_dataset(examples.training),
-        eval_dataset=_dataset(examples.validation) if examples.validation else None,
+        train_dataset=as_dataset(examples.training),
+        eval_dataset=as_dataset(examples.validation) if examples.validation else None,
         peft_config=lora,
-        args=_arguments(job, plan, folder, gpu=gpu, half=half, validates=bool(examples.validation)),
+        args=trainer_arguments(job, plan, folder, gpu=gpu, half=half, validates=bool(examples.validation)),
     )
     if job.adapter is not None:
         load_adapter(trainer.model, job.adapter, job.base)
@@ -458,7 +451,8 @@ def _expected_memory(job: TrainingJob, examples: Examples, dtype: Any, lora: Any
     return expected
 
 
-def _dataset(examples: Sequence[Example]) -> Any:
+def as_dataset(examples: Sequence[Example]) -> Any:
+    """The examples as the trainer takes them."""
     from datasets import Dataset
 
     return Dataset.from_dict(
@@ -470,7 +464,32 @@ def _dataset(examples: Sequence[Example]) -> Any:
     )
 
 
-def _arguments(job: TrainingJob, plan: Plan, folder: Path, *, gpu: bool, half: bool, validates: bool) -> Any:
+def lora_config(training: Training) -> Any:
+    """PEFT's config of the adapter that is trained."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=training.lora_rank,
+        lora_alpha=training.lora_alpha,
+        lora_dropout=training.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+def trainer_arguments(
+    job: TrainingJob, plan: Plan, folder: Path, *, gpu: bool, half: bool, validates: bool
+) -> Any:
+    """TRL's arguments for a job.
+
+    Args:
+        job: what to do.
+        plan: its optimizer steps.
+        folder: for checkpoints.
+        gpu: whether it runs on one.
+        half: whether it computes in bfloat16.
+        validates: whether there are validation examples.
+    """
     from trl import DPOConfig
 
     settings = job.training
