@@ -88,6 +88,8 @@ def launch(module: str, config: Path, processes: int) -> None:
         raise Failed(number, failure.exitcode) from error
     except SignalException as error:  # the processes have been ended by then
         raise KeyboardInterrupt from error
+    finally:
+        choices.unlink()
 
 
 def _choices(processes: int) -> Mapping[str, str | int]:

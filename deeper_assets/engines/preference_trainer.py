@@ -43,6 +43,7 @@ def trainer_class() -> type[Any]:
     from accelerate.data_loader import SeedableRandomSampler
     from accelerate.utils import gather_object
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from torch.distributed.fsdp import FSDPModule
     from transformers import PrinterCallback, TrainerCallback
     from trl import DPOTrainer
     from trl.trainer.utils import use_adapter
@@ -130,6 +131,9 @@ def trainer_class() -> type[Any]:
             self.train_dataset: Any = self._with_reference(self.train_dataset, with_adapter)
             if self.eval_dataset is not None:
                 self.eval_dataset: Any = self._with_reference(self.eval_dataset, with_adapter)
+            for module in self.model.modules():
+                if isinstance(module, FSDPModule):
+                    module.reshard()  # the last layers stayed gathered: no checkpoint could be read into them
 
         def keep_reference(self, with_adapter: bool) -> None:
             """Has every step compute what the policy gives the examples now, instead of all before the first.

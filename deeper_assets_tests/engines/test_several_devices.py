@@ -1,10 +1,12 @@
 """Two processes on the CPU train as one does, and end together."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from dagster import (
     AssetKey,
     AssetSpec,
     DagsterInstance,
+    ExecuteInProcessResult,
     InputContext,
     IOManager,
     OutputContext,
@@ -57,6 +60,22 @@ TRAINING = Training(
     bf16=False,
 )
 TWO = Hardware(devices=2)
+
+TRAINER = {"deeper_assets.engines.dpo_trainer", "deeper_assets_tests.engines.sharded_on_cpu"}
+
+SHARDED = """
+import sys
+from pathlib import Path
+from deeper_assets.engines import launching
+launching.launch("deeper_assets_tests.engines.sharded_on_cpu", Path(sys.argv[1]), 2)
+"""
+
+OUT_OF_MEMORY = (
+    "out of memory (killed by signal 9, as the system does when memory runs out); lower "
+    "training.examples_at_once (now 1) or training.max_length (now 64); or set "
+    "hardware.gradient_checkpointing to true (now false), hardware.sharding to fsdp (now none), "
+    "hardware.devices to more GPUs (now {devices})"
+)
 
 LOSS, WEIGHT = 1e-5, 1e-3
 """How far figures and weights may be from those of one process: sums are rounded in another order, and AdamW
@@ -165,69 +184,14 @@ class Given(IOManager):
         self.frames[context.asset_key.to_user_string()] = obj
 
 
-# ------------------------------------------------------------------------------------------- as one does
-
-
-@pytest.mark.slow
-def test_two_processes_in_a_dagster_run_train_as_one_does(
-    job: TrainingJob, base: Path, pairs: Path, tmp_path: Path
-) -> None:
-    chosen = Settings(training=replace(TRAINING, batch_size=8), hardware=TWO, seed=7)
-    experiment = Experiment(tmp_path / "home", chosen)
-    rows = pd.read_parquet(pairs)
-    given = Given(base_policy=as_rows(base), preference_pairs_1=rows, preference_groups_1=rows.iloc[:0])
-    built = models.build(partitions_of(["book"], {"paper": "refinement"}, {}))
-    (asset,) = [one for one in built if AssetKey("model_1") in one.keys]
-    resources = {
-        "experiment": experiment,
-        "pipes": PipesSubprocessClient(),
-        "warehouse": given,
-        "io_manager": given,
-    }
-    with DagsterInstance.ephemeral() as instance:
-        done = materialize(
-            [asset, *map(AssetSpec, given.frames)],
-            instance=instance,
-            resources=resources,
-            partition_key="paper",
-        )
-        said = [event.user_message for event in instance.all_logs(done.run_id)]
-    (made,) = done.asset_materializations_for_node("model_1")
-    report = made.metadata["report"].value
-    assert (report["devices"], report["trained"], report["steps"]) == (2, 16, 4)
-    # The first process alone speaks: each figure, and the memory, once.
-    assert sum("training: step 4, " in text for text in said) == 1
-    assert sum("memory of a device: about " in text for text in said) == 1
-
-    train(replace(job, training=replace(TRAINING, batch_size=8)), ignore)
-    assert_alike(job.output, experiment.home / "training" / "paper_1")
-    assert made.metadata["identity"].value
-    assert set(given.frames["model_1"]["file"]) == {"adapter_config.json", "adapter_model.safetensors"}
-
-
-@pytest.mark.slow
-def test_a_policy_in_shards_trains_as_a_whole_one_does(
-    job: TrainingJob, groups: Path, tmp_path: Path
-) -> None:
-    whole = replace(job, examples=groups, loss="lipo")
-    train(whole, ignore)
-    hardware = replace(TWO, sharding="fsdp", gradient_checkpointing=True)
-    sharded = replace(whole, hardware=hardware, output=tmp_path / "sharded")
-    launching.launch("deeper_assets_tests.engines.sharded_on_cpu", configured(sharded), 2)
-    assert_alike(whole.output, sharded.output)
-
-
-# ------------------------------------------------------------------------------------------ they end together
-
-
-def processes_of(process: "subprocess.Popen[str]") -> list[psutil.Process]:
-    """The two that train, in the order of their ranks."""
+def processes_of(process: int) -> list[psutil.Process]:
+    """Those that it has started to train, in the order of their ranks."""
     found = [
         child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if "deeper_assets.engines.dpo_trainer" in child.cmdline()
+        for child in psutil.Process(process).children(recursive=True)
+        if TRAINER.intersection(child.cmdline()) and "resource_tracker" not in " ".join(child.cmdline())
     ]
-    return sorted(found, key=lambda child: child.environ()["RANK"])
+    return sorted(found, key=lambda child: child.environ().get("RANK", ""))
 
 
 def wait_for(happened: Callable[[], object], process: "subprocess.Popen[str]") -> None:
@@ -240,17 +204,113 @@ def checkpointed(output: Path) -> bool:
     return any(output.glob(f"checkpoints/*/checkpoint-*/{COMPLETE}"))
 
 
+def killed(process: "subprocess.Popen[str]", output: Path) -> None:
+    """Kills whoever started the training once there is a checkpoint, and waits until nobody trains."""
+    with process:
+        wait_for(lambda: checkpointed(output), process)
+        training = processes_of(process.pid)
+        process.kill()
+    assert len(training) == 2
+    assert psutil.wait_procs(training, timeout=60)[1] == []
+    assert not (output / "adapter").exists()
+
+
+# ------------------------------------------------------------------------------------------- in Dagster
+
+
+def materialized(experiment: Experiment, given: Given, instance: DagsterInstance) -> ExecuteInProcessResult:
+    """Model 1, by the asset that makes it."""
+    built = models.build(partitions_of(["book"], {"paper": "refinement"}, {}))
+    (asset,) = [one for one in built if AssetKey("model_1") in one.keys]
+    resources = {
+        "experiment": experiment,
+        "pipes": PipesSubprocessClient(),
+        "warehouse": given,
+        "io_manager": given,
+    }
+    assets = [asset, *map(AssetSpec, given.frames)]
+    return materialize(
+        assets, instance=instance, resources=resources, partition_key="paper", raise_on_error=False
+    )
+
+
+@pytest.fixture
+def given(base: Path, pairs: Path) -> Given:
+    rows = pd.read_parquet(pairs)
+    return Given(base_policy=as_rows(base), preference_pairs_1=rows, preference_groups_1=rows.iloc[:0])
+
+
+@pytest.mark.slow
+def test_two_processes_in_a_dagster_run_train_as_one_does(
+    job: TrainingJob, given: Given, tmp_path: Path
+) -> None:
+    training = replace(TRAINING, batch_size=8)
+    experiment = Experiment(tmp_path / "home", Settings(training=training, hardware=TWO, seed=7))
+    with DagsterInstance.ephemeral() as instance:
+        done = materialized(experiment, given, instance)
+        said = [event.user_message for event in instance.all_logs(done.run_id)]
+    (made,) = done.asset_materializations_for_node("model_1")
+    report = made.metadata["report"].value
+    assert (report["devices"], report["trained"], report["steps"]) == (2, 16, 4)
+    # The first process alone speaks: each figure, and the memory, once.
+    assert sum("training: step 4, " in text for text in said) == 1
+    assert sum("memory of a device: about " in text for text in said) == 1
+    assert set(given.frames["model_1"]["file"]) == {"adapter_config.json", "adapter_model.safetensors"}
+
+    train(replace(job, training=training), ignore)
+    assert_alike(job.output, experiment.home / "training" / "paper_1")
+
+
+@pytest.mark.slow
+def test_a_training_in_dagster_that_the_system_kills_says_what_to_change(
+    given: Given, tmp_path: Path
+) -> None:
+    experiment = Experiment(tmp_path / "home", Settings(training=replace(TRAINING, epochs=200.0)))
+    output = experiment.home / "training" / "paper_1"
+
+    def kill() -> None:
+        while not checkpointed(output):
+            time.sleep(0.02)
+        processes_of(os.getpid())[0].kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with DagsterInstance.ephemeral() as instance:
+        done = materialized(experiment, given, instance)
+    killer.join()
+    (failure,) = [event.step_failure_data.error for event in done.all_events if event.is_step_failure]
+    said = failure.cause.message if failure.cause else failure.message
+    assert f"DeeperError: {OUT_OF_MEMORY.format(devices=1)}" in said
+
+
+# ------------------------------------------------------------------------------------------- as one does
+
+
+@pytest.mark.slow
+def test_a_policy_in_shards_trains_as_a_whole_one_does_also_when_killed(
+    job: TrainingJob, groups: Path, tmp_path: Path
+) -> None:
+    whole = replace(job, examples=groups, loss="lipo", training=replace(TRAINING, epochs=4.0))
+    train(whole, ignore)
+    hardware = replace(TWO, sharding="fsdp", gradient_checkpointing=True)
+    sharded = replace(whole, hardware=hardware, output=tmp_path / "sharded")
+    config = configured(sharded)
+    command = [sys.executable, "-c", SHARDED, str(config)]
+    killed(subprocess.Popen(command, stderr=subprocess.PIPE, text=True), sharded.output)
+    assert list(sharded.output.glob("checkpoints/*-fsdp/*/pytorch_model_fsdp.bin"))
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    assert json.loads((sharded.output / "report.json").read_text())["resumed_from"] > 0
+    assert_alike(whole.output, sharded.output)
+
+
+# ------------------------------------------------------------------------------------------ they end together
+
+
 @pytest.mark.slow
 def test_a_killed_start_leaves_nobody_behind_and_two_or_one_go_on(job: TrainingJob, tmp_path: Path) -> None:
     longer = replace(job, training=replace(TRAINING, epochs=5.0))
     both = replace(longer, hardware=TWO, output=tmp_path / "both")
-    with started(both) as process:
-        wait_for(lambda: checkpointed(both.output), process)
-        training = processes_of(process)
-        process.kill()
-    assert len(training) == 2
-    assert psutil.wait_procs(training, timeout=60)[1] == []
-    assert not (both.output / "adapter").exists()
+    killed(started(both), both.output)
 
     train(longer, ignore)
     alone = replace(longer, output=Path(shutil.copytree(both.output, tmp_path / "alone")))
@@ -271,18 +331,13 @@ def test_a_process_that_the_system_kills_ends_all_and_says_what_to_change(job: T
     both = replace(job, hardware=TWO, training=replace(TRAINING, epochs=50.0))
     with started(both) as process:
         wait_for(lambda: checkpointed(job.output), process)
-        training = processes_of(process)
+        training = processes_of(process.pid)
         training[1].kill()
         _, said = process.communicate()
     assert process.returncode == 1
     assert psutil.wait_procs(training, timeout=60)[1] == []
     (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert line == (
-        "error: out of memory (killed by signal 9, as the system does when memory runs out); lower "
-        "training.examples_at_once (now 1) or training.max_length (now 64); or set "
-        "hardware.gradient_checkpointing to true (now false), hardware.sharding to fsdp (now none), "
-        "hardware.devices to more GPUs (now 2)"
-    )
+    assert line == f"error: {OUT_OF_MEMORY.format(devices=2)}"
 
 
 @contextmanager
@@ -425,7 +480,7 @@ def test_the_machine_is_no_part_of_what_a_model_is(job: TrainingJob, tmp_path: P
 def test_stopped_by_hand_it_says_how_to_go_on(job: TrainingJob) -> None:
     both = replace(job, hardware=TWO)
     with started(both) as process:
-        wait_for(lambda: len(processes_of(process)) == 2, process)
+        wait_for(lambda: len(processes_of(process.pid)) == 2, process)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate()
     assert process.returncode == 130
