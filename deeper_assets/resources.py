@@ -246,7 +246,8 @@ class Experiment:
                 recipe = self._recipe(partition["recipe"])
                 reference = recipe.reference if table == "model_2" else "start"
                 training = {**asdict(self.settings.training), "seed": self.settings.seed}
-                return {"loss": recipe.loss, "reference": reference, **training}
+                hardware = self.settings.hardware.decides()
+                return {"loss": recipe.loss, "reference": reference, **training, **hardware}
             case "chat_usage":
                 # The journal is no table, so what it says is what this one is made from.
                 return {"usage": hashlib.sha256(repr(self.usage()).encode()).hexdigest()}

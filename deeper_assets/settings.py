@@ -34,6 +34,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from deeper_assets.engines.hardware import ONE_DEVICE, Hardware
 from deeper_assets.method.faults import DeeperError
 from deeper_assets.method.recipes import DEFAULT_RECIPE, RECIPES, Recipe, Training
 
@@ -244,6 +245,7 @@ class Settings(BaseSettings):
     evaluation: DecodingSettings = Field(GREEDY, description="how a policy writes when it is evaluated")
     forbid_leaks: bool = Field(False, description="candidates that name items or scores are not used")
     training: Training = Field(Training(), description="how hard the optimizer works")
+    hardware: Hardware = Field(ONE_DEVICE, description="what training runs on")
     recipes: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="recipes of one's own: what differs from the built-in one `like`"
     )
@@ -321,6 +323,7 @@ _RECIPE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 _NESTED: Mapping[str, tuple[str, ...]] = {
     "training": tuple(field.name for field in fields(Training)),
+    "hardware": tuple(field.name for field in fields(Hardware)),
     "sampling": tuple(DecodingSettings.model_fields),
     "evaluation": tuple(DecodingSettings.model_fields),
     "chat": tuple(ChatSettings.model_fields),

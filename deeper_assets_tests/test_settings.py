@@ -221,6 +221,10 @@ def test_paths_in_a_profile_are_meant_from_its_folder(tmp_path: Path) -> None:
             "command line: training: 'learning_rat' is no setting; did you mean 'learning_rate'?",
         ),
         (
+            {"hardware": {"shardin": "fsdp"}},
+            "command line: hardware: 'shardin' is no setting; did you mean 'sharding'?",
+        ),
+        (
             {"sampling": {"topp": 1}},
             "command line: sampling: 'topp' is no setting; did you mean 'top_p'?",
         ),

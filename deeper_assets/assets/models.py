@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -24,7 +25,7 @@ from dagster import (
 from dagster._core.errors import DagsterPipesExecutionError
 
 from deeper_assets.assets.stored import stored
-from deeper_assets.engines.dpo_trainer import CODE_VERSION, FAILURE
+from deeper_assets.engines.dpo_trainer import CODE_VERSION, FAILURE, KILLED, out_of_memory, read_job
 from deeper_assets.engines.offline import base_policy as offline
 from deeper_assets.method.faults import DeeperError
 from deeper_assets.method.pairs import CONTEXT, choose_pairs, group_candidates, mark_validation, replayed
@@ -178,6 +179,7 @@ def _train(
         "loss": recipe.loss,
         "seed": experiment.settings.seed,
         "training": asdict(experiment.settings.training),
+        "hardware": asdict(experiment.settings.hardware),
         "adapter": None if adapter is None else str(adapter),
         "reference": reference,
     }
@@ -196,6 +198,8 @@ def _train(
     except DagsterPipesExecutionError as error:
         if failure.exists():
             raise DeeperError(failure.read_text(encoding="utf-8")) from error
+        if str(error).endswith(f"code {-signal.SIGKILL}"):
+            raise DeeperError(out_of_memory(read_job(config), KILLED)) from error
         raise
     log = [message for message in run.get_custom_messages() if isinstance(message, dict)]
     rows = as_rows(folder / "adapter")

@@ -1,8 +1,9 @@
 """Trains a policy on preferences: `python -m deeper_assets.engines.dpo_trainer CONFIG`.
 
 CONFIG is a JSON file with the fields of `TrainingJob`. It runs alone, or under Dagster Pipes, in a process of
-its own so that all memory is free when it ends; `torchrun -m` starts one process a GPU. A killed training
-goes on from its last checkpoint when it is started again, and comes to the same bytes as an undisturbed one.
+its own so that all memory is free when it ends; where the job asks for several devices, that process starts
+one for each (`launching`). A killed training goes on from its last checkpoint when it is started again, and
+comes to the same bytes as an undisturbed one; on another number of devices, to the same but for rounding.
 
 The loss (Section 3.3) is sigmoid DPO plus α times the negative log-likelihood of the chosen persona, on a
 LoRA adapter. Departs from the paper: `lipo` and `softmax` look at all candidates of a context
@@ -17,25 +18,30 @@ import fcntl
 import gc
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
+import signal
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from deeper_assets.engines import launching, memory
+from deeper_assets.engines.hardware import ONE_DEVICE, Hardware
+from deeper_assets.engines.memory import Memory
 from deeper_assets.engines.preference_examples import Example, Examples, Loss, read_groups, tokenized
 from deeper_assets.engines.preference_trainer import (
     WEIGHTS,
     Diverged,
     adapter_files,
+    adapter_weights,
     checkpoint_step,
     last_checkpoint,
     load_adapter,
@@ -59,6 +65,11 @@ models that it trained are stale."""
 CHECKPOINTS_A_RUN = 10
 LOGS_A_RUN = 100
 
+KILLED = "killed by signal 9, as the system does when memory runs out"
+"""What is said of a process that was killed and left no reason."""
+
+_LOG = logging.getLogger(__name__)
+
 _FULL = ("os error 27", "os error 28", "os error 122", "PytorchStreamWriter failed", "inline_container.cc")
 """What safetensors (by errno) and torch say when a write fails."""
 
@@ -76,6 +87,7 @@ class TrainingJob:
         loss: DPO on pairs, or on whole groups: LiPO-λ or the softmax form of S-DPO.
         seed: decides the first weights, the order of examples and the dropout.
         training: how hard the optimizer works.
+        hardware: what it runs on.
         adapter: folder of the adapter to go on from; None for a fresh one.
         reference: the policy training starts from, or the base without any adapter.
         device: `auto` takes a GPU if there is one.
@@ -87,6 +99,7 @@ class TrainingJob:
     loss: Loss
     seed: int
     training: Training
+    hardware: Hardware = ONE_DEVICE
     adapter: Path | None = None
     reference: Literal["start", "base"] = "start"
     device: Literal["cpu", "auto"] = "auto"
@@ -162,6 +175,9 @@ class TrainingReport:
         training, validation: the last figures of each kind; None where nothing validated.
         notes: what was done otherwise than asked, in words.
         device: cpu, or the GPU's name.
+        devices: how many trained together.
+        memory: what one of them was expected to need, and had.
+        memory_peak: bytes that the first of them took at most: of a GPU by tensors, of the machine in all.
         seconds: of the last process.
         versions: of the libraries.
     """
@@ -182,6 +198,9 @@ class TrainingReport:
     validation: Progress | None
     notes: tuple[str, ...]
     device: str
+    devices: int
+    memory: Memory
+    memory_peak: int
     seconds: float
     versions: Mapping[str, str]
 
@@ -202,7 +221,8 @@ def read_job(path: Path) -> TrainingJob:
     except (OSError, ValueError) as error:
         raise DeeperError(f"training job {path} cannot be read: {one_line(error)}") from error
     _refuse_unknown(given, TrainingJob, f"training job {path}")
-    _refuse_unknown(given.get("training", {}), Training, f"training job {path}: training")
+    for part, kind in (("training", Training), ("hardware", Hardware)):
+        _refuse_unknown(given.get(part, {}), kind, f"training job {path}: {part}")
     try:
         return TypeAdapter(TrainingJob).validate_python(given)
     except ValidationError as error:
@@ -247,7 +267,8 @@ def plan_steps(training: Training, examples: int, devices: int) -> Plan:
     if training.batch_size % at_once:
         raise DeeperError(
             f"training.batch_size {training.batch_size} cannot be divided by examples_at_once × devices = "
-            f"{training.examples_at_once} × {devices} = {at_once}; choose a multiple of {at_once}"
+            f"{training.examples_at_once} × {devices} = {at_once}; choose a multiple of {at_once}, or other "
+            "hardware.devices"
         )
     steps = math.ceil(training.epochs * math.ceil(examples / training.batch_size))
     wanted = math.ceil(training.warmup * steps) if training.warmup < 1 else int(training.warmup)
@@ -271,7 +292,8 @@ def train(job: TrainingJob, report: Reporter) -> TrainingReport:
 
     Raises:
         DeeperError: fewer than two training examples; examples, base or adapter missing, damaged or not
-            fitting each other; a loss that is no number; a full disk. A result from before stays as it was.
+            fitting each other; a loss that is no number; a full disk; not enough memory. A result from
+            before stays as it was.
     """
     begun = time.monotonic()
     _refuse_missing(job)
@@ -287,7 +309,14 @@ def train(job: TrainingJob, report: Reporter) -> TrainingReport:
                 f"no space to write in {job.output} ({free:.3g} MB are free): make room and start again; "
                 "training goes on from its last checkpoint"
             ) from error
+        if memory.ran_out(error):
+            raise DeeperError(out_of_memory(job, one_line(error))) from error
         raise
+
+
+def out_of_memory(job: TrainingJob, said: str) -> str:
+    """What to tell about a training that ran out of memory: what was said, and the settings to change."""
+    return f"out of memory ({said[:300]}); {memory.advice(job.training, job.hardware)}"
 
 
 def _refuse_missing(job: TrainingJob) -> None:
@@ -303,44 +332,46 @@ def _refuse_missing(job: TrainingJob) -> None:
 def _trained(job: TrainingJob, identity: str, report: Reporter, begun: float) -> TrainingReport:
     _import_quickly()
     import torch
-    from peft import LoraConfig, get_peft_model_state_dict
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 
-    settings = job.training
+    settings, devices = job.training, launching.world_size()
     gpu = job.device == "auto" and torch.cuda.is_available()
     half = gpu and settings.bf16
+    dtype = torch.bfloat16 if half else torch.float32
     tokenizer = load_tokenizer(job.base)
     examples = _enough_examples(job, tokenizer)
-    plan = plan_steps(settings, len(examples.training), int(os.environ.get("WORLD_SIZE", "1")))
-    folder = _checkpoint_folder(job.output, identity)
+    plan = plan_steps(settings, len(examples.training), devices)
+    lora = lora_config(settings)
+    expected = _expected_memory(job, examples, dtype, lora, gpu=gpu)
+    base = load_base(job.base, dtype)
+    folder = _checkpoint_folder(job, identity)
     trainer = trainer_class()(
         loss=job.loss,
         alpha=settings.sft_weight,
         report=lambda row: _tell(row, report),
-        model=load_base(job.base, torch.bfloat16 if half else torch.float32),
+        group_by_length=job.hardware.group_by_length,
+        model=base,
         processing_class=tokenizer,
-        train_dataset=_dataset(examples.training),
-        eval_dataset=_dataset(examples.validation) if examples.validation else None,
-        peft_config=LoraConfig(
-            r=settings.lora_rank,
-            lora_alpha=settings.lora_alpha,
-            lora_dropout=settings.lora_dropout,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        ),
-        args=_arguments(job, plan, folder, gpu=gpu, half=half, validates=bool(examples.validation)),
+        train_dataset=as_dataset(examples.training),
+        eval_dataset=as_dataset(examples.validation) if examples.validation else None,
+        peft_config=lora,
+        args=trainer_arguments(job, plan, folder, gpu=gpu, half=half, validates=bool(examples.validation)),
     )
     if job.adapter is not None:
         load_adapter(trainer.model, job.adapter, job.base)
-    trainer.score_reference(with_adapter=job.reference == "start")
+    with_adapter = job.reference == "start"
+    if job.hardware.precompute_reference:
+        trainer.score_reference(with_adapter)
+    else:
+        trainer.keep_reference(with_adapter and job.adapter is not None)
 
     checkpoint = last_checkpoint(folder)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        weights = get_peft_model_state_dict(trainer.model, save_embedding_layers=False)
+        weights = adapter_weights(trainer.model)
         if not all(bool(weight.isfinite().all()) for weight in weights.values()):
             raise Diverged(f"the adapter's weights are no numbers after step {plan.steps}")
     except Diverged as error:
@@ -370,6 +401,9 @@ def _trained(job: TrainingJob, identity: str, report: Reporter, begun: float) ->
         validation=last.get("validation"),
         notes=plan.notes,
         device=torch.cuda.get_device_name() if gpu else "cpu",
+        devices=devices,
+        memory=expected,
+        memory_peak=memory.peak(),
         seconds=round(time.monotonic() - begun, 2),
         versions=_versions(),
     )
@@ -398,7 +432,27 @@ def _enough_examples(job: TrainingJob, tokenizer: Any) -> Examples:
     return examples
 
 
-def _dataset(examples: Sequence[Example]) -> Any:
+def _expected_memory(job: TrainingJob, examples: Examples, dtype: Any, lora: Any, *, gpu: bool) -> Memory:
+    """What a device is going to need; said, with a warning where it has less."""
+    devices = launching.world_size()
+    expected = memory.estimate(
+        memory.meta_model(job.base, dtype, lora),
+        job.training,
+        job.hardware,
+        packed=[example.packed for example in (*examples.training, *examples.validation)],
+        fused=job.loss == "pairwise",
+        devices=devices,
+        available=memory.available(devices, gpu=gpu),
+    )
+    _LOG.info("%s", expected)
+    if not expected.fits:
+        advice = memory.advice(job.training, job.hardware)
+        _LOG.warning("memory will probably not suffice: %s", advice)
+    return expected
+
+
+def as_dataset(examples: Sequence[Example]) -> Any:
+    """The examples as the trainer takes them."""
     from datasets import Dataset
 
     return Dataset.from_dict(
@@ -410,7 +464,32 @@ def _dataset(examples: Sequence[Example]) -> Any:
     )
 
 
-def _arguments(job: TrainingJob, plan: Plan, folder: Path, *, gpu: bool, half: bool, validates: bool) -> Any:
+def lora_config(training: Training) -> Any:
+    """PEFT's config of the adapter that is trained."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=training.lora_rank,
+        lora_alpha=training.lora_alpha,
+        lora_dropout=training.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+def trainer_arguments(
+    job: TrainingJob, plan: Plan, folder: Path, *, gpu: bool, half: bool, validates: bool
+) -> Any:
+    """TRL's arguments for a job.
+
+    Args:
+        job: what to do.
+        plan: its optimizer steps.
+        folder: for checkpoints.
+        gpu: whether it runs on one.
+        half: whether it computes in bfloat16.
+        validates: whether there are validation examples.
+    """
     from trl import DPOConfig
 
     settings = job.training
@@ -437,7 +516,9 @@ def _arguments(job: TrainingJob, plan: Plan, folder: Path, *, gpu: bool, half: b
         # the machine
         use_cpu=not gpu,
         bf16=half,
-        gradient_checkpointing=gpu,
+        gradient_checkpointing=job.hardware.gradient_checkpointing,
+        ddp_find_unused_parameters=False,
+        **_sharding(job.hardware),
         dataloader_pin_memory=gpu,
         remove_unused_columns=False,
         # what is seen and kept of it
@@ -451,6 +532,18 @@ def _arguments(job: TrainingJob, plan: Plan, folder: Path, *, gpu: bool, half: b
         report_to="none",
         disable_tqdm=True,
     )
+
+
+def _sharding(hardware: Hardware) -> dict[str, Any]:
+    if not _is_sharded(hardware):
+        return {}
+    # The base has to be on every process to score the reference, so nothing is left for one to load alone.
+    plan = {"version": 2, "reshard_after_forward": True, "cpu_ram_efficient_loading": False}
+    return {"fsdp": True, "fsdp_config": plan}
+
+
+def _is_sharded(hardware: Hardware) -> bool:
+    return hardware.sharding == "fsdp" and launching.world_size() > 1
 
 
 def _tell(row: Mapping[str, Any], report: Reporter) -> None:
@@ -493,15 +586,19 @@ def _finished(job: TrainingJob, identity: str) -> TrainingReport | None:
             return None
         for kind in ("training", "validation"):
             report[kind] = Progress(**report[kind]) if report[kind] else None
-        return TrainingReport(**{**report, "notes": tuple(report["notes"])})
+        expected = Memory(**report["memory"])
+        return TrainingReport(**{**report, "notes": tuple(report["notes"]), "memory": expected})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _checkpoint_folder(output: Path, identity: str) -> Path:
-    """Where this job's checkpoints lie; those of other jobs are removed."""
-    folder = output / CHECKPOINTS / identity[:16]
-    for other in folder.parent.glob("*"):
+def _checkpoint_folder(job: TrainingJob, identity: str) -> Path:
+    """Where this job's checkpoints lie; those of other jobs are removed.
+
+    Sharded ones have a form of their own, which only a sharded training can read.
+    """
+    folder = job.output / CHECKPOINTS / f"{identity[:16]}{'-fsdp' if _is_sharded(job.hardware) else ''}"
+    for other in folder.parent.glob("*") if launching.rank() == 0 else []:
         if other != folder:
             shutil.rmtree(other, ignore_errors=True)
     return folder
@@ -511,14 +608,18 @@ def _checkpoint_folder(output: Path, identity: str) -> Path:
 def _sole_writer(output: Path) -> Iterator[None]:
     """Waits until no other process trains in the folder: a run that was killed may have left one behind."""
     with (output / "lock").open("w") as lock:
-        if os.environ.get("RANK", "0") == "0":
+        if launching.rank() == 0:
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _identity(job: TrainingJob) -> str:
-    """Hash of all that decides the adapter, by content, so that folders may be called anything."""
-    settings = {key: value for key, value in asdict(job).items() if key != "output"}
+    """Hash of all that decides the adapter, by content, so that folders may be called anything.
+
+    The number of devices is no part of it: a training that four began, two may go on with.
+    """
+    settings = {key: value for key, value in asdict(job).items() if key not in {"output", "hardware"}}
+    settings |= job.hardware.decides()
     base = Path(job.base)
     settings["base"] = {"name": base.name, **_files(base)} if base.is_dir() else job.base
     settings["examples"] = _sha256(job.examples)
@@ -567,59 +668,121 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if len(given) != 1:
             raise DeeperError("usage: python -m deeper_assets.engines.dpo_trainer CONFIG (a JSON file)")
-        if "DAGSTER_PIPES_CONTEXT" in os.environ:
-            _run_under_pipes(Path(given[0]))
-        else:
-            done = _run(Path(given[0]), lambda progress: print(progress, file=sys.stderr, flush=True))
-            print(f"adapter {done.adapter[:12]} after {done.steps} steps", file=sys.stderr)
+        _run(Path(given[0]))
     except DeeperError as error:
-        if "DAGSTER_PIPES_CONTEXT" not in os.environ:  # there, whoever asked for the training says it
+        # Under Pipes, whoever asked for the training says it; of several processes, who started them.
+        if not (_under_pipes() or launching.is_one_of_several()):
             print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        if launching.rank() == 0:
+            print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
     return 0
 
 
-def _run(config: Path, report: Reporter) -> TrainingReport:
+def _run(config: Path) -> None:
+    """Reads the job, then trains it here or starts the processes that do.
+
+    Raises:
+        DeeperError: see `train`; under Pipes, and where several processes train, a file beside CONFIG says
+            it too.
+    """
+    if _under_pipes() or launching.is_one_of_several():
+        launching.end_with_parent()
+    try:
+        if launching.is_one_of_several() and launching.rank() > 0:
+            _train_in_file(config, lambda _: None)
+        elif not launching.is_one_of_several() and (processes := _processes(config)) > 1:
+            _launch(config, processes)
+        elif _under_pipes():
+            _train_under_pipes(config)
+        else:
+            _log_to(logging.StreamHandler())
+            done = _train_in_file(config, lambda progress: print(progress, file=sys.stderr, flush=True))
+            print(f"adapter {done.adapter[:12]} after {done.steps} steps", file=sys.stderr)
+    except DeeperError as error:
+        if _under_pipes() or launching.is_one_of_several():
+            _leave_reason(config, error)
+        raise
+
+
+def _processes(config: Path) -> int:
+    job = read_job(config)
+    return launching.count_devices(job.hardware, job.device)
+
+
+def _launch(config: Path, processes: int) -> None:
+    """Trains in several processes.
+
+    Raises:
+        DeeperError: one of them failed; the reason it left behind, or how it ended.
+    """
+    job, reason = read_job(config), config.with_suffix(FAILURE)
+    _refuse_missing(job)
+    job.output.mkdir(parents=True, exist_ok=True)
+    reason.unlink(missing_ok=True)
+    with _sole_writer(job.output):
+        pass  # until whoever trains there is done: processes that wait for each other do so for minutes only
+    try:
+        launching.launch("deeper_assets.engines.dpo_trainer", config, processes)
+    except launching.Failed as error:
+        if reason.exists():
+            raise DeeperError(reason.read_text(encoding="utf-8")) from error
+        if error.exit_code == -signal.SIGKILL:
+            raise DeeperError(out_of_memory(job, KILLED)) from error
+        raise DeeperError(f"training failed: {error}; what it said is on stderr") from error
+
+
+def _train_in_file(config: Path, report: Reporter) -> TrainingReport:
     job = read_job(config)
     # Read by libraries when they are imported.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if Path(job.base).is_dir():
         os.environ["HF_HUB_OFFLINE"] = "1"
-    if "WORLD_SIZE" not in os.environ:  # one process, one GPU; torchrun starts a process for each
+    if not launching.is_one_of_several():  # one process, one GPU
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]
     warnings.filterwarnings("ignore")
     return train(job, report)
 
 
-def _run_under_pipes(config: Path) -> None:
+def _train_under_pipes(config: Path) -> None:
     from dagster_pipes import open_dagster_pipes
 
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     with open_dagster_pipes() as pipes:
+        _log_to(*pipes.log.handlers)
 
         def report(progress: Progress) -> None:
             pipes.log.info(str(progress))
             pipes.report_custom_message(asdict(progress))
 
         try:
-            done = _run(config, report)
+            done = _train_in_file(config, report)
         except DeeperError as error:
             pipes.log.error(str(error))
-            # A message of Pipes does not reach whoever waits for a process that fails.
-            config.with_suffix(FAILURE).write_text(str(error), encoding="utf-8")
             raise
         pipes.report_custom_message({"kind": "report", **asdict(done)})
 
 
-def _end_with_parent(parent: int) -> None:
-    """Ends this process soon after a Dagster run that was killed: its successor trains in the same folder."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
+def _under_pipes() -> bool:
+    return "DAGSTER_PIPES_CONTEXT" in os.environ
+
+
+def _log_to(*handlers: logging.Handler) -> None:
+    """What the trainer says besides figures goes there."""
+    _LOG.setLevel(logging.INFO)
+    _LOG.handlers[:] = handlers
+    _LOG.propagate = False
+
+
+def _leave_reason(config: Path, error: DeeperError) -> None:
+    """The first reason stays: where several processes train, the others fail because that one did.
+
+    A message of Pipes does not reach whoever waits for a process that fails.
+    """
+    with suppress(FileExistsError), config.with_suffix(FAILURE).open("x", encoding="utf-8") as file:
+        file.write(str(error))
 
 
 if __name__ == "__main__":

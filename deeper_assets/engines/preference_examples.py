@@ -57,6 +57,11 @@ class Example:
     rewards: tuple[float, ...]
     validation: bool
 
+    @property
+    def packed(self) -> int:
+        """Tokens that `pack` makes of it: the prompt once, each completion with the token before it."""
+        return len(self.prompt) - 1 + sum(1 + len(completion) for completion in self.completions)
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -174,7 +179,10 @@ class PairCollator:
         pairs = [
             {"prompt_ids": group["prompt_ids"]}
             | {f"{name}_ids": ids for name, ids in zip(names, group["completion_ids"], strict=True)}
-            | {f"ref_{name}_logps": logp for name, logp in zip(names, group["reference"], strict=True)}
+            | {
+                f"ref_{name}_logps": logp
+                for name, logp in zip(names, group.get("reference", ()), strict=False)
+            }
             for group in groups
         ]
         rows = [(place, pair[f"{name}_ids"]) for name in names for place, pair in enumerate(pairs)]

@@ -1,17 +1,20 @@
 """TRL's DPOTrainer, taught whole groups and exact references; and the policies it starts from.
 
-What it changes in TRL: examples come in tokens, references as a column that is computed once; the loss of a
-group where one is asked for; dropout that depends on the step alone, so that a training that goes on draws
-what an undisturbed one draws; means weighted by examples; a checkpoint counts once it is complete.
+What it changes in TRL: examples come in tokens, references as a column that is computed once (or from a copy
+of the adapter without dropout); the loss of a group where one is asked for; dropout that depends on the step
+alone, so that a training that goes on draws what an undisturbed one draws; means weighted by examples;
+examples of like length computed together within an optimizer step, where TRL's grouping decides which share
+one; a checkpoint counts once it is complete.
 """
 
 import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +40,13 @@ class Diverged(Exception):
 def trainer_class() -> type[Any]:
     """The subclass of TRL's DPOTrainer; a function, because TRL takes seconds to import."""
     import torch
+    from accelerate.data_loader import SeedableRandomSampler
     from accelerate.utils import gather_object
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from torch.distributed.fsdp import FSDPModule
     from transformers import PrinterCallback, TrainerCallback
     from trl import DPOTrainer
+    from trl.trainer.utils import use_adapter
 
     class LastStep(TrainerCallback):  # type: ignore[misc]
         """Logs and validates after the last step too, whatever its number."""
@@ -49,18 +56,51 @@ def trainer_class() -> type[Any]:
                 control.should_log = True
                 control.should_evaluate = args.eval_strategy != "no"
 
+    class LikeLengths(torch.utils.data.Sampler[int]):
+        """A random order in which the examples of each optimizer step stand by length, the longest first.
+
+        Every step has the examples that it would have without.
+        """
+
+        def __init__(self, lengths: Sequence[int], a_step: int, seed: int) -> None:
+            self._lengths, self._a_step = lengths, a_step
+            self._order = SeedableRandomSampler(lengths, data_seed=seed)
+
+        def set_epoch(self, epoch: int) -> None:
+            self._order.set_epoch(epoch)
+
+        def __len__(self) -> int:
+            return len(self._lengths)
+
+        def __iter__(self) -> Iterator[int]:
+            order = list(self._order)
+            for start in range(0, len(order), self._a_step):
+                step = order[start : start + self._a_step]
+                yield from sorted(step, key=lambda place: -self._lengths[place])
+
     class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # TRL's types are not followed
-        """Trains on a dataset of prompt_ids, completion_ids and rewards; `score_reference` comes first.
+        """Trains on a dataset of prompt_ids, completion_ids and rewards.
+
+        `score_reference` or `keep_reference` comes first.
 
         Args:
             loss: pairwise is TRL's own, of groups of two.
             alpha: of the negative log-likelihood of the best completion.
             report: told every row of the log.
+            group_by_length: whether examples of a step that have like lengths are computed together.
             options: TRL's.
         """
 
+        model: Any
+        optimizer: Any
+
         def __init__(
-            self, loss: Loss, alpha: float, report: Callable[[Mapping[str, Any]], None], **options: Any
+            self,
+            loss: Loss,
+            alpha: float,
+            report: Callable[[Mapping[str, Any]], None],
+            group_by_length: bool,
+            **options: Any,
         ) -> None:
             super().__init__(**options)
             self.precompute_ref_logps = True  # only now: TRL would compute them, and hash the whole model
@@ -68,6 +108,8 @@ def trainer_class() -> type[Any]:
             self._alpha = alpha
             self._vocabulary = self.model.config.get_text_config().vocab_size
             self._report = report
+            self._group_by_length = group_by_length
+            self._reference: Callable[[], AbstractContextManager[Any]] | None = None
             self._sizes: dict[str, list[int]] = {"train": [], "eval": []}
             self._micro = (0, 0)
             collator = PairCollator if self._group_loss is None else GroupCollator
@@ -82,14 +124,39 @@ def trainer_class() -> type[Any]:
             Args:
                 with_adapter: whether its adapter takes part.
             """
+            if self.is_fsdp_enabled:  # sharded already now: training would do it, but the whole may not fit
+                self.create_optimizer()
+                self.model, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
+                self.model_wrapped = self.model
             self.train_dataset: Any = self._with_reference(self.train_dataset, with_adapter)
             if self.eval_dataset is not None:
                 self.eval_dataset: Any = self._with_reference(self.eval_dataset, with_adapter)
+            for module in self.model.modules():
+                if isinstance(module, FSDPModule):
+                    module.reshard()  # the last layers stayed gathered: no checkpoint could be read into them
+
+        def keep_reference(self, with_adapter: bool) -> None:
+            """Has every step compute what the policy gives the examples now, instead of all before the first.
+
+            Args:
+                with_adapter: whether its adapter takes part; a copy of it is kept then.
+            """
+            name = None
+            if with_adapter:
+                name = "reference"
+                now = get_peft_model_state_dict(self.model, save_embedding_layers=False)
+                # Without dropout, which would be drawn in training and make the reference noisy.
+                self.model.add_adapter(name, replace(self.model.peft_config["default"], lora_dropout=0.0))
+                set_peft_model_state_dict(self.model, now, adapter_name=name)
+            self._reference = partial(use_adapter, self.model, name)
 
         def _with_reference(self, dataset: Any, with_adapter: bool) -> Any:
-            lengths = [len(row["prompt_ids"]) + max(map(len, row["completion_ids"])) for row in dataset]
+            lengths = _lengths(dataset)
             order = sorted(range(len(dataset)), key=lambda place: -lengths[place])
-            own = order[self.accelerator.process_index :: self.accelerator.num_processes]
+            processes = self.accelerator.num_processes
+            # As many for each process: those of a sharded model compute only together.
+            shared = (order * processes)[: math.ceil(len(order) / processes) * processes]
+            own = shared[self.accelerator.process_index :: processes]
             at_once = self.args.per_device_eval_batch_size
             collate = GroupCollator(self.processing_class.pad_token_id)
             found: dict[int, list[float]] = {}
@@ -110,8 +177,27 @@ def trainer_class() -> type[Any]:
                 found |= share
             return dataset.add_column("reference", [found[place] for place in range(len(dataset))])
 
+        def _reference_of(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+            """What `score_reference` would have put in the batch."""
+            if self._reference is None:
+                return {}
+            with torch.no_grad(), self._reference():
+                logps = SharedPrompts(self.model).log_probs(batch, self._vocabulary).sum(dim=1)
+            if self._group_loss is None:
+                chosen, rejected = logps.chunk(2)
+                return {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
+            return {"reference": torch.zeros_like(batch["rewards"]).masked_scatter(batch["mask"], logps)}
+
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            if not self._group_by_length:
+                return super()._get_train_sampler(train_dataset)
+            args = self.args
+            a_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+            return LikeLengths(_packed_lengths(self.train_dataset), a_step, args.seed)
+
         def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
             mode = "train" if self.model.training else "eval"
+            inputs = {**inputs, **self._reference_of(inputs)}
             if self._group_loss is None:
                 loss = super()._compute_loss(SharedPrompts(model), inputs, return_outputs)
                 self._sizes[mode].append(len(inputs["ref_chosen_logps"]))
@@ -204,6 +290,16 @@ def trainer_class() -> type[Any]:
     return PreferenceTrainer
 
 
+def _lengths(dataset: Any) -> list[int]:
+    """Tokens of each example, by its longest completion."""
+    return [len(row["prompt_ids"]) + max(map(len, row["completion_ids"])) for row in dataset]
+
+
+def _packed_lengths(dataset: Any) -> list[int]:
+    """Tokens of each example once `pack` has put its completions behind its prompt, up to a constant."""
+    return [len(row["prompt_ids"]) + sum(len(ids) + 1 for ids in row["completion_ids"]) for row in dataset]
+
+
 # ---------------------------------------------------------------------------------------------- policies
 
 
@@ -282,6 +378,21 @@ def load_adapter(model: Any, folder: Path, base: str) -> None:
                 f"adapter and {ours or 'missing'} on the base; use the base it was trained on"
             )
     set_peft_model_state_dict(model, weights, adapter_name="default")
+
+
+def adapter_weights(model: Any) -> dict[str, Any]:
+    """The weights of the model's adapter by PEFT's names, whole also where the model is sharded.
+
+    Of a sharded model every process has to ask.
+    """
+    from peft import get_peft_model_state_dict
+    from torch.distributed.tensor import DTensor
+
+    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return {
+        name: weight.full_tensor() if isinstance(weight, DTensor) else weight
+        for name, weight in weights.items()
+    }
 
 
 def adapter_files(weights: Mapping[str, Any], config: Mapping[str, Any], base: str) -> dict[str, bytes]:

@@ -571,6 +571,7 @@ def test_a_job_is_read_as_it_was_written(job: TrainingJob, tmp_path: Path) -> No
             {"training": {"learningrate": 1}},
             "training: 'learningrate' is unknown; did you mean 'learning_rate'?",
         ),
+        ({"hardware": {"device": 2}}, "hardware: 'device' is unknown; did you mean 'devices'?"),
         ({"loss": "dpo"}, "loss: Input should be 'pairwise', 'lipo' or 'softmax', got 'dpo'"),
         ({"training": {"batch_size": "many"}}, "training.batch_size: "),
     ],
@@ -603,7 +604,9 @@ def test_a_killed_training_goes_on_to_the_same_bytes(job: TrainingJob, tmp_path:
     done = subprocess.run(command(config), env=environment, capture_output=True, text=True, check=True)
     report = read_report(longer.output)
     assert 4 <= report["resumed_from"] < 40
-    assert done.stderr.startswith(f"training: step {report['resumed_from'] + 1}, ")
+    expected, first, *_ = done.stderr.splitlines()
+    assert expected.startswith("memory of a device: about ")
+    assert first.startswith(f"training: step {report['resumed_from'] + 1}, ")
     whole = train(replace(longer, output=tmp_path / "whole"), ignore)
     assert report["adapter"] == whole.adapter == weights_of(longer.output / "adapter")
 

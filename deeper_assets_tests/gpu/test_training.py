@@ -1,0 +1,66 @@
+"""Training on GPUs: in half precision, and in shards where there are two."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from deeper_assets.engines.dpo_trainer import TrainingJob, main
+from deeper_assets.engines.hardware import Hardware
+from deeper_assets.method.recipes import Training
+from deeper_assets_tests.engines.tiny_policy import save_tiny_policy
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine"),
+]
+
+TRAINING = Training(beta=0.5, lora_rank=4, lora_alpha=8, lora_dropout=0.0, max_length=64)
+TRAINING = replace(TRAINING, batch_size=4, examples_at_once=2, learning_rate=0.02, warmup=0.1, epochs=4.0)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> TrainingJob:
+    base = save_tiny_policy(tmp_path / "base", hidden=64)
+    rows = [("who are you ?", "i like films", "i never like", int(place > 15)) for place in range(20)]
+    names = ["prompt", "chosen", "rejected", "validation"]
+    pd.DataFrame(rows, columns=names).to_parquet(tmp_path / "pairs.parquet")
+    hardware = Hardware(gradient_checkpointing=True, group_by_length=True)
+    examples = tmp_path / "pairs.parquet"
+    return TrainingJob(str(base), examples, tmp_path / "output", "pairwise", 7, TRAINING, hardware)
+
+
+def trained(job: TrainingJob) -> tuple[dict[str, object], pd.DataFrame]:
+    """The report and the log of the job, run as a command."""
+    job.output.mkdir()
+    config = job.output / "job.json"
+    config.write_text(json.dumps(asdict(job), default=str))
+    assert main([str(config)]) == 0
+    report, log = (
+        json.loads((job.output / name).read_text()) for name in ("report.json", "training_log.json")
+    )
+    return report, pd.DataFrame(log)
+
+
+def test_one_gpu_trains_in_half_precision(job: TrainingJob) -> None:
+    report, log = trained(job)
+    assert report["device"] == torch.cuda.get_device_name()
+    assert 0 < report["memory_peak"] < torch.cuda.get_device_properties(0).total_memory
+    assert log["loss"].iloc[-1] < 0.6 * log["loss"].iloc[0]
+    each = replace(job, output=job.output.with_name("each"))
+    each = replace(each, hardware=replace(job.hardware, precompute_reference=False))
+    _, other = trained(each)
+    assert (log["loss"] - other["loss"]).abs().max() < 0.02
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs on this machine")
+@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+def test_two_gpus_train_as_one_does(job: TrainingJob, sharding: str) -> None:
+    _, one = trained(job)
+    both = replace(job.hardware, devices=2, sharding=sharding)
+    report, two = trained(replace(job, hardware=both, output=job.output.with_name("two")))
+    assert report["devices"] == 2
+    assert (one["loss"] - two["loss"]).abs().max() < 0.02
