@@ -277,6 +277,24 @@ def plan_steps(training: Training, examples: int, devices: int) -> Plan:
     return Plan(training.batch_size // at_once, steps, warmup, notes)
 
 
+def repeats(training: Training, counts: Mapping[str, int], devices: int) -> tuple[str, ...]:
+    """What several devices take twice at the end of a pass, in words; one device takes everything once.
+
+    Args:
+        training: as in the job.
+        counts: examples of each kind.
+        devices: how many share them.
+    """
+    at_once = training.examples_at_once * devices
+    again = {kind: -count % at_once if devices > 1 else 0 for kind, count in counts.items()}
+    return tuple(
+        f"each pass over {kind} takes {again[kind]} of {count} examples twice, so that "
+        f"{devices} devices have as many"
+        for kind, count in counts.items()
+        if again[kind]
+    )
+
+
 # ---------------------------------------------------------------------------------------------- training
 
 
@@ -343,7 +361,8 @@ def _trained(job: TrainingJob, identity: str, report: Reporter, begun: float) ->
     dtype = torch.bfloat16 if half else torch.float32
     tokenizer = load_tokenizer(job.base)
     examples = _enough_examples(job, tokenizer)
-    plan = plan_steps(settings, len(examples.training), devices)
+    counts = {"training": len(examples.training), "validation": len(examples.validation)}
+    plan = plan_steps(settings, counts["training"], devices)
     lora = lora_config(settings)
     expected = _expected_memory(job, examples, dtype, lora, gpu=gpu)
     base = load_base(job.base, dtype)
@@ -390,8 +409,8 @@ def _trained(job: TrainingJob, identity: str, report: Reporter, begun: float) ->
         reference=job.reference,
         start=_sha256(job.adapter / WEIGHTS) if job.adapter else None,
         adapter=hashlib.sha256(content[WEIGHTS]).hexdigest(),
-        trained=len(examples.training),
-        validated=len(examples.validation),
+        trained=counts["training"],
+        validated=counts["validation"],
         left_out=examples.left_out,
         steps=plan.steps,
         epochs=settings.epochs,
@@ -399,7 +418,7 @@ def _trained(job: TrainingJob, identity: str, report: Reporter, begun: float) ->
         resumed_from=checkpoint_step(checkpoint) if checkpoint else 0,
         training=last.get("training"),
         validation=last.get("validation"),
-        notes=plan.notes,
+        notes=plan.notes + repeats(settings, counts, devices),
         device=torch.cuda.get_device_name() if gpu else "cpu",
         devices=devices,
         memory=expected,

@@ -21,7 +21,7 @@ class Hardware:
         gradient_checkpointing: activations are computed again instead of kept: far less memory, a third more
             work.
         precompute_reference: the reference's log-probabilities are computed once, before training; otherwise
-            in every step, which costs a forward pass an epoch more, and spares none but a single-epoch run.
+            in every step, which costs a forward pass in each epoch instead of one in all.
         group_by_length: the examples of an optimizer step are dealt out so that those of like length are
             computed together, with less padding.
     """

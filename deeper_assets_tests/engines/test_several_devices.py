@@ -31,7 +31,7 @@ from dagster import (
 
 from deeper_assets.assets import models
 from deeper_assets.engines import launching
-from deeper_assets.engines.dpo_trainer import FAILURE, Progress, TrainingJob, train
+from deeper_assets.engines.dpo_trainer import FAILURE, Progress, TrainingJob, repeats, train
 from deeper_assets.engines.hardware import Hardware
 from deeper_assets.engines.preference_examples import PairCollator
 from deeper_assets.engines.preference_trainer import COMPLETE
@@ -328,7 +328,7 @@ def test_a_killed_start_leaves_nobody_behind_and_two_or_one_go_on(job: TrainingJ
 
 @pytest.mark.slow
 def test_a_process_that_the_system_kills_ends_all_and_says_what_to_change(job: TrainingJob) -> None:
-    both = replace(job, hardware=TWO, training=replace(TRAINING, epochs=50.0))
+    both = replace(job, hardware=TWO, training=replace(TRAINING, epochs=20.0))
     with started(both) as process:
         wait_for(lambda: checkpointed(job.output), process)
         training = processes_of(process.pid)
@@ -392,6 +392,17 @@ def test_more_gpus_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(DeeperError, match=r"hardware\.sharding is fsdp, but there is no GPU"):
         count(Hardware(devices=2, sharding="fsdp"), 0)
     assert launching.count_devices(Hardware(devices="all"), "cpu") == 1
+
+
+def test_what_is_taken_twice_so_that_all_have_as_many_is_said() -> None:
+    two_at_once = replace(TRAINING, examples_at_once=2)
+    assert repeats(two_at_once, {"training": 16, "validation": 5}, devices=1) == ()
+    assert repeats(two_at_once, {"training": 16, "validation": 5}, devices=2) == (
+        "each pass over validation takes 3 of 5 examples twice, so that 2 devices have as many",
+    )
+    assert repeats(two_at_once, {"training": 17, "validation": 0}, devices=4) == (
+        "each pass over training takes 7 of 17 examples twice, so that 4 devices have as many",
+    )
 
 
 # ---------------------------------------------------------------------------------------- choices of hardware
