@@ -13,8 +13,9 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-TOLERATED = 0.1
-"""Share of 429 among answers that is taken for chance and not for a limit."""
+TOLERATED = 0.2
+"""Share of 429 among the answers of a round that is taken for chance and not for a limit. Where 4 % of all
+answers are 429 for no reason, a tenth would quiet everything once in twenty rounds, a fifth hardly ever."""
 
 _SMALLEST_ROUND = 8
 _GROWTH = 0.1
