@@ -15,6 +15,7 @@ from typing import Any
 from deeper_assets.engines import launching
 from deeper_assets.engines.hardware import Hardware
 from deeper_assets.engines.shared_prompts import SMALL_LOGITS
+from deeper_assets.method.faults import DeeperError, one_line
 from deeper_assets.method.recipes import Training
 
 OVERHEAD = 1.1
@@ -91,7 +92,7 @@ def estimate(
     tokens = training.examples_at_once * max(packed)
     activations = _activations(model, tokens, max(packed), width, hardware.gradient_checkpointing)
     base, trained = _weights(model)
-    if hardware.sharding == "fsdp":
+    if hardware.sharding == "fsdp" and devices > 1:
         # Two layers at a time (one computes, the next is fetched) and the head, gathered for the fused head
         # and kept by its own group.
         layer = base // config.num_hidden_layers
@@ -113,14 +114,20 @@ def meta_model(base: str, dtype: Any, lora: Any) -> Any:
         base: folder or hub name of the base model.
         dtype: of its weights.
         lora: PEFT's config of the adapter.
+
+    Raises:
+        DeeperError: the config is missing or damaged.
     """
     import torch
     from peft import get_peft_model
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(base, local_files_only=Path(base).is_dir())
-    with torch.device("meta"):
-        return get_peft_model(AutoModelForCausalLM.from_config(config, dtype=dtype), lora)
+    try:
+        config = AutoConfig.from_pretrained(base, local_files_only=Path(base).is_dir())
+        with torch.device("meta"):
+            return get_peft_model(AutoModelForCausalLM.from_config(config, dtype=dtype), lora)
+    except Exception as error:
+        raise DeeperError(f"base model {base} cannot be loaded: {one_line(error)}") from error
 
 
 def available(devices: int, *, gpu: bool) -> int:
