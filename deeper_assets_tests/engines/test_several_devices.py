@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -186,12 +186,13 @@ class Given(IOManager):
 
 def processes_of(process: int) -> list[psutil.Process]:
     """Those that it has started to train, in the order of their ranks."""
-    found = [
-        child
-        for child in psutil.Process(process).children(recursive=True)
-        if TRAINER.intersection(child.cmdline()) and "resource_tracker" not in " ".join(child.cmdline())
-    ]
-    return sorted(found, key=lambda child: child.environ().get("RANK", ""))
+    found = []
+    for child in psutil.Process(process).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            said = child.cmdline()
+            if TRAINER.intersection(said) and "resource_tracker" not in " ".join(said):
+                found.append((child.environ().get("RANK", ""), child.pid, child))
+    return [child for _, _, child in sorted(found, key=lambda of: of[:2])]
 
 
 def wait_for(happened: Callable[[], object], process: "subprocess.Popen[str]") -> None:

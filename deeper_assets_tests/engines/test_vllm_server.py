@@ -227,7 +227,9 @@ def test_a_text_is_cut_where_the_model_ends_and_not_asked_for_without_room(
 
 def test_no_more_at_once_than_allowed(base: Path, servers: list[Server]) -> None:
     sampler(base, *servers, concurrency=3).sample(PROMPTS, SEEDS, DECODING)
-    assert [server.most for server in servers] == [3, 3]
+    most = [server.most for server in servers]
+    assert max(most) == 3, "who is free decides, so the other may have had fewer"
+    assert min(most) > 0
 
 
 def test_a_prompt_stays_with_the_server_that_has_read_it(base: Path, servers: list[Server]) -> None:
