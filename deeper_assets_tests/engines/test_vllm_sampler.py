@@ -13,7 +13,7 @@ from deeper_assets.engines.vllm_sampler import EngineOptions, VllmSampler, conte
 from deeper_assets.method.faults import DeeperError
 from deeper_assets_tests.vllm_cpu.job import Done, Step, run_elsewhere
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::FutureWarning")]
 
 PAPER = Decoding(temperature=1, top_p=0.4, repetition_penalty=1.1, max_new_tokens=96)
 GREEDY = Decoding(temperature=0, top_p=1, repetition_penalty=1.1, max_new_tokens=96)

@@ -432,6 +432,7 @@ def at(replicas: list[VllmServer], policy: Path, adapter: Path | None = None) ->
     return VllmServerSampler("served", str(policy), tuple(one.url for one in replicas), adapter)
 
 
+@pytest.mark.slow
 def test_served_texts_are_what_transformers_writes_token_by_token(
     replicas: list[VllmServer], wide_policy: Path, adapters: list[Path], prompts: list[str]
 ) -> None:
@@ -445,6 +446,7 @@ def test_served_texts_are_what_transformers_writes_token_by_token(
     assert len({of[0][0].text for of in written}) == 3
 
 
+@pytest.mark.slow
 def test_an_adapter_that_does_not_fit_is_said(
     replicas: list[VllmServer], wide_policy: Path, tmp_path: Path, prompts: list[str]
 ) -> None:
@@ -453,6 +455,7 @@ def test_an_adapter_that_does_not_fit_is_said(
         at(replicas, wide_policy, high).sample(prompts[:1], [[1]], LIKELIEST)
 
 
+@pytest.mark.slow
 def test_a_replica_that_is_killed_costs_no_text(
     replicas: list[VllmServer], wide_policy: Path, prompts: list[str]
 ) -> None:

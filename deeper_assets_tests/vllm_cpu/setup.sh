@@ -7,6 +7,7 @@
 # 2.13: where pip does not find that by itself, PIP_EXTRA_INDEX_URL has to name the index of PyTorch's CPU builds.
 # PYTHON names the interpreter to make it with (3.11 or newer).
 set -euo pipefail
+unset PYTHONPATH
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 folder=${1:-$repository/.venv-vllm}
 done=$folder/made-by-setup
