@@ -146,7 +146,8 @@ class Experiment:
     @property
     def fills_gpu(self) -> bool:
         """Whether a policy is loaded on this machine's GPU: then one process at a time may do so."""
-        return self.settings.policy != "offline" and self.settings.sampler.engine != "vllm_server"
+        engine = self.settings.sampler.engine
+        return engine == "vllm" or (self.settings.policy != "offline" and engine != "vllm_server")
 
     def base_folder(self, rows: pd.DataFrame) -> str:
         """The base policy as transformers loads it: a folder restored from its rows, or the name in them."""

@@ -302,8 +302,8 @@ def _load(folder: str, key: _Key) -> Any:
         raise DeeperError(
             f"vLLM cannot load the policy {key.base}: {one_line(error)}. Settings that matter: "
             f"sampler.memory_share ({options.memory_share:g}), sampler.max_length ({options.max_length}), "
-            f"sampler.tensor_parallel ({options.tensor_parallel}), sampler.dtype ({options.dtype}), and "
-            "processes: each of them loads the policy"
+            f"sampler.tensor_parallel ({options.tensor_parallel}), sampler.dtype ({options.dtype}); "
+            "and what other programs hold of the memory"
         ) from error
 
 
