@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -61,6 +62,14 @@ VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 _UNSPOKEN = re.compile(r"\.(base_url|key_env|urls)\b")
 """Settings whose value no error repeats: a wrong one may be a secret."""
+
+
+def _without_secret(url: str) -> str:
+    """`url` itself. Addresses are recorded with what they gave, so a key belongs in the environment."""
+    parts = urlsplit(url)
+    if parts.password or parts.username:
+        raise ValueError("an address with a password would be recorded; use the variable of key_env")
+    return url
 
 
 class ScaleSettings(BaseModel):
@@ -171,11 +180,8 @@ class ChatSettings(BaseModel):
 
     @field_validator("base_url")
     @classmethod
-    def _holds_no_secret(cls, url: str | None) -> str | None:
-        # Addresses are recorded with what they gave; a key belongs in the environment.
-        if url is not None and (parts := urlsplit(url)) and (parts.password or parts.username):
-            raise ValueError("an address with a password would be recorded; use the variable of key_env")
-        return url
+    def _is_no_secret(cls, url: str | None) -> str | None:
+        return None if url is None else _without_secret(url)
 
 
 class SamplerSettings(BaseModel):
@@ -187,7 +193,9 @@ class SamplerSettings(BaseModel):
         "auto",
         description="auto: vLLM in process, if it is installed, a GPU is there and the policy is not offline",
     )
-    urls: list[str] = Field([], description="of vLLM servers, with /v1: replicas of one base model")
+    urls: list[Annotated[str, AfterValidator(_without_secret)]] = Field(
+        [], description="of vLLM servers, with /v1: replicas of one base model"
+    )
     key_env: VariableName = Field(
         "VLLM_API_KEY", description="environment variable that holds the servers' key"
     )

@@ -79,13 +79,18 @@ def test_a_nested_value_has_an_environment_variable_of_its_own(
 
 
 @pytest.mark.parametrize(
-    "chat", [{"base_url": "https://me:sk-s3cret@host/v1"}, {"key_env": "sk-s3cret"}], ids=["url", "key"]
+    ("section", "name", "value"),
+    [
+        ("chat", "base_url", "https://me:sk-s3cret@host/v1"),
+        ("chat", "key_env", "sk-s3cret"),
+        ("sampler", "urls", ["http://host/v1", "https://sk-s3cret@host/v1"]),
+    ],
 )
 def test_a_secret_in_the_wrong_place_is_an_error_that_does_not_repeat_it(
-    tmp_path: Path, chat: dict[str, str]
+    tmp_path: Path, section: str, name: str, value: object
 ) -> None:
-    with pytest.raises(DeeperError, match=rf"setting chat\.{next(iter(chat))}: ") as error:
-        load_settings(tmp_path, {"chat": chat})
+    with pytest.raises(DeeperError, match=rf"setting {section}\.{name}(\.1)?: ") as error:
+        load_settings(tmp_path, {section: {name: value}})
     assert "s3cret" not in str(error.value)
 
 

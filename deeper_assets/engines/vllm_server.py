@@ -190,7 +190,7 @@ class _Replicas:
             said = "; ".join(f"{replica.url}: {replica.trouble}" for replica in self.all if replica.trouble)
             raise DeeperError(
                 f"no vLLM server gives an answer ({said}); see that those of sampler.urls run, and run again"
-            ) from error
+            ) from None
         raise AssertionError("tenacity gives up by an exception")
 
     @asynccontextmanager
@@ -206,7 +206,7 @@ class _Replicas:
             replica.failures = 0
         except Exception as error:
             if _passes(error):
-                replica.rest(_said(error))
+                replica.rest(replica.scrubbed(_said(error)))
             raise
         finally:
             replica.used -= 1
@@ -347,7 +347,14 @@ class _Replica:
                 hint = f"; put its key in the environment variable {self.key_env} (sampler.key_env)"
             elif error.status_code == 404 and not self.url.endswith("/v1"):
                 hint = "; the urls of vLLM servers end in /v1"
-            raise DeeperError(f"the vLLM server {self.url} refuses: {error.message}{hint}") from error
+            said = self.scrubbed(error.message)
+            # Not `from error`: a traceback would quote what the server said, and it may have said the key.
+            raise DeeperError(f"the vLLM server {self.url} refuses: {said}{hint}") from None
+
+    def scrubbed(self, text: str) -> str:
+        """`text` without the key: servers like to repeat it in errors."""
+        key = os.environ.get(self.key_env)
+        return text.replace(key, f"${self.key_env}") if key else text
 
 
 class _Interrupted(Exception):
