@@ -158,6 +158,8 @@ async def _results(chat: OpenAIChat, client: Any, batch: Any) -> tuple[dict[Key,
                     entries[digest, int(attempt)] = entry
                 elif status in _FOR_GOOD:
                     wrong = f"status {status}: {error.get('message')}"
+                    # A batch is too long to find out by trying, as live requests do.
+                    wrong += "; set chat.structured to false" if "response_format" in wrong else ""
     return entries, wrong
 
 

@@ -361,6 +361,14 @@ def test_lines_that_fail_and_batches_that_expire_are_handed_in_again(tmp_path: P
         assert server.stats()["paid_again"] == 0
 
 
+def test_a_batch_that_asks_for_schemas_in_vain_says_what_to_set(tmp_path: Path) -> None:
+    with chat_server("--batch-seconds", 0.1, "--no-schemas") as server:
+        chat = chat_at(server, tmp_path, mode="batch", batch_poll=0.02)
+        with pytest.raises(DeeperError, match=r"status 400: .*; set chat\.structured to false"):
+            chat.answer(questions(3), schema=SCHEMA)
+        assert replace(chat, structured=False).answer(questions(3)) == OfflineChatModel().answer(questions(3))
+
+
 def test_a_queue_without_room_is_tried_again_and_then_an_error(tmp_path: Path) -> None:
     with chat_server("--batch-seconds", 0.1, "--faults", "batch_failed=1") as server:
         chat = chat_at(server, tmp_path, mode="batch", batch_poll=0.02)
