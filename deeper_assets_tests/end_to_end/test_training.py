@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from dagster import DagsterRunStatus
 
@@ -357,6 +358,13 @@ def checkpointed(home: Path) -> bool:
     return any(home.glob("training/balanced_1/checkpoints/**/complete"))
 
 
+def trainers(home: Path) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter(["cmdline"]):
+        said = process.info["cmdline"] or []
+        if "deeper_assets.engines.dpo_trainer" in said and any(str(home) in word for word in said):
+            yield process
+
+
 @pytest.mark.timeout(900)
 def test_killed_while_it_samples_predicts_or_trains_it_comes_to_the_same_tables(
     home: Path, small: dict[str, str], tmp_path: Path
@@ -375,8 +383,10 @@ def test_killed_while_it_samples_predicts_or_trains_it_comes_to_the_same_tables(
         while not reached():
             assert process.poll() is None, f"{not_yet} was made too soon"
             time.sleep(0.02)
-        # The parent alone: workers and trainings have to notice by themselves.
+        # The parent alone: workers have to notice by themselves; so does a training, but it might end before.
         process.kill()
+        for trainer in trainers(again):
+            trainer.kill()
         assert process.wait() == -signal.SIGKILL
     said = deeper("run", "--home", again, *DOMAINS, **small)
     assert "failed" not in said.stderr

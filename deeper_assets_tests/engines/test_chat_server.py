@@ -299,7 +299,10 @@ def test_the_command_says_how_to_use_it(tmp_path: Path, monkeypatch: pytest.Monk
         process.stdout.readline()
         *variables, command, argument = process.stdout.readline().split()
         process.send_signal(signal.SIGTERM)
-        assert process.wait() == -signal.SIGTERM
+        try:
+            assert process.wait(60) == -signal.SIGTERM
+        finally:
+            process.kill()
     assert (command, argument) == ("deeper", "run")
     for variable in variables:
         monkeypatch.setenv(*variable.split("=", 1))

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import uvicorn
@@ -79,7 +79,6 @@ def serve(manner: Manner, port: int, announce: Callable[[str], None]) -> None:
                 f"port {port} cannot be served ({error.strerror}); try another --port"
             ) from error
         listener.listen(2048)
-        announce(f"http://{HOST}:{listener.getsockname()[1]}")
         config = uvicorn.Config(
             _App(manner).starlette,
             http=_Protocol,
@@ -90,7 +89,20 @@ def serve(manner: Manner, port: int, announce: Callable[[str], None]) -> None:
             timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=1,  # requests that hang on purpose would keep it for ever
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        url = f"http://{HOST}:{listener.getsockname()[1]}"
+        _Server(config, partial(announce, url)).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Says when it takes connections, and signals: one that comes earlier may be lost."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._started()
 
 
 class _Protocol(HttpToolsProtocol):
