@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from deeper_assets.resources import Experiment
 
 
-GPU_POOL = "gpu"
-"""Dagster's pool of the steps that load a policy on a GPU; the home's dagster.yaml says how many may."""
-
-
 @definitions
 def defs() -> Definitions:
     """What `dagster dev` and the jobs it starts work with: the experiment that the environment names."""
@@ -48,15 +44,13 @@ def build_definitions(experiment: "Experiment") -> Definitions:
     recipes = {name: recipe.update for name, recipe in experiment.recipes.items()}
     untrained = dict.fromkeys([FROZEN_POLICY, *UPDATES])
     partitions = partitions_of(experiment.domains, recipes, {**experiment.policies, **untrained})
-    # Runs of the UI start processes of their own; two policies at once would not fit.
-    pool = GPU_POOL if experiment.fills_gpu else None
     return Definitions(
         assets=[
             *histories.build(partitions),
             *personas.build(partitions),
-            *iterations.build(partitions, pool),
-            *models.build(partitions, pool),
-            *evaluation.build(partitions, pool),
+            *iterations.build(partitions),
+            *models.build(partitions),
+            *evaluation.build(partitions),
         ],
         asset_checks=[
             *histories_checks.build(partitions),

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -13,9 +14,10 @@ from deeper_assets.engines.journal import Journal, Usage
 from deeper_assets.engines.offline import base_policy
 from deeper_assets.engines.offline.chat_model import OfflineChatModel
 from deeper_assets.engines.openai_chat import OPENAI, OpenAIChat, Prices
+from deeper_assets.engines.policy_host import HostedSampler, alone_on_gpu, dismiss
 from deeper_assets.engines.protocols import ChatModel, Decoding, Sampler
 from deeper_assets.engines.transformers_sampler import TransformersSampler
-from deeper_assets.engines.vllm_sampler import EngineOptions, VllmSampler, unload, usable
+from deeper_assets.engines.vllm_sampler import EngineOptions, VllmSampler, usable
 from deeper_assets.engines.vllm_server import VllmServerSampler
 from deeper_assets.method.asking import Cast
 from deeper_assets.method.domains import PAPER_DOMAINS, Domain, Scale, find_domain
@@ -145,7 +147,7 @@ class Experiment:
 
     @property
     def fills_gpu(self) -> bool:
-        """Whether a policy is loaded on this machine's GPU: then one process at a time may do so."""
+        """Whether a policy is loaded on this machine's GPU to be sampled: by one process, the host."""
         engine = self.settings.sampler.engine
         return engine == "vllm" or (self.settings.policy != "offline" and engine != "vllm_server")
 
@@ -181,9 +183,10 @@ class Experiment:
             name = f"{name}+{identity(adapter)}"
             folder = self.adapter_folder(adapter)
         given = self.settings.sampler
+        found: Sampler
         match self.sampler_engine:
             case "transformers":
-                return _loaded(name, self.base_folder(base), folder)
+                found = _loaded(name, self.base_folder(base), folder)
             case "vllm":
                 options = EngineOptions(
                     given.tensor_parallel,
@@ -192,16 +195,25 @@ class Experiment:
                     given.max_length,
                     given.dtype,
                 )
-                return VllmSampler(name, self.base_folder(base), folder, options)
+                found = VllmSampler(name, self.base_folder(base), folder, options)
             case "vllm_server":
-                return VllmServerSampler(
+                found = VllmServerSampler(
                     name, self.base_folder(base), tuple(given.urls), folder, given.key_env, given.concurrency
                 )
+        return HostedSampler(found, self._host, given.keep_loaded) if self.fills_gpu else found
 
-    def unload_policies(self) -> None:
-        """Drops what this process has loaded to sample from: a training needs the memory."""
-        _loaded.cache_clear()
-        unload()
+    def alone_on_gpu(self) -> AbstractContextManager[None]:
+        """For a training: no policy is sampled or trained on this machine's GPU beside it."""
+        offline = self.settings.policy == "offline"
+        return nullcontext() if offline and not self.fills_gpu else alone_on_gpu(self._host)
+
+    def dismiss_host(self) -> None:
+        """Frees what idle policies hold of the GPU."""
+        dismiss(self._host)
+
+    @property
+    def _host(self) -> Path:
+        return self.home / "gpu"
 
     def policy_sampler(self, policies: pd.DataFrame) -> Sampler:
         """The policy that rows of `policies` name; its files are read from the tables that hold them.

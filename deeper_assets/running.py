@@ -80,12 +80,6 @@ compute_logs:
 concurrency:
   runs:
     max_concurrent_runs: 2
-  # A step of the pool `gpu` loads a policy; a second one would not fit.
-  pools:
-    default_limit: 1
-run_monitoring:
-  enabled: true
-  free_slots_after_run_end_seconds: 60
 """
 
 
@@ -188,7 +182,8 @@ def run_everything(experiment: Experiment, domains: Sequence[str], report: Repor
             ready, waiting = _ready(waiting, outcome)
             if ready:
                 due |= _due(worker.instance, planner, ready, outcome)
-            elif unit := crew.choose(sorted(due, key=units.index)):
+            elif due and crew.has_room:
+                unit = min(due, key=units.index)
                 if unit.job != job:
                     job = unit.job
                     report(job, outcome.done, len(units))
@@ -264,7 +259,7 @@ def _units(worker: "Worker", domains: Sequence[str]) -> list[Unit]:
 
     evaluations = [
         (pair(d, m, "method"), f"errors {d} {m}", [f"domain {d}", f"policy {m}"])
-        for m in [*policies, *UPDATES]  # a worker keeps a policy loaded for the next domain
+        for m in [*policies, *UPDATES]  # a policy stays loaded for the next domain
         for d in domains
     ]
     (tables,) = units(TABLES.name, [(None, "", [])])
@@ -284,8 +279,8 @@ def _units(worker: "Worker", domains: Sequence[str]) -> list[Unit]:
             ITERATION_2.name,
             [
                 (pair(d, r, "recipe"), f"sampled_2 {d} {r}", [f"model_1 {r}"])
+                for r in recipes  # a policy stays loaded for the next domain
                 for d in training
-                for r in recipes
             ],
         ),
         *model(2),
@@ -376,28 +371,22 @@ def _due(
     return due
 
 
-NO_GPU, SAMPLES, TRAINS = "no GPU", "samples", "trains"
-"""What a unit uses the GPU for."""
-
-
 @dataclass
 class _Crew:
-    """Makes units, in worker processes where there is more than one to make.
-
-    Where policies fill a GPU, one unit at a time may use it: those that sample share one worker, which keeps
-    its policy loaded for the next, and which is sent away before a training needs the memory.
-    """
+    """Makes units, in worker processes where there is more than one to make."""
 
     worker: Worker
-    pools: dict[str, ProcessPoolExecutor] = field(default_factory=dict)
+    pool: ProcessPoolExecutor | None = None
     at_work: dict["Future[Failure | None]", tuple[Unit, list[str]]] = field(default_factory=dict)
 
     def __enter__(self) -> "_Crew":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for pool in self.pools.values():
-            pool.shutdown(cancel_futures=True)
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+        if self.worker.experiment.fills_gpu:
+            self.worker.experiment.dismiss_host()
 
     @cached_property
     def size(self) -> int:
@@ -407,40 +396,22 @@ class _Crew:
             return settings.processes or WAITING_FOR_BATCHES
         return settings.processes or min(os.cpu_count() or 1, 4)
 
-    def choose(self, due: Iterable[Unit]) -> Unit | None:
-        """The first of these that would be begun at once."""
-        if len(self.at_work) >= self.size:
-            return None
-        gpu_is_free = all(self._use(unit) == NO_GPU for unit, _ in self.at_work.values())
-        return next((unit for unit in due if gpu_is_free or self._use(unit) == NO_GPU), None)
-
-    def _use(self, unit: Unit) -> str:
-        """What a unit uses the GPU for, where policies fill it."""
-        if not self.worker.experiment.fills_gpu:
-            return NO_GPU
-        if unit.job in {MODEL_1.name, MODEL_2.name}:
-            return TRAINS
-        samples = unit.job in {ITERATION_1.name, ITERATION_2.name} or (
-            isinstance(unit.partition_key, MultiPartitionKey)
-            and unit.partition_key.keys_by_dimension.get("method") not in {None, *UPDATES}
-        )
-        return SAMPLES if samples else NO_GPU
+    @property
+    def has_room(self) -> bool:
+        """Whether another unit would be begun at once."""
+        return len(self.at_work) < self.size
 
     def start(self, unit: Unit, tables: list[str], alone: bool) -> None:
         """Begins to make a unit's tables; one that is alone is made here, if there are no workers yet."""
-        use = self._use(unit)
-        if use == TRAINS and SAMPLES in self.pools:
-            self.pools.pop(SAMPLES).shutdown()
-        name, size = (SAMPLES, 1) if use == SAMPLES else (NO_GPU, self.size)
-        if name == NO_GPU and (size == 1 or (alone and not self.pools and not self.at_work)):
+        if self.size == 1 or (alone and self.pool is None and not self.at_work):
             done: Future[Failure | None] = Future()
             done.set_result(self.worker.make(unit, tables))
         else:
             try:
-                done = self._workers(name, size).submit(_make_in_worker, unit, tables)
+                done = self._workers().submit(_make_in_worker, unit, tables)
             except BrokenProcessPool:  # a pool that has lost a worker takes no more work
-                del self.pools[name]
-                done = self._workers(name, size).submit(_make_in_worker, unit, tables)
+                self.pool = None
+                done = self._workers().submit(_make_in_worker, unit, tables)
         self.at_work[done] = unit, tables
 
     def finished(self) -> Iterator[tuple[Unit, list[str], Failure | None]]:
@@ -456,16 +427,16 @@ class _Crew:
                 )
             yield *self.at_work.pop(done), failure
 
-    def _workers(self, name: str, size: int) -> ProcessPoolExecutor:
-        if name not in self.pools:
-            self.pools[name] = ProcessPoolExecutor(
-                size,
+    def _workers(self) -> ProcessPoolExecutor:
+        if self.pool is None:
+            self.pool = ProcessPoolExecutor(
+                self.size,
                 # A forked copy of a process with threads and open databases is not safe to go on with.
                 mp_context=multiprocessing.get_context("spawn"),
                 initializer=_start_worker,
                 initargs=(self.worker.experiment.home, self.worker.experiment.settings),
             )
-        return self.pools[name]
+        return self.pool
 
 
 _this_worker: Worker
@@ -542,7 +513,6 @@ def _bury_the_dead(instance: DagsterInstance) -> None:
     for run in instance.get_runs(RunsFilter(statuses=unfinished)):
         if RUN_TAG in run.tags:
             instance.report_run_failed(run, "the process that ran it was killed")
-            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
 @contextmanager

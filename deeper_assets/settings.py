@@ -201,7 +201,10 @@ class SamplerSettings(BaseModel):
     )
     tensor_parallel: int = Field(1, ge=1, description="GPUs that one model is spread over")
     memory_share: float = Field(
-        0.9, gt=0, le=1, description="of a GPU's memory, for weights and cache; each of `processes` takes it"
+        0.9, gt=0, le=1, description="of a GPU's memory, for weights and attention cache"
+    )
+    keep_loaded: float = Field(
+        300, ge=1, description="seconds that a policy stays on a GPU when nobody samples from it"
     )
     prefix_caching: bool = Field(True, description="read what prompts have in common once")
     max_length: int | None = Field(None, ge=1, description="tokens of prompt and text; null: the model's")

@@ -6,6 +6,7 @@ import pytest
 
 from deeper_assets import resources
 from deeper_assets.engines.offline.base_policy import SHIPPED
+from deeper_assets.engines.policy_host import HostedSampler
 from deeper_assets.engines.transformers_sampler import TransformersSampler
 from deeper_assets.engines.vllm_sampler import EngineOptions, VllmSampler
 from deeper_assets.engines.vllm_server import VllmServerSampler
@@ -39,9 +40,12 @@ def test_a_policy_has_one_name_whichever_engine_writes(tmp_path: Path, adapter: 
 def test_settings_reach_vllm(tmp_path: Path, adapter: Path) -> None:
     rows = as_rows(adapter)
     given = {"tensor_parallel": 2, "memory_share": 0.5, "prefix_caching": False, "max_length": 99}
-    sampler = experiment(tmp_path, sampler={"engine": "vllm", "dtype": "float16", **given}).sampler(
-        BASE, rows
-    )
+    hosted = experiment(
+        tmp_path, sampler={"engine": "vllm", "dtype": "float16", "keep_loaded": 7, **given}
+    ).sampler(BASE, rows)
+    assert isinstance(hosted, HostedSampler)
+    assert (hosted.folder, hosted.keep_loaded) == (tmp_path / "gpu", 7)
+    sampler = hosted.sampler
     assert isinstance(sampler, VllmSampler)
     assert sampler.base == str(tmp_path / "models" / identity(BASE))
     assert sampler.adapter == tmp_path / "models" / identity(rows)
@@ -72,10 +76,27 @@ def test_auto_is_vllm_where_it_pays(
     assert experiment(tmp_path, policy=policy).sampler_engine == engine
 
 
-def test_a_training_has_the_memory_to_itself(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "policy, engine, hosted, alone",
+    [
+        ("offline", "auto", False, False),
+        ("offline", "vllm", True, True),
+        ("some/model", "auto", True, True),
+        ("some/model", "transformers", True, True),
+        ("some/model", "vllm_server", False, True),
+    ],
+)
+def test_what_fills_a_gpu_is_loaded_by_the_host_and_trained_alone(
+    tmp_path: Path, policy: str, engine: str, hosted: bool, alone: bool
+) -> None:
+    of = experiment(tmp_path, policy=policy, sampler={"engine": engine})
+    assert isinstance(of.sampler(BASE), HostedSampler) == hosted
+    with of.alone_on_gpu():
+        assert (tmp_path / "gpu" / "lock").exists() == alone
+
+
+def test_the_tiny_policy_stays_loaded_in_the_process(tmp_path: Path) -> None:
     of = experiment(tmp_path)
-    before = of.sampler(BASE)
-    assert isinstance(before, TransformersSampler)
-    assert of.sampler(BASE) is before
-    of.unload_policies()
-    assert of.sampler(BASE) is not before
+    sampler = of.sampler(BASE)
+    assert isinstance(sampler, TransformersSampler)
+    assert of.sampler(BASE) is sampler

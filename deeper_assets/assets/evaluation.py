@@ -133,8 +133,8 @@ def _floor_errors(experiment: Experiment, windows: pd.DataFrame) -> pd.DataFrame
     )
 
 
-def build(partitions: Partitions, pool: str | None = None) -> list[AssetsDefinition]:
-    """The assets of this group; what loads a policy waits for its turn in `pool`."""
+def build(partitions: Partitions) -> list[AssetsDefinition]:
+    """The assets of this group."""
     group: dict[str, Any] = {"group_name": "evaluation", "code_version": "1"}
     by_method: dict[str, Any] = {"partitions_def": partitions.domain_methods, **group}
     outs = {
@@ -145,7 +145,7 @@ def build(partitions: Partitions, pool: str | None = None) -> list[AssetsDefinit
         )
     }
     return [
-        multi_asset(name="persona_rounds", outs=outs, partitions_def=partitions.domain_methods, pool=pool)(
+        multi_asset(name="persona_rounds", outs=outs, partitions_def=partitions.domain_methods)(
             persona_rounds
         ),
         asset(**stored("round_errors"), **by_method)(round_errors),

@@ -183,12 +183,12 @@ def _candidates(
     return sampled
 
 
-def build(partitions: Partitions, pool: str | None = None) -> list[AssetsDefinition]:
-    """The assets of both iterations; what loads a policy waits for its turn in `pool`."""
-    return [*_build(partitions, 1, pool), *_build(partitions, 2, pool)]
+def build(partitions: Partitions) -> list[AssetsDefinition]:
+    """The assets of both iterations."""
+    return [*_build(partitions, 1), *_build(partitions, 2)]
 
 
-def _build(partitions: Partitions, i: int, pool: str | None) -> list[AssetsDefinition]:
+def _build(partitions: Partitions, i: int) -> list[AssetsDefinition]:
     group: dict[str, Any] = {"group_name": f"iteration_{i}", "code_version": "1"}
     cut = partitions.domain_updates if i == 1 else partitions.domain_recipes
     outs = {
@@ -212,15 +212,10 @@ def _build(partitions: Partitions, i: int, pool: str | None) -> list[AssetsDefin
         for name in ("candidates", "candidate_predictions", "context_predictions")
     }
     return [
-        # Model 1 writes the personas of the second contexts.
-        multi_asset(
-            name=f"contexts_{i}",
-            outs=outs,
-            partitions_def=cut,
-            ins={} if i == 1 else first,
-            pool=None if i == 1 else pool,
-        )(contexts_1 if i == 1 else contexts_2),
-        asset(partitions_def=cut, pool=pool, **stored(f"candidates_{i}"), **group)(
+        multi_asset(name=f"contexts_{i}", outs=outs, partitions_def=cut, ins={} if i == 1 else first)(
+            contexts_1 if i == 1 else contexts_2
+        ),
+        asset(partitions_def=cut, **stored(f"candidates_{i}"), **group)(
             candidates_1 if i == 1 else candidates_2
         ),
         asset(

@@ -187,14 +187,14 @@ def _train(
     config.write_text(json.dumps(job, indent=1), encoding="utf-8")
     failure = config.with_suffix(FAILURE)
     failure.unlink(missing_ok=True)
-    experiment.unload_policies()
     try:
-        run = pipes.run(
-            command=[sys.executable, "-m", "deeper_assets.engines.dpo_trainer", str(config)],
-            context=context,
-            # One thread, as everywhere: the order of sums is fixed then, and so is the adapter.
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+        with experiment.alone_on_gpu():
+            run = pipes.run(
+                command=[sys.executable, "-m", "deeper_assets.engines.dpo_trainer", str(config)],
+                context=context,
+                # One thread, as everywhere: the order of sums is fixed then, and so is the adapter.
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
     except DagsterPipesExecutionError as error:
         if failure.exists():
             raise DeeperError(failure.read_text(encoding="utf-8")) from error
@@ -235,11 +235,10 @@ def _as_reference(policy: str) -> pd.DataFrame:
     )
 
 
-def build(partitions: Partitions, pool: str | None = None) -> list[AssetsDefinition]:
-    """The assets of this group; what trains waits for its turn in `pool`."""
+def build(partitions: Partitions) -> list[AssetsDefinition]:
+    """The assets of this group."""
     group: dict[str, Any] = {"group_name": "models", "code_version": "1"}
-    trained: dict[str, Any] = {**group, "partitions_def": partitions.recipes, "code_version": CODE_VERSION}
-    trained["pool"] = pool
+    trained: dict[str, Any] = {"partitions_def": partitions.recipes, **group, "code_version": CODE_VERSION}
     models = {f"model_{i}": AssetIn(f"model_{i}", partition_mapping=partitions.models[i]) for i in (1, 2)}
     models["base_policy"] = AssetIn("base_policy", metadata=OPTIONAL)
     return [

@@ -5,6 +5,7 @@ and 1, which picks from the tokens that top_p leaves, the likeliest first. So wh
 not matter, beyond the last bits of a float.
 """
 
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ LIKELIEST = 64
 ENDED_TOGETHER = 0.2
 """Share of texts that have ended when their attention cache is dropped: that means copying the rest."""
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class TransformersSampler:
@@ -40,6 +43,10 @@ class TransformersSampler:
     base: Path | str
     adapter: Path | None = None
     device: str | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process gets the policy's place, not what is loaded here."""
+        return type(self), (self.name, self.base, self.adapter, self.device)
 
     def sample(
         self, prompts: Sequence[str], seeds: Sequence[Sequence[int]], decoding: Decoding
@@ -61,11 +68,12 @@ class TransformersSampler:
     def _model(self) -> Any:
         import torch
         from transformers import AutoModelForCausalLM
-        from transformers.utils import logging
+        from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
+        set_verbosity_error()
+        disable_progress_bar()
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        logger.info("transformers loads %s", self.name)
         if device == "cpu":
             # The order of sums is fixed then. What fits on a CPU is small; other processes use other cores.
             torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""A policy sampled with vLLM in this process: the sampler for machines with a GPU.
+"""A policy sampled with vLLM in this process (the host: see `policy_host`), for machines with a GPU.
 
 One engine is loaded and stays, for every domain, recipe and iteration that this process samples from the
 same base. It lives in the process itself, so that it is scheduled the same way every time, and goes with it
@@ -15,6 +15,7 @@ copy of the base, in a temporary folder that is gone once the engine is loaded.
 import gc
 import hashlib
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -39,6 +40,8 @@ CPU_BLOCK = 32
 
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM makes room for."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -264,6 +267,7 @@ def _llm(wanted: _Key, adapter: Path | None) -> Any:
     global _loaded  # noqa: PLW0603
     if _loaded is None or not _loaded.key.serves(wanted):
         unload()
+        logger.info("vLLM loads %s", wanted)
         with _model_folder(wanted, adapter) as folder:
             _loaded = _Loaded(wanted, _load(folder, wanted))
     return _loaded.llm

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from deeper_assets.store.warehouse import Warehouse
+from deeper_assets.engines.offline.base_policy import SHIPPED
+from deeper_assets.engines.policy_host import dismiss
+from deeper_assets.store.warehouse import Version, Warehouse
 from deeper_assets_tests.conftest import REPOSITORY
 from deeper_assets_tests.end_to_end.conftest import deeper, environment
 
@@ -30,14 +32,21 @@ PATIENCE = 120
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home in which everything has been made once, for one domain and three users."""
+    """A home in which everything has been made once, for two domains and five users."""
     folder = tmp_path_factory.mktemp("ui") / "home"
-    deeper("run", "--home", folder, "--domains", "book", "--train-users", "2", "--eval-users", "3")
+    deeper("run", "--home", folder, "--domains", "book,recipe", "--train-users", "2", "--eval-users", "3")
     return folder
 
 
 @pytest.fixture(scope="module")
-def server(home: Path) -> Iterator[str]:
+def variables(home: Path) -> dict[str, str]:
+    """What the server and its jobs are told: a policy of one's own, which fills a GPU if there is one."""
+    policy = shutil.copytree(SHIPPED, home.parent / "policy")
+    return environment(home, DAGSTER_HOME=str(home / "dagster"), DEEPER_POLICY=str(policy))
+
+
+@pytest.fixture(scope="module")
+def server(home: Path, variables: dict[str, str]) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -45,7 +54,7 @@ def server(home: Path) -> Iterator[str]:
         process = subprocess.Popen(
             [str(Path(sys.executable).with_name("dagster")), "dev", "-h", "127.0.0.1", "-p", str(port)],
             cwd=REPOSITORY,
-            env=environment(home, DAGSTER_HOME=str(home / "dagster")),
+            env=variables,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -131,8 +140,12 @@ def test_materialize_a_partition_by_clicking_and_see_its_plot(
     browser: webdriver.Chrome, server: str, home: Path
 ) -> None:
     stored = Warehouse(home / "warehouse.duckdb")
-    before = [v for v in stored.history("round_errors") if v.partition["method"] == "slide_regen"]
-    assert len(before) == 1
+
+    def versions() -> list[Version]:
+        chosen = {"domain": "book", "method": "slide_regen"}
+        return [version for version in stored.history("round_errors") if version.partition == chosen]
+
+    assert len(versions()) == 1
 
     person = Person(browser, server)
     person.goes_to("/assets/round_errors")
@@ -148,10 +161,7 @@ def test_materialize_a_partition_by_clicking_and_see_its_plot(
     person.picture("choosing a partition")
     person.clicks("Launch 1 run")
 
-    deadline = time.monotonic() + PATIENCE
-    while len([v for v in stored.history("round_errors") if v.partition["method"] == "slide_regen"]) == 1:
-        assert time.monotonic() < deadline, (home / "dagster-dev.log").read_text()
-        time.sleep(1)
+    wait_for(home, lambda: len(versions()) == 2)
 
     person.goes_to("/runs")
     person.sees("Success")
@@ -195,24 +205,48 @@ def test_schedule_and_sensors_are_there_and_off(browser: webdriver.Chrome, serve
     assert not any(switch.is_selected() for switch in switches)
 
 
-def test_backfill_chosen_domains_from_the_command_line(server: str, home: Path) -> None:
-    """`dagster job backfill` queues; the daemon of the running `dagster dev` does the work."""
-    dagster = str(Path(sys.executable).with_name("dagster"))
+def test_backfill_chosen_domains(server: str, home: Path, variables: dict[str, str]) -> None:
     stored = Warehouse(home / "warehouse.duckdb")
-    done = subprocess.run(
-        [dagster, "job", "backfill", "-j", "personas", "--partitions", "recipe,clothing", "--noprompt"],
-        cwd=REPOSITORY,
-        env=environment(home, DAGSTER_HOME=str(home / "dagster")),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    dagster(variables, "job", "backfill", "-j", "personas", "--partitions", "grocery,clothing", "--noprompt")
+    wait_for(home, lambda: len(stored.current("initial_predictions")) == 4)
+    made = {version.partition["domain"] for version in stored.current("initial_predictions")}
+    assert made == {"book", "recipe", "grocery", "clothing"}
+
+
+def test_a_backfill_loads_the_policy_once_for_all_domains(
+    browser: webdriver.Chrome, server: str, home: Path, variables: dict[str, str]
+) -> None:
+    """Dagster starts a process for every step of every domain; all of them sample from one that stays."""
+    stored, log = Warehouse(home / "warehouse.duckdb"), home / "gpu" / "log"
+    dagster(variables, "job", "launch", "-j", "pretraining")
+    wait_for(home, lambda: len(stored.current("base_policy")) == 1)
+    chosen = ["--partitions", "book|refinement,recipe|refinement"]
+    try:
+        dagster(variables, "job", "backfill", "-j", "iteration_1", *chosen, "--noprompt")
+        wait_for(home, lambda: len(stored.current("rewards_1")) == 2)
+        said = log.read_text()
+        assert said.count("sampled") == 2
+        assert said.count("loads") == 1
+    finally:
+        dismiss(home / "gpu")
+    candidates = stored.load("candidates_1").groupby("domain")["copies"].sum()
+    assert candidates.to_dict() == {"book": 2 * 15, "recipe": 2 * 15}
+
+    person = Person(browser, server)
+    person.goes_to("/runs")
+    person.sees("2 partitions", exactly=False)
+    person.picture("backfill")
+
+
+def dagster(variables: dict[str, str], *arguments: str) -> None:
+    """What `dagster job launch` and `backfill` queue, the daemon of the running `dagster dev` does."""
+    command = [str(Path(sys.executable).with_name("dagster")), *arguments]
+    done = subprocess.run(command, cwd=REPOSITORY, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def wait_for(home: Path, done: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
-    while {v.partition["domain"] for v in stored.current("initial_predictions")} != {
-        "book",
-        "recipe",
-        "clothing",
-    }:
+    while not done():
         assert time.monotonic() < deadline, (home / "dagster-dev.log").read_text()
         time.sleep(1)
