@@ -6,9 +6,9 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -80,32 +80,28 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = debug
 
 
-DATA = click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    help="Folder with the published rating files.  [default: ratings generated here]",
-)
-PROFILE = click.option("--profile", help="Built-in profile, or a YAML file of settings.  [default: offline]")
-DOMAINS = click.option("--domains", help="Only these, separated by commas.  [default: all]")
-TRAIN_USERS = click.option("--train-users", type=_Count(), help="Training users a domain, at most.")
-EVAL_USERS = click.option("--eval-users", type=_Count(), help="Evaluation users a domain, at most.")
+def _of_experiment(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say which experiment is meant, and which of its domains."""
+    options = (
+        HOME,
+        click.option(
+            "--data",
+            type=click.Path(path_type=Path),
+            help="Folder with the published rating files.  [default: ratings generated here]",
+        ),
+        click.option("--profile", help="Built-in profile, or a YAML file of settings.  [default: offline]"),
+        click.option("--domains", help="Only these, separated by commas.  [default: all]"),
+        click.option("--train-users", type=_Count(), help="Training users a domain, at most."),
+        click.option("--eval-users", type=_Count(), help="Evaluation users a domain, at most."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @cli.command()
-@HOME
-@DATA
-@PROFILE
-@DOMAINS
-@TRAIN_USERS
-@EVAL_USERS
-def run(
-    home: Path | None,
-    data: Path | None,
-    profile: str | None,
-    domains: str | None,
-    train_users: int | str | None,
-    eval_users: int | str | None,
-) -> None:
+@_of_experiment
+def run(home: Path | None, domains: str | None, **flags: Any) -> None:
     """Make everything that is missing or stale, then print the table.
 
     What is given here is recorded in the home folder, so that the next run, the report and `dagster dev` on
@@ -114,7 +110,7 @@ def run(
     from deeper_assets.settings import home_folder, record_settings
 
     folder = home_folder(home)
-    given = _given(data, profile, train_users, eval_users)
+    given = _given(**flags)
     experiment = _experiment(folder, given)
     wanted = _wanted(experiment, domains)
     record_settings(folder, given)
@@ -135,24 +131,11 @@ def run(
 
 
 @cli.command()
-@HOME
-@DATA
-@PROFILE
-@DOMAINS
-@TRAIN_USERS
-@EVAL_USERS
+@_of_experiment
 @click.option("--seconds-per-request", type=_ABOVE_0, help="Of the chat model.  [default: 3]")
 @click.option("--candidates-per-second", type=_ABOVE_0, help="Texts of the policy.  [default: 20]")
 @click.option("--training-tokens-per-second", type=_ABOVE_0, help="Of a training.  [default: 8000]")
-def estimate(
-    home: Path | None,
-    data: Path | None,
-    profile: str | None,
-    domains: str | None,
-    train_users: int | str | None,
-    eval_users: int | str | None,
-    **rates: float | None,
-) -> None:
+def estimate(home: Path | None, domains: str | None, **flags: Any) -> None:
     """Print what a run would ask, sample and train, what that costs, and what was assumed.
 
     Nothing is asked, made or recorded. With the profile paper and no data, the paper's users are counted.
@@ -161,9 +144,9 @@ def estimate(
     from deeper_assets.estimating import estimate as estimated
     from deeper_assets.settings import home_folder
 
-    experiment = _experiment(home_folder(home), _given(data, profile, train_users, eval_users))
-    said = Rates(**{name: rate for name, rate in rates.items() if rate is not None})
-    click.echo(as_text(estimated(experiment, _wanted(experiment, domains), said)))
+    rates = {rate.name: value for rate in fields(Rates) if (value := flags.pop(rate.name)) is not None}
+    experiment = _experiment(home_folder(home), _given(**flags))
+    click.echo(as_text(estimated(experiment, _wanted(experiment, domains), Rates(**rates))))
 
 
 @cli.command()
@@ -216,8 +199,6 @@ def lineage(table: str, home: Path | None, domain: str | None, user: str | None)
 @click.pass_context
 def journal(context: click.Context, home: Path | None) -> None:
     """Show what was asked of the chat model and what it cost; `prune` and `export` its answers."""
-    import pandas as pd
-
     from deeper_assets.reports.text import usage_as_text
     from deeper_assets.settings import home_folder
 
@@ -227,7 +208,7 @@ def journal(context: click.Context, home: Path | None) -> None:
         answers, size = experiment.journal.size()
         cap = experiment.settings.max_cost_usd
         click.echo(f"{experiment.journal.path}: {answers:,} answers, {size / 1e6:,.1f} MB")
-        click.echo(usage_as_text(pd.DataFrame([asdict(row) for row in experiment.usage()]), cap))
+        click.echo(usage_as_text(experiment.usage(), cap))
 
 
 @journal.command()
@@ -520,13 +501,11 @@ def _say_what_was_done(outcome: "Outcome") -> None:
 
 
 def _say_what_it_cost(experiment: "Experiment") -> None:
-    if usage := experiment.usage():
-        import pandas as pd
-
+    usage = experiment.usage()
+    if not usage.empty:
         from deeper_assets.reports.text import money_as_text
 
-        rows = pd.DataFrame([asdict(row) for row in usage])
-        click.echo(f"chat model: {money_as_text(rows, experiment.settings.max_cost_usd)}")
+        click.echo(f"chat model: {money_as_text(usage, experiment.settings.max_cost_usd)}")
 
 
 def _absolute_if_file(profile: str) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -96,9 +96,10 @@ class Experiment:
         """Every answer that was paid for in this home."""
         return Journal(self.home / "journal.sqlite", self.settings.max_cost_usd)
 
-    def usage(self) -> list[Usage]:
-        """What has been asked of chat models in this home, and what it cost."""
-        return self.journal.usage() if self.journal.path.exists() else []
+    def usage(self) -> pd.DataFrame:
+        """What has been asked of chat models in this home, and what it cost: a row a `Usage`."""
+        rows = self.journal.usage() if self.journal.path.exists() else []
+        return pd.DataFrame(map(asdict, rows), columns=[column.name for column in fields(Usage)])
 
     @cached_property
     def rules(self) -> WindowRules:
@@ -263,7 +264,7 @@ class Experiment:
                 return {"loss": recipe.loss, "reference": reference, **training, **hardware}
             case "chat_usage":
                 # The journal is no table, so what it says is what this one is made from.
-                return {"usage": hashlib.sha256(repr(self.usage()).encode()).hexdigest()}
+                return {"usage": hashlib.sha256(self.usage().to_csv().encode()).hexdigest()}
             case "policies":
                 recipe_name, iteration = self.policies.get(partition["method"], (None, None))
                 return {"recipe": recipe_name, "iteration": iteration}

@@ -24,7 +24,6 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
-    field_validator,
     model_validator,
 )
 from pydantic_settings import (
@@ -65,11 +64,14 @@ _UNSPOKEN = re.compile(r"\.(base_url|key_env|urls)\b")
 
 
 def _without_secret(url: str) -> str:
-    """`url` itself. Addresses are recorded with what they gave, so a key belongs in the environment."""
     parts = urlsplit(url)
     if parts.password or parts.username:
         raise ValueError("an address with a password would be recorded; use the variable of key_env")
     return url
+
+
+Address = Annotated[str, AfterValidator(_without_secret)]
+"""A URL. Addresses are recorded with what they gave, so a key belongs in the environment."""
 
 
 class ScaleSettings(BaseModel):
@@ -163,7 +165,7 @@ class ChatSettings(BaseModel):
         "offline", description="the embedded stand-in, or any OpenAI-compatible endpoint"
     )
     model: str = Field("gpt-4o-mini-2024-07-18", description="what the endpoint calls it")
-    base_url: str | None = Field(None, description="of the endpoint, with /v1; null: OpenAI's own")
+    base_url: Address | None = Field(None, description="of the endpoint, with /v1; null: OpenAI's own")
     key_env: VariableName = Field("OPENAI_API_KEY", description="environment variable that holds the key")
     mode: Literal["live", "batch"] = Field("live", description="batch: half the price, up to a day's wait")
     temperature: float = Field(0.0, ge=0)
@@ -178,11 +180,6 @@ class ChatSettings(BaseModel):
     batch_requests: int = Field(50_000, ge=1, description="requests a batch file, at most")
     batch_poll: float = Field(30.0, gt=0, description="seconds between looks at a batch")
 
-    @field_validator("base_url")
-    @classmethod
-    def _is_no_secret(cls, url: str | None) -> str | None:
-        return None if url is None else _without_secret(url)
-
 
 class SamplerSettings(BaseModel):
     """What the policy is sampled with."""
@@ -193,9 +190,7 @@ class SamplerSettings(BaseModel):
         "auto",
         description="auto: vLLM in process, if it is installed, a GPU is there and the policy is not offline",
     )
-    urls: list[Annotated[str, AfterValidator(_without_secret)]] = Field(
-        [], description="of vLLM servers, with /v1: replicas of one base model"
-    )
+    urls: list[Address] = Field([], description="of vLLM servers, with /v1: replicas of one base model")
     key_env: VariableName = Field(
         "VLLM_API_KEY", description="environment variable that holds the servers' key"
     )

@@ -1,7 +1,6 @@
 """Evaluation: four rounds of update and prediction, their errors, and the floors they have to beat."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, fields
 from typing import Any
 
 import pandas as pd
@@ -18,7 +17,6 @@ from dagster import (
 
 from deeper_assets.assets.booking import booked
 from deeper_assets.assets.stored import stored
-from deeper_assets.engines.journal import Usage
 from deeper_assets.jobs import AFTER_EVALUATION
 from deeper_assets.method import errors
 from deeper_assets.method.floors import floor_errors
@@ -116,9 +114,8 @@ def comparison_table(experiment: ResourceParam[Experiment], round_errors: pd.Dat
 
 def chat_usage(experiment: ResourceParam[Experiment]) -> pd.DataFrame:
     """Requests, tokens and cost of the chat model, by asset, domain and run, as the journal has them."""
-    columns = [column.name for column in fields(Usage)]
-    rows = pd.DataFrame([asdict(row) for row in experiment.usage()], columns=columns)
-    return rows.rename(columns={"run_id": "asking_run_id"})  # rows have a run_id already: that of this table
+    # Rows have a run_id already: that of the run that makes this table.
+    return experiment.usage().rename(columns={"run_id": "asking_run_id"})
 
 
 def _floor_errors(experiment: Experiment, windows: pd.DataFrame) -> pd.DataFrame:
