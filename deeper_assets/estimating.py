@@ -17,7 +17,7 @@ from deeper_assets.engines.dpo_trainer import plan_steps
 from deeper_assets.engines.token_counts import TokenCount, chat_tokens, policy_tokens
 from deeper_assets.method.histories import History, histories
 from deeper_assets.method.prompt_lengths import PromptLengths
-from deeper_assets.method.prompts import Prompts, RatedItem
+from deeper_assets.method.prompts import RatedItem
 from deeper_assets.method.recipes import Recipe
 from deeper_assets.method.updates import FROZEN_POLICY, UPDATES
 from deeper_assets.method.windows import WINDOW, cut_windows, reject_ratings
@@ -178,10 +178,6 @@ class _Work:
         return trained | ({FROZEN_POLICY: "refinement"} if self.recipes else {})
 
     @cached_property
-    def prompts(self) -> Prompts:
-        return Prompts.load(self.settings.prompts, self.settings.persona_words)
-
-    @cached_property
     def chat(self) -> TokenCount:
         return chat_tokens(self.settings.chat.model)
 
@@ -203,12 +199,12 @@ class _Work:
         """Adds what a domain asks and samples."""
         people, sample, origin = _people(self.experiment, name)
         self.origins[origin].append(name)
-        domain = self.experiment.domain(name)
-        chat = PromptLengths(domain, self.prompts, sample, self.chat.count, self.chat.frame)
+        domain, prompts = self.experiment.domain(name), self.experiment.cast.prompts
+        chat = PromptLengths(domain, prompts, sample, self.chat.count, self.chat.frame)
         for asked in self._asked(name, people):
             self.asked[asked.table, asked.by].append(self._request(asked, chat))
         if self.recipes:
-            policy = PromptLengths(domain, self.prompts, sample, self.policy.count, self.policy.frame)
+            policy = PromptLengths(domain, prompts, sample, self.policy.count, self.policy.frame)
             for sampled in self._sampled(name, people):
                 self.sampled[sampled.table, sampled.by].append(self._text(sampled, policy))
 

@@ -55,7 +55,9 @@ def export_pairs(
         DeeperError: there is something in the folder; the recipe is unknown, or has no pairs.
     """
     with _whole(folder) as unfinished:
-        pairs = pairs_of_iterations({i: _pairs(experiment, recipe, i) for i in iterations})
+        pairs = pairs_of_iterations(
+            {i: _stored(experiment, f"preference_pairs_{i}", recipe) for i in iterations}
+        )
         splits = {name: pairs[pairs["validation"] == value] for value, name in SPLITS.items()}
         files = _write_pairs(
             {name: rows for name, rows in splits.items() if len(rows)}, unfinished, recipe, form
@@ -120,10 +122,6 @@ def _whole(folder: Path) -> Iterator[Path]:
 
 
 # ------------------------------------------------------------------------------------------------- pairs
-
-
-def _pairs(experiment: Experiment, recipe: str, iteration: int) -> pd.DataFrame:
-    return _stored(experiment, f"preference_pairs_{iteration}", recipe)
 
 
 def _stored(experiment: Experiment, table: str, recipe: str) -> pd.DataFrame:

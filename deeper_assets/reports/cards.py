@@ -6,7 +6,6 @@ without the floors beside it.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 import pandas as pd
@@ -145,10 +144,10 @@ def model_card(
 def _card(
     template: str, matter: Mapping[str, Any], origin: Origin, figures: Figures | None, **more: Any
 ) -> str:
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=FunctionLoader(_template),
+        loader=PackageLoader("deeper_assets", "reports"),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -164,10 +163,6 @@ def _card(
         **more,
     )
     return f"---\n{front}---\n\n{body}"
-
-
-def _template(name: str) -> str:
-    return resources.files("deeper_assets.reports").joinpath(name).read_text(encoding="utf-8")
 
 
 def _made(origin: Origin) -> Iterator[str]:
@@ -198,7 +193,7 @@ def _figures(figures: Figures | None) -> Iterator[str]:
         unreadable = f"{row['unreadable']:.1%}" if row["kind"] == "method" else ""
         values = [_figure(row[r]) for r in rounds]
         yield f"| {' | '.join([name, *values, _figure(row['paper']), unreadable])} |"
-    compared = last_round(figures.comparison) if len(figures.comparison) else figures.comparison
+    compared = last_round(figures.comparison)
     for row in compared[compared["method"] == figures.method].to_dict("records"):
         yield ""
         interval = f"{_figure(row['mae_low'])} to {_figure(row['mae_high'])}, by a bootstrap over users"
