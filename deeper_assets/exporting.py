@@ -63,7 +63,9 @@ def export_pairs(
             {name: rows for name, rows in splits.items() if len(rows)}, unfinished, recipe, form
         )
         trees = [_tree(experiment, f"preference_pairs_{i}", recipe) for i in iterations]
-        origin, figures = _origin(experiment, recipe, trees), _figures(experiment, trees, None)
+        origin = _origin(experiment, recipe, trees)
+        # Model 2 goes on from Model 1, so what iteration 1 taught is in both.
+        figures = _figures(experiment, trees, recipe, range(iterations[0], 3))
         _write(unfinished / CARD, dataset_card(pairs, files, form, origin, figures))
         _write_lineage(unfinished, trees)
 
@@ -98,8 +100,7 @@ def export_model(experiment: Experiment, folder: Path, recipe: str, iteration: i
         _name_base(unfinished / ADAPTER_CONFIG, named)
         if inside:
             _write_files(base, unfinished / BASE)
-        methods = [name for name, of in experiment.policies.items() if of == (recipe, iteration)]
-        figures = _figures(experiment, [tree], methods[0]) if methods else None
+        figures = _figures(experiment, [tree], recipe, [iteration])
         name = f"base-{identity(base)}+{identity(adapter)}"
         _write(unfinished / CARD, model_card(iteration, name, named, inside, origin, figures))
         _write_lineage(unfinished, [tree])
@@ -200,15 +201,29 @@ def _origin(experiment: Experiment, recipe: str, trees: Sequence[Node]) -> Origi
     )
 
 
-def _figures(experiment: Experiment, trees: Sequence[Node], method: str | None) -> Figures | None:
-    """The stored tables, if they were made with just this: those of an earlier model say nothing of it."""
+def _figures(
+    experiment: Experiment, trees: Sequence[Node], recipe: str, iterations: Iterable[int]
+) -> Figures | None:
+    """The stored tables, if models of these iterations are in them, in every domain made with just this.
+
+    Those of an earlier model say nothing of it, and an average over domains of both says nothing of either.
+    """
     table = experiment.warehouse.load("mae_table")
-    if table.empty:
+    evaluated = set(table["method"])
+    methods = tuple(
+        method
+        for method, (of, iteration) in experiment.policies.items()
+        if of == recipe and iteration in iterations and method in evaluated
+    )
+    own = {_place(one): one.version for tree in trees for one in tree.versions}
+    behind = {one.version for one in ancestry(experiment.warehouse, "mae_table") if _place(one) in own}
+    if not methods or behind != set(own.values()):
         return None
-    behind = ancestry(experiment.warehouse, "mae_table")
-    if not all(one.version in behind for tree in trees for one in tree.versions):
-        return None
-    return Figures(table, experiment.warehouse.load("comparison_table"), method)
+    return Figures(table, experiment.warehouse.load("comparison_table"), methods)
+
+
+def _place(version: Version) -> tuple[str, str]:
+    return version.table, canonical_json(version.partition)
 
 
 def _write_lineage(folder: Path, trees: Sequence[Node]) -> None:

@@ -178,8 +178,25 @@ def test_figures_stand_in_a_card_only_if_they_are_this_models(
     assert measured("evaluated")
     later = put("model_2", BALANCED, adapter(b"three"), base)
     assert not measured("trained anew")
+    put("mae_table", {}, figures(), model, later)
+    assert not measured("evaluated anew in some domains")
+    put("mae_table", {}, figures().query("method != 'deeper'"), later)
+    assert not measured("others evaluated")
+    assert "It has not been evaluated." in (tmp_path / "others evaluated" / "README.md").read_text()
     put("mae_table", {}, figures(), later)
     assert measured("evaluated anew")
+
+
+def test_pairs_show_what_the_policies_of_their_recipe_reach(
+    here: Experiment, put: Put, model: Version, tmp_path: Path
+) -> None:
+    def measured(place: str) -> bool:
+        export_pairs(here, tmp_path / place, "balanced", [1], "trl")
+        return "| **deeper** | 0.500 |" in (tmp_path / place / "README.md").read_text()
+
+    assert not measured("before")
+    put("mae_table", {}, figures(), model)
+    assert measured("evaluated")
 
 
 @pytest.mark.parametrize("recipe", ["paper", "papr"])

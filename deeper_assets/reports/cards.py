@@ -4,7 +4,7 @@ Both say how it was made, what it was made from, and whose licences touch it. An
 without the floors beside it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,12 +60,12 @@ class Figures:
     Attributes:
         table: mae_table rows, methods and floors.
         comparison: comparison_table rows; may be empty.
-        method: the method that it is, or None where it is no method's model.
+        methods: those whose policy it is, or whose policies come from it.
     """
 
     table: pd.DataFrame
     comparison: pd.DataFrame
-    method: str | None
+    methods: Sequence[str]
 
 
 def dataset_card(
@@ -78,7 +78,7 @@ def dataset_card(
         files: split → its file in the folder.
         form: trl or llamafactory.
         origin: how they were made.
-        figures: what the policies trained in this run reached; None where nothing was evaluated.
+        figures: what policies of the recipe reached; None where none was evaluated.
     """
     matter = {
         "pretty_name": f"DEEPER preference pairs, recipe {origin.recipe}",
@@ -189,15 +189,22 @@ def _figures(figures: Figures | None) -> Iterator[str]:
     yield f"| | {' | '.join(f'round {r}' for r in rounds)} | paper | unreadable |"
     yield "| --- " * (len(rounds) + 3) + "|"
     for row in rows.to_dict("records"):
-        name = f"**{row['method']}**" if row["method"] == figures.method else row["method"]
+        name = f"**{row['method']}**" if row["method"] in figures.methods else row["method"]
         unreadable = f"{row['unreadable']:.1%}" if row["kind"] == "method" else ""
         values = [_figure(row[r]) for r in rounds]
         yield f"| {' | '.join([name, *values, _figure(row['paper']), unreadable])} |"
+    domains = [name for name in dict.fromkeys(figures.table["domain"]) if name != MACRO]
+    yield from (
+        "",
+        f"Means over these domains: {', '.join(domains)}. Under `paper` is what the paper reports of",
+    )
+    yield "its models for the last round; under `unreadable` the share of users without an error, at worst."
     compared = last_round(figures.comparison)
-    for row in compared[compared["method"] == figures.method].to_dict("records"):
+    for row in compared[compared["method"].isin(figures.methods)].to_dict("records"):
         yield ""
         interval = f"{_figure(row['mae_low'])} to {_figure(row['mae_high'])}, by a bootstrap over users"
-        yield f"Last round: {_figure(row['mae'])} on {row['users']:,} users (95 % interval {interval})."
+        said = f"{_figure(row['mae'])} on {row['users']:,} users (95 % interval {interval})"
+        yield f"**{row['method']}**. Last round: {said}."
 
 
 def _figure(value: float) -> str:
