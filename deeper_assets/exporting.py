@@ -1,7 +1,8 @@
 """`deeper export`: preference pairs and adapters as folders that other people's tools read, with cards.
 
 A folder is written beside its place and renamed, so it is whole or not there. Where what is stored comes from
-is read from the ledger, never from today's settings, which may have changed since.
+is read from the ledger, never from today's settings, which may have changed since. Only the profile's name is
+not in there: a card says that it is that of the export.
 """
 
 import json
@@ -25,7 +26,7 @@ from deeper_assets.method.exchange import (
     pairs_of_iterations,
 )
 from deeper_assets.method.faults import DeeperError
-from deeper_assets.reports.cards import OFFLINE_POLICY, Figures, Origin, dataset_card, model_card
+from deeper_assets.reports.cards import OFFLINE_POLICY, PAIRWISE, Figures, Origin, dataset_card, model_card
 from deeper_assets.resources import Experiment
 from deeper_assets.store.adapters import identity
 from deeper_assets.store.warehouse import Version, canonical_json
@@ -186,17 +187,24 @@ def _origin(experiment: Experiment, recipe: str, trees: Sequence[Node]) -> Origi
     versions = _versions(trees)
     said = [one.ingredients.settings for one in versions]
     chats = tuple(dict.fromkeys(str(settings["chat"]) for settings in said if "chat" in settings))
-    policy = next((str(settings["policy"]) for settings in said if "policy" in settings), OFFLINE_POLICY)
     own = trees[-1].versions[0].ingredients.settings
+
+    def latest(name: str, default: str) -> str:
+        return next((str(settings[name]) for settings in reversed(said) if name in settings), default)
+
     return Origin(
         recipe=recipe,
         profile=Path(experiment.settings.profile).name,
         chats=chats,
         stand_in=any(chat.startswith(STAND_IN) for chat in chats),
-        policy=_name_of(policy),
+        policy=_name_of(latest("policy", OFFLINE_POLICY)),
+        update=latest("update", "refinement"),
+        loss=latest("loss", PAIRWISE),
         version=__version__,
         sources={one.partition["domain"]: _source(one) for one in versions if one.table == "raw_ratings"},
-        settings={name: canonical_json(value) for name, value in own.items()},
+        settings={
+            name: value if isinstance(value, str) else canonical_json(value) for name, value in own.items()
+        },
         tree=_portable("\n\n".join(render(tree) for tree in trees), versions),
     )
 

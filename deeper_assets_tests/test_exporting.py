@@ -76,7 +76,8 @@ def model(put: Put, base: Version, tmp_path: Path) -> Version:
     raw = put("raw_ratings", {"domain": "book"}, nothing, source=source)
     nobody = pd.DataFrame(columns=list(TABLES["initial_personas"].column_names))
     personas = put("initial_personas", {"domain": "book"}, nobody, raw, chat="gpt-x at http://127.0.0.1/v1")
-    first = put("preference_pairs_1", BALANCED, pairs("iteration_1", 0), personas, base, margin_1=0.1)
+    chosen = pairs("iteration_1", 0)
+    first = put("preference_pairs_1", BALANCED, chosen, personas, base, loss="lipo", update="inc_update")
     both = pd.concat([pairs("iteration_2", 1), pairs("replay", 0)])
     second = put("preference_pairs_2", BALANCED, both, first, margin_2=0.1)
     return put("model_2", BALANCED, adapter(b"two"), base, second, beta=0.2)
@@ -151,14 +152,16 @@ def test_where_it_comes_from_is_told_without_ids_and_folders_of_this_machine(
     assert told[-1]["ingredients"]["settings"] == {"beta": 0.2}
     card = (tmp_path / "model" / "README.md").read_text()
     for line in (
-        "| profile | mine.yaml |",
+        "| profile, when exported | mine.yaml |",
         "| frozen chat model | gpt-x at http://127.0.0.1/v1 |",
         "| beta | 0.2 |",
         f"| book | ratings.csv | `{'ab' * 32}` |",
+        "it is shown a persona with the ratings that came after it",
         "model_2 [balanced]\n",
     ):
         assert line in card, line
     assert "stand-in" not in card
+    assert "(loss `lipo`)" in (tmp_path / "pairs" / "README.md").read_text()
     written = [path for kind in ("model", "pairs") for path in (tmp_path / kind).rglob("*") if path.is_file()]
     assert len(written) == 5 + 4
     for file in written:

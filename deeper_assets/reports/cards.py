@@ -17,6 +17,15 @@ from deeper_assets.reports.text import last_round, round_table, rounds_of
 OFFLINE_POLICY = "offline"
 """What the setting `policy` calls the base that comes with this package."""
 
+PAIRWISE = "pairwise"
+"""The loss of recipes whose policies learn from pairs; with any other they learn from whole groups."""
+
+_SHOWN = {
+    "refinement": "the ratings predicted from it and the actual ones",
+    "inc_update": "the ratings that came after it",
+}
+"""Update of a recipe → what its policy is shown beside a persona."""
+
 _ORIGINS = {
     "food_com": "Food.com recipes and interactions (Kaggle)",
     "amazon": "Amazon reviews (McAuley Lab, UC San Diego)",
@@ -32,11 +41,13 @@ class Origin:
 
     Attributes:
         recipe: its name.
-        profile: name of the settings' profile.
+        profile: name of the settings' profile, when this was exported.
         chats: names of the frozen chat models that wrote and read personas.
         stand_in: whether one of them was the embedded stand-in.
         policy: the base policy: `offline`, or the name of a model.
-        version: of deeper-assets.
+        update: the prompt of the recipe's policy: refinement or inc_update.
+        loss: of the recipe.
+        version: of deeper-assets, when this was exported.
         sources: domain → identity of its source, as the source gave it.
         settings: what decided it, by name.
         tree: `deeper lineage` of it.
@@ -47,6 +58,8 @@ class Origin:
     chats: tuple[str, ...]
     stand_in: bool
     policy: str
+    update: str
+    loss: str
     version: str
     sources: Mapping[str, Mapping[str, Any]]
     settings: Mapping[str, Any]
@@ -101,6 +114,8 @@ def dataset_card(
         origin,
         figures,
         form=form,
+        splits=" and ".join(files),
+        pairwise=origin.loss == PAIRWISE,
         counts=counts.to_dict("records"),
         pairs=len(pairs),
         users=len(pairs[["domain", "user"]].drop_duplicates()),
@@ -159,6 +174,7 @@ def _card(
         figures="\n".join(_figures(figures)),
         sources=[_source(domain, said) for domain, said in origin.sources.items()],
         made="\n".join(_made(origin)),
+        shown=_SHOWN[origin.update],
         licence=_licence(origin.policy),
         **more,
     )
@@ -169,11 +185,11 @@ def _made(origin: Origin) -> Iterator[str]:
     """How it was made, as a Markdown table."""
     policy = "the policy that comes with deeper-assets" if origin.policy == OFFLINE_POLICY else origin.policy
     facts = {
-        "profile": origin.profile,
+        "profile, when exported": origin.profile,
         "frozen chat model": ", ".join(origin.chats),
         "base policy": policy,
         "recipe": origin.recipe,
-        "deeper-assets": origin.version,
+        "deeper-assets, when exported": origin.version,
         **{name.replace("_", " "): value for name, value in sorted(origin.settings.items())},
     }
     yield from ("| | |", "| --- | --- |")
@@ -196,9 +212,9 @@ def _figures(figures: Figures | None) -> Iterator[str]:
     domains = [name for name in dict.fromkeys(figures.table["domain"]) if name != MACRO]
     yield from (
         "",
-        f"Means over these domains: {', '.join(domains)}. Under `paper` is what the paper reports of",
+        f"Means over these domains: {', '.join(domains)}. Under `paper` is what the paper reports of its own",
     )
-    yield "its models for the last round; under `unreadable` the share of users without an error, at worst."
+    yield "models for the last round; under `unreadable` the share of users without an error, at worst."
     compared = last_round(figures.comparison)
     for row in compared[compared["method"].isin(figures.methods)].to_dict("records"):
         yield ""

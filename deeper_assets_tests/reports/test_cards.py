@@ -27,6 +27,8 @@ def origin(**changed: Any) -> Origin:
         "chats": ("gpt-4o-mini",),
         "stand_in": False,
         "policy": "meta-llama/Llama-3.1-8B-Instruct",
+        "update": "refinement",
+        "loss": "pairwise",
         "version": "0.1.0",
         "sources": {
             "book": {"kind": "published", "dataset": "amazon_book", "files": {"train.csv": DIGEST}},
@@ -79,6 +81,22 @@ def test_the_card_of_a_dataset_says_where_its_splits_are_and_what_it_came_from()
     ):
         assert line in card.text, line
     assert "stand-in" not in card.text
+    assert '("FOLDER_OR_OWNER/NAME")  # train, as trl.DPOTrainer takes them' in card.text
+    assert "did not learn from these pairs" not in card.text
+
+
+def test_a_card_says_what_its_recipe_shows_the_policy_and_whether_pairs_taught_it() -> None:
+    files = {"train": "train.json", "validation": "validation.json"}
+    for update, shown in (
+        ("refinement", "persona with the ratings predicted from it and the actual ones"),
+        ("inc_update", "persona with the ratings that came after it"),
+    ):
+        other = origin(update=update, loss="lipo")
+        pairs = dataset_card(PAIRS, files, "trl", other, None)
+        assert f"| messages: the old {shown}, and two refinements |" in pairs
+        assert "did not learn from these pairs but from all candidates" in pairs
+        assert "# train and validation, as trl" in pairs
+        assert f"it is shown a {shown},\n" in model_card(2, "base-1+2", "base", True, other, None)
 
 
 def test_no_error_stands_in_a_card_without_its_floors() -> None:
