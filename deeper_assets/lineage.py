@@ -212,7 +212,8 @@ def _setting(name: str, value: Any) -> Iterator[str]:
         for path, digest in value.get("files", {}).items():
             yield f"  file {path} sha256 {digest[:16]}"
     else:
-        yield f"{name}: {_short(value)}"
+        # Text is whole, because it may be a path: part of one names nothing.
+        yield f"{name}: {value if isinstance(value, str) else _short(value)}"
 
 
 def _origins(ledger: _Ledger, versions: Sequence[Version]) -> Iterator[str]:

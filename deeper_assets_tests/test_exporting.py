@@ -124,7 +124,11 @@ def test_an_adapter_keeps_its_bytes_and_names_a_base_that_is_there(
 
 def test_a_base_of_ones_own_is_named_and_not_copied(here: Experiment, put: Put, tmp_path: Path) -> None:
     for number, (policy, named) in enumerate(
-        (("org/model", "org/model"), (str(tmp_path / "llama"), "llama"))
+        (
+            ("org/model", "org/model"),
+            (str(tmp_path / "llama"), "llama"),
+            (str(tmp_path / ("snapshots/" * 12) / "llama"), "llama"),
+        )
     ):
         own = put("base_policy", {}, files(reference=policy.encode()), policy=policy)
         put("model_1", BALANCED, adapter(b"one"), own)
