@@ -112,6 +112,8 @@ def _whole(folder: Path) -> Iterator[Path]:
     """A folder to write in, which takes the place of `folder` when everything has gone well."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DeeperError(f"{folder} is there and not empty; name another folder, or empty it first")
+    if folder.resolve() == Path.cwd():
+        raise DeeperError(f"{folder} is the folder you are in, which cannot be replaced; name one in it")
     unfinished = folder.with_name(f".{folder.name}.{uuid4().hex}.unfinished")
     try:
         unfinished.mkdir(parents=True)

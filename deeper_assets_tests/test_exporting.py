@@ -231,6 +231,18 @@ def test_a_folder_with_something_in_it_is_left_alone(
     assert (tmp_path / "out" / "adapter_config.json").exists()
 
 
+def test_the_folder_one_is_in_is_not_replaced(
+    here: Experiment, model: Version, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    monkeypatch.chdir(inside)
+    for place in (Path(), inside):
+        with pytest.raises(DeeperError, match="is the folder you are in, which cannot be replaced"):
+            export_model(here, place, "balanced", 2)
+    assert not list(tmp_path.glob("**/*unfinished"))
+
+
 def test_an_adapter_whose_base_has_been_replaced_is_not_passed_off_with_the_new_one(
     here: Experiment, put: Put, model: Version, tmp_path: Path
 ) -> None:
