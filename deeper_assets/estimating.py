@@ -45,7 +45,7 @@ SAMPLE = 40
 """Users of a domain whose prompts are built and counted."""
 
 REFERENCE = 1 / 3
-"""Epochs that scoring the examples under the reference takes: a pass forward and none back."""
+"""Epochs that scoring all examples once under the reference takes: a pass forward and none back."""
 
 PAPER_PROFILE = "paper"
 
@@ -340,7 +340,8 @@ def _training_step(iteration: int, name: str, recipe: Recipe, work: _Work, rates
     examples = round((contexts + replayed) * each * (1 - training.validation_share))
     length = sum(part.prompts * (part.tokens + texts * part.answer) for part in own) / max(contexts, 1)
     once = examples * length
-    hours = once * (training.epochs + REFERENCE) / rates.training_tokens_per_second / 3600
+    scored = 1 if work.settings.hardware.precompute_reference else training.epochs
+    hours = once * (training.epochs + scored * REFERENCE) / rates.training_tokens_per_second / 3600
     steps = plan_steps(training, examples, 1).steps
     return Step(f"model_{iteration}", name, examples, round(once * training.epochs), steps=steps, hours=hours)
 
@@ -383,7 +384,7 @@ def _about_chat(work: _Work, rates: Rates, usd: float | None) -> Iterator[str]:
     else:
         yield (
             f"{rates.seconds_per_request:g} seconds a request (--seconds-per-request),"
-            f" {chat.concurrency} at once (chat.concurrency)"
+            f" {chat.concurrency} at once (chat.concurrency), from one process"
         )
     if chat.prices is None:
         yield "what the chat model costs is unknown: set chat.prices"
@@ -412,9 +413,10 @@ def _about_policy(work: _Work, rates: Rates) -> Iterator[str]:
         "as many examples as recipes allow (the paper drew 34,782 and 33,612 pairs); a prompt is read once"
         " for all its texts; validation is not counted"
     )
+    how_often = "" if work.settings.hardware.precompute_reference else ", in every epoch"
     yield (
         f"{rates.training_tokens_per_second:,g} tokens a second (--training-tokens-per-second), on all"
-        " devices together; scoring the reference takes a third of an epoch"
+        f" devices together; scoring the reference takes a third of an epoch{how_often}"
     )
 
 
