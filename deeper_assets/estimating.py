@@ -17,7 +17,7 @@ from deeper_assets.engines.dpo_trainer import plan_steps
 from deeper_assets.engines.token_counts import TokenCount, chat_tokens, policy_tokens
 from deeper_assets.method.histories import History, histories
 from deeper_assets.method.prompt_lengths import PromptLengths
-from deeper_assets.method.prompts import Prompts, RatedItem
+from deeper_assets.method.prompts import RatedItem
 from deeper_assets.method.recipes import Recipe
 from deeper_assets.method.updates import FROZEN_POLICY, UPDATES
 from deeper_assets.method.windows import WINDOW, cut_windows, reject_ratings
@@ -45,7 +45,7 @@ SAMPLE = 40
 """Users of a domain whose prompts are built and counted."""
 
 REFERENCE = 1 / 3
-"""Epochs that scoring the examples under the reference takes: a pass forward and none back."""
+"""Epochs that scoring all examples once under the reference takes: a pass forward and none back."""
 
 PAPER_PROFILE = "paper"
 
@@ -178,10 +178,6 @@ class _Work:
         return trained | ({FROZEN_POLICY: "refinement"} if self.recipes else {})
 
     @cached_property
-    def prompts(self) -> Prompts:
-        return Prompts.load(self.settings.prompts, self.settings.persona_words)
-
-    @cached_property
     def chat(self) -> TokenCount:
         return chat_tokens(self.settings.chat.model)
 
@@ -203,12 +199,12 @@ class _Work:
         """Adds what a domain asks and samples."""
         people, sample, origin = _people(self.experiment, name)
         self.origins[origin].append(name)
-        domain = self.experiment.domain(name)
-        chat = PromptLengths(domain, self.prompts, sample, self.chat.count, self.chat.frame)
+        domain, prompts = self.experiment.domain(name), self.experiment.cast.prompts
+        chat = PromptLengths(domain, prompts, sample, self.chat.count, self.chat.frame)
         for asked in self._asked(name, people):
             self.asked[asked.table, asked.by].append(self._request(asked, chat))
         if self.recipes:
-            policy = PromptLengths(domain, self.prompts, sample, self.policy.count, self.policy.frame)
+            policy = PromptLengths(domain, prompts, sample, self.policy.count, self.policy.frame)
             for sampled in self._sampled(name, people):
                 self.sampled[sampled.table, sampled.by].append(self._text(sampled, policy))
 
@@ -344,7 +340,8 @@ def _training_step(iteration: int, name: str, recipe: Recipe, work: _Work, rates
     examples = round((contexts + replayed) * each * (1 - training.validation_share))
     length = sum(part.prompts * (part.tokens + texts * part.answer) for part in own) / max(contexts, 1)
     once = examples * length
-    hours = once * (training.epochs + REFERENCE) / rates.training_tokens_per_second / 3600
+    scored = 1 if work.settings.hardware.precompute_reference else training.epochs
+    hours = once * (training.epochs + scored * REFERENCE) / rates.training_tokens_per_second / 3600
     steps = plan_steps(training, examples, 1).steps
     return Step(f"model_{iteration}", name, examples, round(once * training.epochs), steps=steps, hours=hours)
 
@@ -387,7 +384,7 @@ def _about_chat(work: _Work, rates: Rates, usd: float | None) -> Iterator[str]:
     else:
         yield (
             f"{rates.seconds_per_request:g} seconds a request (--seconds-per-request),"
-            f" {chat.concurrency} at once (chat.concurrency)"
+            f" {chat.concurrency} at once (chat.concurrency), from one process"
         )
     if chat.prices is None:
         yield "what the chat model costs is unknown: set chat.prices"
@@ -416,9 +413,10 @@ def _about_policy(work: _Work, rates: Rates) -> Iterator[str]:
         "as many examples as recipes allow (the paper drew 34,782 and 33,612 pairs); a prompt is read once"
         " for all its texts; validation is not counted"
     )
+    how_often = "" if work.settings.hardware.precompute_reference else ", in every epoch"
     yield (
         f"{rates.training_tokens_per_second:,g} tokens a second (--training-tokens-per-second), on all"
-        " devices together; scoring the reference takes a third of an epoch"
+        f" devices together; scoring the reference takes a third of an epoch{how_often}"
     )
 
 

@@ -1,7 +1,8 @@
 """`deeper export`: preference pairs and adapters as folders that other people's tools read, with cards.
 
 A folder is written beside its place and renamed, so it is whole or not there. Where what is stored comes from
-is read from the ledger, never from today's settings, which may have changed since.
+is read from the ledger, never from today's settings, which may have changed since. Only the profile's name is
+not in there: a card says that it is that of the export.
 """
 
 import json
@@ -25,7 +26,7 @@ from deeper_assets.method.exchange import (
     pairs_of_iterations,
 )
 from deeper_assets.method.faults import DeeperError
-from deeper_assets.reports.cards import OFFLINE_POLICY, Figures, Origin, dataset_card, model_card
+from deeper_assets.reports.cards import OFFLINE_POLICY, PAIRWISE, Figures, Origin, dataset_card, model_card
 from deeper_assets.resources import Experiment
 from deeper_assets.store.adapters import identity
 from deeper_assets.store.warehouse import Version, canonical_json
@@ -55,13 +56,17 @@ def export_pairs(
         DeeperError: there is something in the folder; the recipe is unknown, or has no pairs.
     """
     with _whole(folder) as unfinished:
-        pairs = pairs_of_iterations({i: _pairs(experiment, recipe, i) for i in iterations})
+        pairs = pairs_of_iterations(
+            {i: _stored(experiment, f"preference_pairs_{i}", recipe) for i in iterations}
+        )
         splits = {name: pairs[pairs["validation"] == value] for value, name in SPLITS.items()}
         files = _write_pairs(
             {name: rows for name, rows in splits.items() if len(rows)}, unfinished, recipe, form
         )
         trees = [_tree(experiment, f"preference_pairs_{i}", recipe) for i in iterations]
-        origin, figures = _origin(experiment, recipe, trees), _figures(experiment, trees, None)
+        origin = _origin(experiment, recipe, trees)
+        # Model 2 goes on from Model 1, so what iteration 1 taught is in both.
+        figures = _figures(experiment, trees, recipe, range(iterations[0], 3))
         _write(unfinished / CARD, dataset_card(pairs, files, form, origin, figures))
         _write_lineage(unfinished, trees)
 
@@ -96,8 +101,7 @@ def export_model(experiment: Experiment, folder: Path, recipe: str, iteration: i
         _name_base(unfinished / ADAPTER_CONFIG, named)
         if inside:
             _write_files(base, unfinished / BASE)
-        methods = [name for name, of in experiment.policies.items() if of == (recipe, iteration)]
-        figures = _figures(experiment, [tree], methods[0]) if methods else None
+        figures = _figures(experiment, [tree], recipe, [iteration])
         name = f"base-{identity(base)}+{identity(adapter)}"
         _write(unfinished / CARD, model_card(iteration, name, named, inside, origin, figures))
         _write_lineage(unfinished, [tree])
@@ -108,6 +112,8 @@ def _whole(folder: Path) -> Iterator[Path]:
     """A folder to write in, which takes the place of `folder` when everything has gone well."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DeeperError(f"{folder} is there and not empty; name another folder, or empty it first")
+    if folder.resolve() == Path.cwd():
+        raise DeeperError(f"{folder} is the folder you are in, which cannot be replaced; name one in it")
     unfinished = folder.with_name(f".{folder.name}.{uuid4().hex}.unfinished")
     try:
         unfinished.mkdir(parents=True)
@@ -120,10 +126,6 @@ def _whole(folder: Path) -> Iterator[Path]:
 
 
 # ------------------------------------------------------------------------------------------------- pairs
-
-
-def _pairs(experiment: Experiment, recipe: str, iteration: int) -> pd.DataFrame:
-    return _stored(experiment, f"preference_pairs_{iteration}", recipe)
 
 
 def _stored(experiment: Experiment, table: str, recipe: str) -> pd.DataFrame:
@@ -187,30 +189,51 @@ def _origin(experiment: Experiment, recipe: str, trees: Sequence[Node]) -> Origi
     versions = _versions(trees)
     said = [one.ingredients.settings for one in versions]
     chats = tuple(dict.fromkeys(str(settings["chat"]) for settings in said if "chat" in settings))
-    policy = next((str(settings["policy"]) for settings in said if "policy" in settings), OFFLINE_POLICY)
     own = trees[-1].versions[0].ingredients.settings
+
+    def latest(name: str, default: str) -> str:
+        return next((str(settings[name]) for settings in reversed(said) if name in settings), default)
+
     return Origin(
         recipe=recipe,
         profile=Path(experiment.settings.profile).name,
         chats=chats,
         stand_in=any(chat.startswith(STAND_IN) for chat in chats),
-        policy=_name_of(policy),
+        policy=_name_of(latest("policy", OFFLINE_POLICY)),
+        update=latest("update", "refinement"),
+        loss=latest("loss", PAIRWISE),
         version=__version__,
         sources={one.partition["domain"]: _source(one) for one in versions if one.table == "raw_ratings"},
-        settings={name: canonical_json(value) for name, value in own.items()},
+        settings={
+            name: value if isinstance(value, str) else canonical_json(value) for name, value in own.items()
+        },
         tree=_portable("\n\n".join(render(tree) for tree in trees), versions),
     )
 
 
-def _figures(experiment: Experiment, trees: Sequence[Node], method: str | None) -> Figures | None:
-    """The stored tables, if they were made with just this: those of an earlier model say nothing of it."""
+def _figures(
+    experiment: Experiment, trees: Sequence[Node], recipe: str, iterations: Iterable[int]
+) -> Figures | None:
+    """The stored tables, if models of these iterations are in them, in every domain made with just this.
+
+    Those of an earlier model say nothing of it, and an average over domains of both says nothing of either.
+    """
     table = experiment.warehouse.load("mae_table")
-    if table.empty:
+    evaluated = set(table["method"])
+    methods = tuple(
+        method
+        for method, (of, iteration) in experiment.policies.items()
+        if of == recipe and iteration in iterations and method in evaluated
+    )
+    own = {_place(one): one.version for tree in trees for one in tree.versions}
+    behind = {one.version for one in ancestry(experiment.warehouse, "mae_table") if _place(one) in own}
+    if not methods or behind != set(own.values()):
         return None
-    behind = ancestry(experiment.warehouse, "mae_table")
-    if not all(one.version in behind for tree in trees for one in tree.versions):
-        return None
-    return Figures(table, experiment.warehouse.load("comparison_table"), method)
+    return Figures(table, experiment.warehouse.load("comparison_table"), methods)
+
+
+def _place(version: Version) -> tuple[str, str]:
+    return version.table, canonical_json(version.partition)
 
 
 def _write_lineage(folder: Path, trees: Sequence[Node]) -> None:

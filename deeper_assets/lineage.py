@@ -90,17 +90,17 @@ def trace(
     return node
 
 
-def ancestry(warehouse: Warehouse, table: str) -> frozenset[int]:
-    """The numbers of all versions that a table's rows come from now, and of the table's own."""
+def ancestry(warehouse: Warehouse, table: str) -> list[Version]:
+    """All versions that a table's rows come from now, and the table's own."""
     known = {_identity(version.as_input()): version for version in warehouse.history()}
-    found: set[int] = set()
+    found: dict[int, Version] = {}
     left = warehouse.current(table)
     while left:
         version = left.pop()
         if version.version not in found:
-            found.add(version.version)
+            found[version.version] = version
             left += [known[name] for name in map(_identity, version.inputs) if name in known]
-    return frozenset(found)
+    return list(found.values())
 
 
 def walk(node: Node) -> Iterator[Node]:
@@ -212,7 +212,8 @@ def _setting(name: str, value: Any) -> Iterator[str]:
         for path, digest in value.get("files", {}).items():
             yield f"  file {path} sha256 {digest[:16]}"
     else:
-        yield f"{name}: {_short(value)}"
+        # Text is whole, because it may be a path: part of one names nothing.
+        yield f"{name}: {value if isinstance(value, str) else _short(value)}"
 
 
 def _origins(ledger: _Ledger, versions: Sequence[Version]) -> Iterator[str]:

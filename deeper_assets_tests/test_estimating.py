@@ -236,7 +236,12 @@ def test_rates_of_policy_and_training_are_the_flags(tmp_path: Path) -> None:
         assert [step.hours for step in one] == [pytest.approx((step.hours or 0) * factor) for step in other]
     (first, _) = slow.training
     epochs = here.settings.training.epochs
-    assert first.hours == pytest.approx(first.tokens_in / epochs * (epochs + 1 / 3) / 10 / 3600, rel=1e-4)
+    once = first.tokens_in / epochs / 10 / 3600
+    assert first.hours == pytest.approx(once * (epochs + 1 / 3), rel=1e-4)
+    again = small(tmp_path, train_recipes=["paper"], hardware={"precompute_reference": False})
+    often = estimate(again, ["book"], Rates(training_tokens_per_second=10))
+    assert often.training[0].hours == pytest.approx(once * epochs * (1 + 1 / 3), rel=1e-4)
+    assert often.notes[-1].endswith("scoring the reference takes a third of an epoch, in every epoch")
 
 
 def test_the_text_has_every_step_its_sums_and_every_assumption() -> None:

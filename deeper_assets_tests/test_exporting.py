@@ -76,7 +76,8 @@ def model(put: Put, base: Version, tmp_path: Path) -> Version:
     raw = put("raw_ratings", {"domain": "book"}, nothing, source=source)
     nobody = pd.DataFrame(columns=list(TABLES["initial_personas"].column_names))
     personas = put("initial_personas", {"domain": "book"}, nobody, raw, chat="gpt-x at http://127.0.0.1/v1")
-    first = put("preference_pairs_1", BALANCED, pairs("iteration_1", 0), personas, base, margin_1=0.1)
+    chosen = pairs("iteration_1", 0)
+    first = put("preference_pairs_1", BALANCED, chosen, personas, base, loss="lipo", update="inc_update")
     both = pd.concat([pairs("iteration_2", 1), pairs("replay", 0)])
     second = put("preference_pairs_2", BALANCED, both, first, margin_2=0.1)
     return put("model_2", BALANCED, adapter(b"two"), base, second, beta=0.2)
@@ -123,7 +124,11 @@ def test_an_adapter_keeps_its_bytes_and_names_a_base_that_is_there(
 
 def test_a_base_of_ones_own_is_named_and_not_copied(here: Experiment, put: Put, tmp_path: Path) -> None:
     for number, (policy, named) in enumerate(
-        (("org/model", "org/model"), (str(tmp_path / "llama"), "llama"))
+        (
+            ("org/model", "org/model"),
+            (str(tmp_path / "llama"), "llama"),
+            (str(tmp_path / ("snapshots/" * 12) / "llama"), "llama"),
+        )
     ):
         own = put("base_policy", {}, files(reference=policy.encode()), policy=policy)
         put("model_1", BALANCED, adapter(b"one"), own)
@@ -151,14 +156,16 @@ def test_where_it_comes_from_is_told_without_ids_and_folders_of_this_machine(
     assert told[-1]["ingredients"]["settings"] == {"beta": 0.2}
     card = (tmp_path / "model" / "README.md").read_text()
     for line in (
-        "| profile | mine.yaml |",
+        "| profile, when exported | mine.yaml |",
         "| frozen chat model | gpt-x at http://127.0.0.1/v1 |",
         "| beta | 0.2 |",
         f"| book | ratings.csv | `{'ab' * 32}` |",
+        "it is shown a persona with the ratings that came after it",
         "model_2 [balanced]\n",
     ):
         assert line in card, line
     assert "stand-in" not in card
+    assert "(loss `lipo`)" in (tmp_path / "pairs" / "README.md").read_text()
     written = [path for kind in ("model", "pairs") for path in (tmp_path / kind).rglob("*") if path.is_file()]
     assert len(written) == 5 + 4
     for file in written:
@@ -178,8 +185,25 @@ def test_figures_stand_in_a_card_only_if_they_are_this_models(
     assert measured("evaluated")
     later = put("model_2", BALANCED, adapter(b"three"), base)
     assert not measured("trained anew")
+    put("mae_table", {}, figures(), model, later)
+    assert not measured("evaluated anew in some domains")
+    put("mae_table", {}, figures().query("method != 'deeper'"), later)
+    assert not measured("others evaluated")
+    assert "It has not been evaluated." in (tmp_path / "others evaluated" / "README.md").read_text()
     put("mae_table", {}, figures(), later)
     assert measured("evaluated anew")
+
+
+def test_pairs_show_what_the_policies_of_their_recipe_reach(
+    here: Experiment, put: Put, model: Version, tmp_path: Path
+) -> None:
+    def measured(place: str) -> bool:
+        export_pairs(here, tmp_path / place, "balanced", [1], "trl")
+        return "| **deeper** | 0.500 |" in (tmp_path / place / "README.md").read_text()
+
+    assert not measured("before")
+    put("mae_table", {}, figures(), model)
+    assert measured("evaluated")
 
 
 @pytest.mark.parametrize("recipe", ["paper", "papr"])
@@ -205,6 +229,18 @@ def test_a_folder_with_something_in_it_is_left_alone(
         with pytest.raises(DeeperError, match=f"{place} is there and not empty; name another folder"):
             export_pairs(here, tmp_path / place, "balanced", [1], "trl")
     assert (tmp_path / "out" / "adapter_config.json").exists()
+
+
+def test_the_folder_one_is_in_is_not_replaced(
+    here: Experiment, model: Version, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    monkeypatch.chdir(inside)
+    for place in (Path(), inside):
+        with pytest.raises(DeeperError, match="is the folder you are in, which cannot be replaced"):
+            export_model(here, place, "balanced", 2)
+    assert not list(tmp_path.glob("**/*unfinished"))
 
 
 def test_an_adapter_whose_base_has_been_replaced_is_not_passed_off_with_the_new_one(

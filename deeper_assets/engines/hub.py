@@ -1,6 +1,5 @@
 """A folder to the Hugging Face Hub, in one commit. The token is `HF_TOKEN`, or that of `hf auth login`."""
 
-import re
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -19,12 +18,19 @@ def refuse_unpushable(repository: str) -> None:
     """Finds what would stop a push before anything is done for it.
 
     Raises:
-        DeeperError: `repository` is no OWNER/NAME, or there is no token.
+        DeeperError: `repository` is no OWNER/NAME that the Hub takes, or there is no token.
     """
     from huggingface_hub import get_token
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented there
 
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-        raise DeeperError(f"--to-hub {repository}: expected OWNER/NAME, as in somebody/personas")
+    expected = f"--to-hub {repository}: expected OWNER/NAME, as in somebody/personas"
+    if "/" not in repository:
+        raise DeeperError(expected)
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise DeeperError(f"{expected}; {one_line(error)}") from error
     if get_token() is None:
         raise DeeperError(
             f"--to-hub {repository}: there is no token for the Hub; set HF_TOKEN, or log in with"

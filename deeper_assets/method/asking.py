@@ -143,4 +143,9 @@ def _marks(scale: Scale) -> Mapping[str, Any]:
     if steps > MOST_MARKS:
         return {"minimum": scale.lowest, "maximum": scale.highest}
     marks = dict.fromkeys(scale.nearest(scale.lowest + step * scale.step) for step in range(steps + 1))
-    return {"enum": [int(mark) if mark == int(mark) else mark for mark in marks]}
+    return {"enum": [json_mark(mark) for mark in marks]}
+
+
+def json_mark(mark: float) -> float:
+    """A rating as a schema lists it and an answer has it: 4 and not 4.0, which are more tokens."""
+    return int(mark) if mark == int(mark) else mark

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
 
-from deeper_assets.method.asking import ratings_schema
+from deeper_assets.method.asking import json_mark, ratings_schema
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.histories import History
 from deeper_assets.method.prompts import Prompts, RatedItem
@@ -65,7 +65,7 @@ class PromptLengths:
     def ratings(self) -> float:
         """Mean tokens of predicted ratings of a window: JSON without spaces, in the form of the schema."""
         return _mean(
-            self.count(_json({"ratings": [{"item": item.title, "rating": item.rating} for item in window]}))
+            self.count(_json({"ratings": [_rated(item) for item in window]}))
             for history in self.sample
             for window in history.values()
         )
@@ -82,6 +82,10 @@ class PromptLengths:
             yield from (
                 _OF_ONE_WINDOW[name](self.prompts, self.domain, window) for window in history.values()
             )
+
+
+def _rated(item: RatedItem) -> Mapping[str, str | float]:
+    return {"item": item.title, "rating": json_mark(item.rating)}
 
 
 def _json(value: object) -> str:

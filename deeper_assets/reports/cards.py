@@ -4,9 +4,8 @@ Both say how it was made, what it was made from, and whose licences touch it. An
 without the floors beside it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 import pandas as pd
@@ -17,6 +16,15 @@ from deeper_assets.reports.text import last_round, round_table, rounds_of
 
 OFFLINE_POLICY = "offline"
 """What the setting `policy` calls the base that comes with this package."""
+
+PAIRWISE = "pairwise"
+"""The loss of recipes whose policies learn from pairs; with any other they learn from whole groups."""
+
+_SHOWN = {
+    "refinement": "the ratings predicted from it and the actual ones",
+    "inc_update": "the ratings that came after it",
+}
+"""Update of a recipe → what its policy is shown beside a persona."""
 
 _ORIGINS = {
     "food_com": "Food.com recipes and interactions (Kaggle)",
@@ -33,11 +41,13 @@ class Origin:
 
     Attributes:
         recipe: its name.
-        profile: name of the settings' profile.
+        profile: name of the settings' profile, when this was exported.
         chats: names of the frozen chat models that wrote and read personas.
         stand_in: whether one of them was the embedded stand-in.
         policy: the base policy: `offline`, or the name of a model.
-        version: of deeper-assets.
+        update: the prompt of the recipe's policy: refinement or inc_update.
+        loss: of the recipe.
+        version: of deeper-assets, when this was exported.
         sources: domain → identity of its source, as the source gave it.
         settings: what decided it, by name.
         tree: `deeper lineage` of it.
@@ -48,6 +58,8 @@ class Origin:
     chats: tuple[str, ...]
     stand_in: bool
     policy: str
+    update: str
+    loss: str
     version: str
     sources: Mapping[str, Mapping[str, Any]]
     settings: Mapping[str, Any]
@@ -61,12 +73,12 @@ class Figures:
     Attributes:
         table: mae_table rows, methods and floors.
         comparison: comparison_table rows; may be empty.
-        method: the method that it is, or None where it is no method's model.
+        methods: those whose policy it is, or whose policies come from it.
     """
 
     table: pd.DataFrame
     comparison: pd.DataFrame
-    method: str | None
+    methods: Sequence[str]
 
 
 def dataset_card(
@@ -79,7 +91,7 @@ def dataset_card(
         files: split → its file in the folder.
         form: trl or llamafactory.
         origin: how they were made.
-        figures: what the policies trained in this run reached; None where nothing was evaluated.
+        figures: what policies of the recipe reached; None where none was evaluated.
     """
     matter = {
         "pretty_name": f"DEEPER preference pairs, recipe {origin.recipe}",
@@ -102,6 +114,8 @@ def dataset_card(
         origin,
         figures,
         form=form,
+        splits=" and ".join(files),
+        pairwise=origin.loss == PAIRWISE,
         counts=counts.to_dict("records"),
         pairs=len(pairs),
         users=len(pairs[["domain", "user"]].drop_duplicates()),
@@ -145,10 +159,10 @@ def model_card(
 def _card(
     template: str, matter: Mapping[str, Any], origin: Origin, figures: Figures | None, **more: Any
 ) -> str:
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=FunctionLoader(_template),
+        loader=PackageLoader("deeper_assets", "reports"),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -160,25 +174,22 @@ def _card(
         figures="\n".join(_figures(figures)),
         sources=[_source(domain, said) for domain, said in origin.sources.items()],
         made="\n".join(_made(origin)),
+        shown=_SHOWN[origin.update],
         licence=_licence(origin.policy),
         **more,
     )
     return f"---\n{front}---\n\n{body}"
 
 
-def _template(name: str) -> str:
-    return resources.files("deeper_assets.reports").joinpath(name).read_text(encoding="utf-8")
-
-
 def _made(origin: Origin) -> Iterator[str]:
     """How it was made, as a Markdown table."""
     policy = "the policy that comes with deeper-assets" if origin.policy == OFFLINE_POLICY else origin.policy
     facts = {
-        "profile": origin.profile,
+        "profile, when exported": origin.profile,
         "frozen chat model": ", ".join(origin.chats),
         "base policy": policy,
         "recipe": origin.recipe,
-        "deeper-assets": origin.version,
+        "deeper-assets, when exported": origin.version,
         **{name.replace("_", " "): value for name, value in sorted(origin.settings.items())},
     }
     yield from ("| | |", "| --- | --- |")
@@ -194,15 +205,22 @@ def _figures(figures: Figures | None) -> Iterator[str]:
     yield f"| | {' | '.join(f'round {r}' for r in rounds)} | paper | unreadable |"
     yield "| --- " * (len(rounds) + 3) + "|"
     for row in rows.to_dict("records"):
-        name = f"**{row['method']}**" if row["method"] == figures.method else row["method"]
+        name = f"**{row['method']}**" if row["method"] in figures.methods else row["method"]
         unreadable = f"{row['unreadable']:.1%}" if row["kind"] == "method" else ""
         values = [_figure(row[r]) for r in rounds]
         yield f"| {' | '.join([name, *values, _figure(row['paper']), unreadable])} |"
-    compared = last_round(figures.comparison) if len(figures.comparison) else figures.comparison
-    for row in compared[compared["method"] == figures.method].to_dict("records"):
+    domains = [name for name in dict.fromkeys(figures.table["domain"]) if name != MACRO]
+    yield from (
+        "",
+        f"Means over these domains: {', '.join(domains)}. Under `paper` is what the paper reports of its own",
+    )
+    yield "models for the last round; under `unreadable` the share of users without an error, at worst."
+    compared = last_round(figures.comparison)
+    for row in compared[compared["method"].isin(figures.methods)].to_dict("records"):
         yield ""
         interval = f"{_figure(row['mae_low'])} to {_figure(row['mae_high'])}, by a bootstrap over users"
-        yield f"Last round: {_figure(row['mae'])} on {row['users']:,} users (95 % interval {interval})."
+        said = f"{_figure(row['mae'])} on {row['users']:,} users (95 % interval {interval})"
+        yield f"**{row['method']}**. Last round: {said}."
 
 
 def _figure(value: float) -> str:

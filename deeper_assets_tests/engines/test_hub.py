@@ -146,6 +146,6 @@ def test_what_hinders_a_push_is_found_before(tmp_path: Path, monkeypatch: pytest
     monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
     with pytest.raises(DeeperError, match="there is no token for the Hub; set HF_TOKEN"):
         refuse_unpushable("somebody/pairs")
-    for wrong in ("pairs", "some body/pairs", "a/b/c", "/pairs"):
+    for wrong in ("pairs", "some body/pairs", "a/b/c", "/pairs", "a/b--c", "a/b.git"):
         with pytest.raises(DeeperError, match="expected OWNER/NAME"):
             refuse_unpushable(wrong)

@@ -42,7 +42,9 @@ def test_full_regen_shows_the_first_windows(lengths: PromptLengths) -> None:
 
 def test_answers_and_their_schema_are_json() -> None:
     letters = PromptLengths(DOMAIN, Prompts(), [{0: SHORT}], len, frame=0)
-    assert letters.ratings == len('{"ratings":[{"item":"Emma","rating":4.0}]}')
+    assert letters.ratings == len('{"ratings":[{"item":"Emma","rating":4}]}')
+    halves = PromptLengths(DOMAIN, Prompts(), [{0: [RatedItem("Emma", 3.5)]}], len, frame=0)
+    assert halves.ratings == len('{"ratings":[{"item":"Emma","rating":3.5}]}')
     assert letters.schema > len(json.dumps({"ratings": "array"}))
 
 

@@ -27,6 +27,8 @@ def origin(**changed: Any) -> Origin:
         "chats": ("gpt-4o-mini",),
         "stand_in": False,
         "policy": "meta-llama/Llama-3.1-8B-Instruct",
+        "update": "refinement",
+        "loss": "pairwise",
         "version": "0.1.0",
         "sources": {
             "book": {"kind": "published", "dataset": "amazon_book", "files": {"train.csv": DIGEST}},
@@ -39,21 +41,25 @@ def origin(**changed: Any) -> Origin:
     return Origin(**{**values, **changed})
 
 
-def figures(method: str | None = "deeper_paper") -> Figures:
+def figures() -> Figures:
     rows = [("deeper_paper", "method", 0.5, 0.653), ("floor_user_median", "floor", 0.49, None)]
     table = pd.DataFrame(
-        [("macro", name, kind, 4, 9, mae, 0.01, paper) for name, kind, mae, paper in rows],
+        [
+            (domain, name, kind, 4, 9, mae, 0.01, paper)
+            for domain in ("book", "grocery", "macro")
+            for name, kind, mae, paper in rows
+        ],
         columns=["domain", "method", "kind", "round", "users", "mae", "unreadable", "paper_mae"],
     )
     compared = pd.DataFrame(
         [("deeper_paper", 4, 9, 0.5, 0.4, 0.6)],
         columns=["method", "round", "users", "mae", "mae_low", "mae_high"],
     )
-    return Figures(table, compared, method)
+    return Figures(table, compared, ["deeper_paper"])
 
 
 def test_the_card_of_a_dataset_says_where_its_splits_are_and_what_it_came_from() -> None:
-    card = DatasetCard(dataset_card(PAIRS, {"train": "data/train.parquet"}, "trl", origin(), figures(None)))
+    card = DatasetCard(dataset_card(PAIRS, {"train": "data/train.parquet"}, "trl", origin(), figures()))
     assert card.data.license == "other"
     (config,) = card.data.configs
     assert config["data_files"] == [{"split": "train", "path": "data/train.parquet"}]
@@ -71,16 +77,34 @@ def test_the_card_of_a_dataset_says_where_its_splits_are_and_what_it_came_from()
         f"| podcasts | ratings.csv | `{DIGEST}` |",
         "model_2 [paper]\n│  seed: 7",
         'a name that begins with "Llama"',
+        "| **deeper_paper** | 0.500 | 0.653 | 1.0% |",
     ):
         assert line in card.text, line
     assert "stand-in" not in card.text
+    assert '("FOLDER_OR_OWNER/NAME")  # train, as trl.DPOTrainer takes them' in card.text
+    assert "did not learn from these pairs" not in card.text
+
+
+def test_a_card_says_what_its_recipe_shows_the_policy_and_whether_pairs_taught_it() -> None:
+    files = {"train": "train.json", "validation": "validation.json"}
+    for update, shown in (
+        ("refinement", "persona with the ratings predicted from it and the actual ones"),
+        ("inc_update", "persona with the ratings that came after it"),
+    ):
+        other = origin(update=update, loss="lipo")
+        pairs = dataset_card(PAIRS, files, "trl", other, None)
+        assert f"| messages: the old {shown}, and two refinements |" in pairs
+        assert "did not learn from these pairs but from all candidates" in pairs
+        assert "# train and validation, as trl" in pairs
+        assert f"it is shown a {shown},\n" in model_card(2, "base-1+2", "base", True, other, None)
 
 
 def test_no_error_stands_in_a_card_without_its_floors() -> None:
     text = model_card(2, "base-1+2", "meta-llama/Llama-3.1-8B-Instruct", False, origin(), figures())
     assert "| **deeper_paper** | 0.500 | 0.653 | 1.0% |" in text
     assert "| floor_user_median | 0.490 | – |  |" in text
-    assert "Last round: 0.500 on 9 users (95 % interval 0.400 to 0.600" in text
+    assert "Means over these domains: book, grocery." in text
+    assert "**deeper_paper**. Last round: 0.500 on 9 users (95 % interval 0.400 to 0.600" in text
     unmeasured = model_card(2, "base-1+2", "meta-llama/Llama-3.1-8B-Instruct", False, origin(), None)
     assert "It has not been evaluated." in unmeasured
     assert "0.500" not in unmeasured
