@@ -164,7 +164,7 @@ def report(home: Path | None, as_json_: bool, html: Path | None) -> None:
         return
     table, comparison = _mae_table(experiment), experiment.warehouse.load("comparison_table")
     if others := experiment.made_otherwise():
-        click.echo(f"made with other settings than now: {', '.join(others)}", err=True)
+        click.echo(f"made from other settings or inputs than now: {', '.join(others)}", err=True)
     if html is not None:
         from deeper_assets.reports.page import render_page
 
@@ -463,7 +463,8 @@ def _print_tables(experiment: "Experiment", domains: list[str] | None) -> None:
     click.echo("\n" + as_text(table, comparison, domains))
     others = experiment.made_otherwise()
     if others:
-        click.echo(f"\nMade with other settings than now: {', '.join(others)}; `deeper run` makes them anew.")
+        names = ", ".join(others)
+        click.echo(f"\nMade from other settings or inputs than now: {names}; `deeper run` makes them anew.")
     if experiment.settings.chat.engine == "offline":
         click.echo(
             "\nThe offline stand-in wrote and read these personas: its figures show the mechanism only."

@@ -33,7 +33,7 @@ from deeper_assets.sources.published import PublishedSource
 from deeper_assets.sources.shape import Source
 from deeper_assets.sources.synthetic import SyntheticSource
 from deeper_assets.store.adapters import identity, restore
-from deeper_assets.store.warehouse import Warehouse
+from deeper_assets.store.warehouse import Warehouse, canonical_json
 
 
 @dataclass(frozen=True)
@@ -305,18 +305,30 @@ class Experiment:
         return self.recipes[name]
 
     def made_otherwise(self) -> list[str]:
-        """Domains of which something is stored that other settings than today's have made.
+        """Domains of which something is stored that other settings or other inputs than today's have made.
 
         Their rows stand in the same tables, so whoever reads those has to know.
         """
+        versions = self.warehouse.current()
+        contents = {
+            (version.table, canonical_json(version.partition)): version.content for version in versions
+        }
         return sorted(
             {
                 version.partition["domain"]
-                for version in self.warehouse.current()
-                # raw_ratings is left to `deeper run`: its settings hold hashes of files, which may be large.
+                for version in versions
                 if version.partition.get("domain") in self.domains
-                and version.table != "raw_ratings"
-                and version.ingredients.settings != self.describe(version.table, version.partition)
+                and (
+                    any(
+                        contents.get((read.table, canonical_json(read.partition))) != read.content
+                        for read in version.inputs
+                    )
+                    # raw_ratings are left to `deeper run`: their settings are hashes of files, maybe large.
+                    or (
+                        version.table != "raw_ratings"
+                        and version.ingredients.settings != self.describe(version.table, version.partition)
+                    )
+                )
             }
         )
 

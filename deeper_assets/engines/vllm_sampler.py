@@ -267,7 +267,7 @@ def _llm(wanted: _Key, adapter: Path | None) -> Any:
     global _loaded  # noqa: PLW0603
     if _loaded is None or not _loaded.key.serves(wanted):
         unload()
-        logger.info("vLLM loads %s", wanted)
+        logger.info("vLLM loads %s", wanted.base)
         with _model_folder(wanted, adapter) as folder:
             _loaded = _Loaded(wanted, _load(folder, wanted))
     return _loaded.llm

@@ -19,7 +19,7 @@ from deeper_assets import __version__
 from deeper_assets.method.floors import FLOORS
 from deeper_assets.method.updates import UPDATES
 from deeper_assets.running import open_instance
-from deeper_assets.store.warehouse import Warehouse
+from deeper_assets.store.warehouse import Stamp, Warehouse
 from deeper_assets_tests.end_to_end.conftest import SMALL, deeper, environment
 
 pytestmark = pytest.mark.slow
@@ -98,8 +98,24 @@ def test_a_changed_setting_makes_stale_what_it_touches_and_nothing_else(
 def test_figures_of_different_settings_are_not_mixed_in_silence(small_home: Path, tmp_path: Path) -> None:
     home = Path(shutil.copytree(small_home, tmp_path / "home"))
     said = deeper("run", "--home", home, "--domains", "book", "--eval-users", "2").stdout
-    assert "Made with other settings than now: grocery; `deeper run` makes them anew." in said
-    assert "Made with other settings" in deeper("report", "--home", home).stdout
+    assert "Made from other settings or inputs than now: grocery; `deeper run` makes them anew." in said
+    assert "Made from other settings" in deeper("report", "--home", home).stdout
+
+
+def test_figures_of_inputs_that_have_changed_are_not_shown_in_silence(
+    small_home: Path, tmp_path: Path
+) -> None:
+    home = Path(shutil.copytree(small_home, tmp_path / "home"))
+    said = "Made from other settings or inputs than now: book; `deeper run` makes them anew."
+    assert said not in deeper("report", "--home", home).stdout
+    warehouse = Warehouse(home / "warehouse.duckdb")
+    (before,) = [v for v in warehouse.current("rating_windows") if v.partition == {"domain": "book"}]
+    rows = warehouse.load("rating_windows", {"domain": ["book"]})
+    stamp = Stamp("another", before.ingredients, before.inputs)
+    warehouse.replace("rating_windows", before.partition, rows, stamp)
+    assert said not in deeper("report", "--home", home).stdout  # the same rows again
+    warehouse.replace("rating_windows", before.partition, rows.query("user_id > user_id.min()"), stamp)
+    assert said in deeper("report", "--home", home).stdout
 
 
 def test_killed_at_any_moment_it_finishes_with_the_same_tables(
