@@ -118,8 +118,10 @@ def _any_host(folder: Path, keep_loaded: float) -> Connection:
         if started is not None and started.poll():
             raise DeeperError(f"the process that was to hold the policy ended; see {folder / LOG}")
         if (lock := _take_lock(folder)) is not None:
-            started = _start(folder, keep_loaded, lock)
-            os.close(lock)  # the host has its own copy, which is the same lock
+            try:
+                started = _start(folder, keep_loaded, lock)
+            finally:
+                os.close(lock)  # the host has its own copy, which is the same lock
         time.sleep(PAUSE)
 
 

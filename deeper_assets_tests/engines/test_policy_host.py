@@ -138,6 +138,20 @@ def test_a_host_that_is_killed_is_said_and_replaced(folder: Path) -> None:
     assert not left.exists()
 
 
+def test_a_host_that_cannot_be_started_leaves_the_gpu_free(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with pytest.raises(FileNotFoundError, match="/no/such/python"):
+        hosted(folder).sample(*job(1))
+    monkeypatch.undo()
+    after = client(folder, 1)
+    try:
+        assert after.wait(PATIENCE) == 0
+    finally:
+        after.kill()
+
+
 def test_a_client_that_is_killed_takes_its_host_along_and_whoever_waited_goes_on(folder: Path) -> None:
     killed = client(folder, 5000)
     until(folder, "loads")
