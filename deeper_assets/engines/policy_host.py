@@ -6,9 +6,9 @@ the experiment. It loads what it is asked for, keeps it for the next, and leaves
 while, or when a training wants the memory. It writes for one client at a time, in the order in which they
 come; if a client dies, its host does too, for what it writes is for nobody then.
 
-Who has the GPU holds the lock on a file: the host while it lives, else a training. Locks of the kernel's,
-because it takes them back however a process ends. `multiprocessing.managers` would serve as well, but can
-neither leave by itself nor tell that a client is gone.
+Who has the GPU holds the lock on a file: the host while it lives, else a training, which is given the host's.
+Locks of the kernel's, because it takes them back however a process ends. `multiprocessing.managers` would
+serve as well, but can neither leave by itself nor tell that a client is gone.
 """
 
 import fcntl
@@ -27,6 +27,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Client, Connection
+from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 from typing import NoReturn
 
@@ -91,10 +92,7 @@ class HostedSampler:
 @contextmanager
 def alone_on_gpu(folder: Path) -> Iterator[None]:
     """For a training: sends the host away once it has nothing to do, and lets no other begin meanwhile."""
-    while (lock := _take_lock(folder)) is None:
-        if (host := _host(folder)) is not None:
-            with host:
-                host.send(LEAVE)
+    while (lock := _take_lock(folder)) is None and (lock := _lock_of_host(folder)) is None:
         time.sleep(PAUSE)
     try:
         yield
@@ -104,9 +102,8 @@ def alone_on_gpu(folder: Path) -> Iterator[None]:
 
 def dismiss(folder: Path) -> None:
     """Sends the host away, if there is one and it has nothing to do."""
-    if (host := _host(folder, patience=1)) is not None:
-        with host:
-            host.send(LEAVE)
+    if (lock := _lock_of_host(folder, patience=1)) is not None:
+        os.close(lock)
 
 
 def _any_host(folder: Path, keep_loaded: float) -> Connection:
@@ -135,6 +132,22 @@ def _host(folder: Path, patience: float | None = None) -> Connection | None:
         if host.poll(patience) and host.recv() == YOURS:
             return host
     host.close()
+    return None
+
+
+def _lock_of_host(folder: Path, patience: float | None = None) -> int | None:
+    """Sends the host away and has its lock, as of `_take_lock`, so that nobody comes in between.
+
+    None if there is no host, it was killed, or patience has run out.
+    """
+    if (host := _host(folder, patience)) is None:
+        return None
+    with host, suppress(EOFError, OSError):
+        host.send(LEAVE)
+        lock = recv_handle(host)
+        os.set_inheritable(lock, False)
+        host.poll(None)  # until it has left
+        return lock
     return None
 
 
@@ -179,7 +192,7 @@ def main() -> NoReturn:
         server.listen(socket.SOMAXCONN)
         server.settimeout(keep_loaded)
         _say_where(folder / ADDRESS, place / "socket")
-        host = _Host(place)
+        host = _Host(place, lock)
         while True:
             try:
                 peer, _ = server.accept()
@@ -203,10 +216,12 @@ class _Host:
 
     Attributes:
         place: folder of its socket.
+        lock: of the GPU.
         sampler: of whoever came last.
     """
 
     place: Path
+    lock: int
     sampler: Sampler | None = None
 
     def serve(self, client: Connection) -> None:
@@ -214,6 +229,8 @@ class _Host:
         client.send(YOURS)
         asked = client.recv()
         if asked == LEAVE:
+            with suppress(OSError):  # whoever asked is gone
+                send_handle(client, self.lock, 0)
             self.leave("it was sent away")
         answered = threading.Event()
         watch = threading.Thread(target=self._leave_with, args=(client, answered))

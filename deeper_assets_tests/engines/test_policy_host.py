@@ -180,6 +180,23 @@ def test_a_training_is_alone_after_what_is_being_sampled(folder: Path) -> None:
     assert said(folder, "it was sent away") == 1
 
 
+def test_a_training_comes_before_those_behind_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hosts_and_samplings() -> tuple[int, int]:
+        with alone_on_gpu(folder):
+            return len(processes(folder)), said(folder, "samples")
+
+    with ThreadPoolExecutor(2) as beside:
+        before = beside.submit(lambda: hosted(folder).sample(*job(500)))
+        until(folder, "samples 7500 texts")
+        monkeypatch.setattr(policy_host, "PAUSE", 5)  # so that anybody who looks for a free GPU is faster
+        training = beside.submit(hosts_and_samplings)
+        time.sleep(0.5)
+        behind = client(folder, 1)
+        assert training.result(PATIENCE) == (0, 1)
+        assert before.done()
+    assert behind.wait(PATIENCE) == 0
+
+
 def test_trainings_wait_for_each_other(folder: Path) -> None:
     ended: list[str] = []
 
