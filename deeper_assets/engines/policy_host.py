@@ -203,8 +203,10 @@ def main() -> NoReturn:
 
 
 def _say_where(file: Path, address: Path) -> None:
-    with suppress(FileNotFoundError):  # a host that was killed has left its socket behind
-        shutil.rmtree(Path(file.read_text(encoding="utf-8")).parent, ignore_errors=True)
+    with suppress(OSError):  # a host that was killed has left its socket behind
+        left = Path(file.read_text(encoding="utf-8"))
+        left.unlink()
+        left.parent.rmdir()  # not with whatever else lies there: a file may say anything
     partial = file.with_suffix(".partial")
     partial.write_text(str(address), encoding="utf-8")
     partial.replace(file)

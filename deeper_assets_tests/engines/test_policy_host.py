@@ -152,6 +152,22 @@ def test_a_host_that_cannot_be_started_leaves_the_gpu_free(
         after.kill()
 
 
+@pytest.mark.parametrize("address", ["", "{home}/socket", "{home}/none"], ids=["empty", "socket", "none"])
+def test_an_address_that_is_none_costs_no_files(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    home = tmp_path / "home"
+    for path in (home, folder):
+        path.mkdir(parents=True)
+    for name in ("socket", "kept"):
+        (home / name).touch()
+    (folder / ADDRESS).write_text(address.format(home=home))
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    assert hosted(folder).sample(*job(1)) == POLICY.sample(*job(1))
+    assert (home / "kept").exists()
+
+
 def test_a_client_that_is_killed_takes_its_host_along_and_whoever_waited_goes_on(folder: Path) -> None:
     killed = client(folder, 5000)
     until(folder, "loads")
