@@ -247,6 +247,8 @@ class _Host:
         with suppress(OSError):
             client.send(written)
         watch.join()
+        if isinstance(written, Exception):  # which may leave memory taken, or a GPU that computes no more
+            self.leave("something went wrong")
 
     def _write(
         self,

@@ -110,6 +110,7 @@ def test_what_goes_wrong_goes_wrong_for_the_client(folder: Path) -> None:
         hosted(folder, TransformersSampler("none", folder / "no such model")).sample(*job(1))
     assert len(hosted(folder).sample(*job(1))[0]) == 15
     assert len(processes(folder)) == 1
+    assert said(folder, "leaves: something went wrong") == 2
 
 
 def test_a_host_leaves_when_nobody_comes(folder: Path) -> None:
