@@ -304,6 +304,21 @@ def test_a_policy_in_shards_trains_as_a_whole_one_does_also_when_killed(
     assert_alike(whole.output, sharded.output)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("before", [True, False], ids=["before", "in every step"])
+def test_shards_in_half_precision_train_against_the_base(
+    job: TrainingJob, model_1: Path, tmp_path: Path, before: bool
+) -> None:
+    whole = replace(job, adapter=model_1, reference="base")
+    train(whole, ignore)
+    hardware = replace(TWO, sharding="fsdp", precompute_reference=before)
+    half = replace(whole, training=replace(TRAINING, bf16=True), hardware=hardware, output=tmp_path / "half")
+    subprocess.run([sys.executable, "-c", SHARDED, str(configured(half))], check=True)
+    figures = ["loss", "reward_margin"]
+    difference = log_of(whole.output)[figures] - log_of(half.output)[figures]
+    assert difference.abs().to_numpy().max() < 0.05
+
+
 # ------------------------------------------------------------------------------------------ they end together
 
 
