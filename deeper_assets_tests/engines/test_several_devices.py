@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
+import torch
 from dagster import (
     AssetKey,
     AssetSpec,
@@ -83,9 +84,14 @@ turns the difference of a tiny gradient into one of a whole step."""
 
 
 @pytest.fixture(autouse=True)
-def _no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+def _one_thread_and_no_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Here as in the processes that are started: all scores are 0 at first, and last bits order them."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
