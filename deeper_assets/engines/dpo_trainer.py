@@ -422,7 +422,7 @@ def _trained(job: TrainingJob, identity: str, report: Reporter, begun: float) ->
         device=torch.cuda.get_device_name() if gpu else "cpu",
         devices=devices,
         memory=expected,
-        memory_peak=memory.peak(),
+        memory_peak=memory.peak(gpu=gpu),
         seconds=round(time.monotonic() - begun, 2),
         versions=_versions(),
     )
