@@ -711,6 +711,7 @@ def _run(config: Path) -> None:
         launching.end_with_parent()
     try:
         if launching.is_one_of_several() and launching.rank() > 0:
+            _log_to(logging.NullHandler())  # the first process says it
             _train_in_file(config, lambda _: None)
         elif not launching.is_one_of_several() and (processes := _processes(config)) > 1:
             _launch(config, processes)

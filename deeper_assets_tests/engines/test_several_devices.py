@@ -1,6 +1,7 @@
 """Two processes on the CPU train as one does, and end together."""
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -31,7 +32,7 @@ from dagster import (
 )
 
 from deeper_assets.assets import models
-from deeper_assets.engines import launching
+from deeper_assets.engines import dpo_trainer, launching
 from deeper_assets.engines.dpo_trainer import FAILURE, Progress, TrainingJob, repeats, train
 from deeper_assets.engines.hardware import Hardware
 from deeper_assets.engines.preference_examples import PairCollator
@@ -507,6 +508,19 @@ def test_the_machine_is_no_part_of_what_a_model_is(job: TrainingJob, tmp_path: P
     ]
     assert described[0] == described[1]
     assert described[2] == {**described[0], "group_by_length": True}
+
+
+def test_what_all_processes_foresee_the_first_one_says(
+    job: TrainingJob, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = logging.getLogger("deeper_assets.engines.dpo_trainer")
+    monkeypatch.setattr(log, "propagate", True)
+    monkeypatch.setattr(dpo_trainer, "_train_in_file", lambda *_: log.warning("memory will not suffice"))
+    monkeypatch.setattr(launching, "end_with_parent", lambda: None)
+    for name in ("LOCAL_RANK", "RANK"):
+        monkeypatch.setenv(name, "1")
+    assert dpo_trainer.main([str(configured(job))]) == 0
+    assert caplog.messages == []
 
 
 @pytest.mark.slow
