@@ -38,29 +38,15 @@ from deeper_assets.engines.hardware import Hardware
 from deeper_assets.engines.preference_examples import PairCollator
 from deeper_assets.engines.preference_trainer import COMPLETE
 from deeper_assets.method.faults import DeeperError
-from deeper_assets.method.recipes import Training
 from deeper_assets.partitions import partitions_of
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
 from deeper_assets.store.adapters import as_rows
-from deeper_assets_tests.engines.tiny_policy import save_tiny_policy
+from deeper_assets_tests.engines.tiny_policy import TINY_TRAINING, save_tiny_policy
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
-TRAINING = Training(
-    beta=0.5,
-    lora_rank=4,
-    lora_alpha=8,
-    lora_dropout=0.0,
-    max_length=64,
-    batch_size=4,
-    examples_at_once=1,
-    learning_rate=0.02,
-    warmup=0.1,
-    epochs=2.0,
-    evaluate_every=4,
-    bf16=False,
-)
+TRAINING = replace(TINY_TRAINING, examples_at_once=1)
 TWO = Hardware(devices=2)
 
 TRAINER = {"deeper_assets.engines.dpo_trainer", "deeper_assets_tests.engines.sharded_on_cpu"}
