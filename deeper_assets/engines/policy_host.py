@@ -3,8 +3,8 @@
 Dagster starts a process for every step, and a backfill a run for every partition: each of them would load the
 policy again, and two at a time would not fit. So where policies fill a GPU, whoever samples asks the host of
 the experiment. It loads what it is asked for, keeps it for the next, and leaves when nobody has come for a
-while, or when a training wants the memory. It writes for one client at a time, in the order in which they
-come; if a client dies, its host does too, for what it writes is for nobody then.
+while, when a training wants the memory, or after an error. It writes for one client at a time, in the order
+in which they come; if a client dies, its host does too, for what it writes is for nobody then.
 
 Who has the GPU holds the lock on a file: the host while it lives, else a training, which is given the host's.
 Locks of the kernel's, because it takes them back however a process ends. `multiprocessing.managers` would
