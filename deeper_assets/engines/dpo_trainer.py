@@ -422,7 +422,7 @@ def _trained(job: TrainingJob, identity: str, report: Reporter, begun: float) ->
         device=torch.cuda.get_device_name() if gpu else "cpu",
         devices=devices,
         memory=expected,
-        memory_peak=memory.peak(),
+        memory_peak=memory.peak(gpu=gpu),
         seconds=round(time.monotonic() - begun, 2),
         versions=_versions(),
     )
@@ -711,6 +711,7 @@ def _run(config: Path) -> None:
         launching.end_with_parent()
     try:
         if launching.is_one_of_several() and launching.rank() > 0:
+            _log_to(logging.NullHandler())  # the first process says it
             _train_in_file(config, lambda _: None)
         elif not launching.is_one_of_several() and (processes := _processes(config)) > 1:
             _launch(config, processes)

@@ -92,6 +92,7 @@ def estimate(
     tokens = training.examples_at_once * max(packed)
     activations = _activations(model, tokens, max(packed), width, hardware.gradient_checkpointing)
     base, trained = _weights(model)
+    a_weight = _ADAPTER_WEIGHT
     if hardware.sharding == "fsdp" and devices > 1:
         # Two layers at a time (one computes, the next is fetched) and the head, gathered for the fused head
         # and kept by its own group.
@@ -99,12 +100,14 @@ def estimate(
         head = model.get_output_embeddings().weight.nbytes
         base = base // devices + 2 * layer + 2 * head
         trained = -(-trained // devices)
+    elif devices > 1:
+        a_weight += 4  # DDP sends gradients from copies of its own
     size = tokens * config.vocab_size
     if fused or size > SMALL_LOGITS:
         logits = min(size, _TILE) * width + 4 * tokens * config.hidden_size
     else:
         logits = size * (width + 3 * 4)  # as they come, as floats, their softmax and its gradient
-    return Memory(base, trained * _ADAPTER_WEIGHT, activations, logits, available)
+    return Memory(base, trained * a_weight, activations, logits, available)
 
 
 def meta_model(base: str, dtype: Any, lora: Any) -> Any:
@@ -139,11 +142,11 @@ def available(devices: int, *, gpu: bool) -> int:
     return _machine_memory() // devices
 
 
-def peak() -> int:
-    """Bytes that this process took at most: of its GPU by tensors, or without one of the machine."""
+def peak(*, gpu: bool) -> int:
+    """Bytes that this process took at most: of its GPU by tensors, or of the machine in all."""
     import torch
 
-    if torch.cuda.is_available():
+    if gpu:
         return int(torch.cuda.max_memory_allocated())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 

@@ -3,12 +3,12 @@
 Dagster starts a process for every step, and a backfill a run for every partition: each of them would load the
 policy again, and two at a time would not fit. So where policies fill a GPU, whoever samples asks the host of
 the experiment. It loads what it is asked for, keeps it for the next, and leaves when nobody has come for a
-while, or when a training wants the memory. It writes for one client at a time, in the order in which they
-come; if a client dies, its host does too, for what it writes is for nobody then.
+while, when a training wants the memory, or after an error. It writes for one client at a time, in the order
+in which they come; if a client dies, its host does too, for what it writes is for nobody then.
 
-Who has the GPU holds the lock on a file: the host while it lives, else a training. Locks of the kernel's,
-because it takes them back however a process ends. `multiprocessing.managers` would serve as well, but can
-neither leave by itself nor tell that a client is gone.
+Who has the GPU holds the lock on a file: the host while it lives, else a training, which is given the host's.
+Locks of the kernel's, because it takes them back however a process ends. `multiprocessing.managers` would
+serve as well, but can neither leave by itself nor tell that a client is gone.
 """
 
 import fcntl
@@ -27,6 +27,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Client, Connection
+from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 from typing import NoReturn
 
@@ -91,10 +92,7 @@ class HostedSampler:
 @contextmanager
 def alone_on_gpu(folder: Path) -> Iterator[None]:
     """For a training: sends the host away once it has nothing to do, and lets no other begin meanwhile."""
-    while (lock := _take_lock(folder)) is None:
-        if (host := _host(folder)) is not None:
-            with host:
-                host.send(LEAVE)
+    while (lock := _take_lock(folder)) is None and (lock := _lock_of_host(folder)) is None:
         time.sleep(PAUSE)
     try:
         yield
@@ -104,9 +102,8 @@ def alone_on_gpu(folder: Path) -> Iterator[None]:
 
 def dismiss(folder: Path) -> None:
     """Sends the host away, if there is one and it has nothing to do."""
-    if (host := _host(folder, patience=1)) is not None:
-        with host:
-            host.send(LEAVE)
+    if (lock := _lock_of_host(folder, patience=1)) is not None:
+        os.close(lock)
 
 
 def _any_host(folder: Path, keep_loaded: float) -> Connection:
@@ -118,8 +115,10 @@ def _any_host(folder: Path, keep_loaded: float) -> Connection:
         if started is not None and started.poll():
             raise DeeperError(f"the process that was to hold the policy ended; see {folder / LOG}")
         if (lock := _take_lock(folder)) is not None:
-            started = _start(folder, keep_loaded, lock)
-            os.close(lock)  # the host has its own copy, which is the same lock
+            try:
+                started = _start(folder, keep_loaded, lock)
+            finally:
+                os.close(lock)  # the host has its own copy, which is the same lock
         time.sleep(PAUSE)
 
 
@@ -133,6 +132,22 @@ def _host(folder: Path, patience: float | None = None) -> Connection | None:
         if host.poll(patience) and host.recv() == YOURS:
             return host
     host.close()
+    return None
+
+
+def _lock_of_host(folder: Path, patience: float | None = None) -> int | None:
+    """Sends the host away and has its lock, as of `_take_lock`, so that nobody comes in between.
+
+    None if there is no host, it was killed, or patience has run out.
+    """
+    if (host := _host(folder, patience)) is None:
+        return None
+    with host, suppress(EOFError, OSError):
+        host.send(LEAVE)
+        lock = recv_handle(host)
+        os.set_inheritable(lock, False)
+        host.poll(None)  # until it has left
+        return lock
     return None
 
 
@@ -177,7 +192,7 @@ def main() -> NoReturn:
         server.listen(socket.SOMAXCONN)
         server.settimeout(keep_loaded)
         _say_where(folder / ADDRESS, place / "socket")
-        host = _Host(place)
+        host = _Host(place, lock)
         while True:
             try:
                 peer, _ = server.accept()
@@ -188,8 +203,10 @@ def main() -> NoReturn:
 
 
 def _say_where(file: Path, address: Path) -> None:
-    with suppress(FileNotFoundError):  # a host that was killed has left its socket behind
-        shutil.rmtree(Path(file.read_text(encoding="utf-8")).parent, ignore_errors=True)
+    with suppress(OSError):  # a host that was killed has left its socket behind
+        left = Path(file.read_text(encoding="utf-8"))
+        left.unlink()
+        left.parent.rmdir()  # not with whatever else lies there: a file may say anything
     partial = file.with_suffix(".partial")
     partial.write_text(str(address), encoding="utf-8")
     partial.replace(file)
@@ -201,10 +218,12 @@ class _Host:
 
     Attributes:
         place: folder of its socket.
+        lock: of the GPU.
         sampler: of whoever came last.
     """
 
     place: Path
+    lock: int
     sampler: Sampler | None = None
 
     def serve(self, client: Connection) -> None:
@@ -212,6 +231,8 @@ class _Host:
         client.send(YOURS)
         asked = client.recv()
         if asked == LEAVE:
+            with suppress(OSError):  # whoever asked is gone
+                send_handle(client, self.lock, 0)
             self.leave("it was sent away")
         answered = threading.Event()
         watch = threading.Thread(target=self._leave_with, args=(client, answered))
@@ -226,6 +247,8 @@ class _Host:
         with suppress(OSError):
             client.send(written)
         watch.join()
+        if isinstance(written, Exception):  # which may leave memory taken, or a GPU that computes no more
+            self.leave("something went wrong")
 
     def _write(
         self,

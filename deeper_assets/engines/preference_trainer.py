@@ -12,7 +12,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -141,14 +141,14 @@ def trainer_class() -> type[Any]:
             Args:
                 with_adapter: whether its adapter takes part; a copy of it is kept then.
             """
-            name = None
+            self._reference = partial(without_adapter, self.model)
             if with_adapter:
                 name = "reference"
                 now = get_peft_model_state_dict(self.model, save_embedding_layers=False)
                 # Without dropout, which would be drawn in training and make the reference noisy.
                 self.model.add_adapter(name, replace(self.model.peft_config["default"], lora_dropout=0.0))
                 set_peft_model_state_dict(self.model, now, adapter_name=name)
-            self._reference = partial(use_adapter, self.model, name)
+                self._reference = partial(use_adapter, self.model, name)
 
         def _with_reference(self, dataset: Any, with_adapter: bool) -> Any:
             lengths = _lengths(dataset)
@@ -164,7 +164,7 @@ def trainer_class() -> type[Any]:
             with (
                 torch.no_grad(),
                 self.accelerator.autocast(),
-                nullcontext() if with_adapter else self.model.disable_adapter(),
+                nullcontext() if with_adapter else without_adapter(self.model),
             ):
                 for start in range(0, len(own), at_once):
                     places = own[start : start + at_once]
@@ -288,6 +288,20 @@ def trainer_class() -> type[Any]:
             pass
 
     return PreferenceTrainer
+
+
+@contextmanager
+def without_adapter(model: Any) -> Iterator[None]:
+    """The base alone, while the adapter's weights are still set to train.
+
+    PEFT sets them not to, but FSDP2 takes from the first pass what trains, and in which type; and then
+    fails in half precision when there are gradients after all.
+    """
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    with model.disable_adapter():
+        for weight in trained:
+            weight.requires_grad_(True)
+        yield
 
 
 def _lengths(dataset: Any) -> list[int]:

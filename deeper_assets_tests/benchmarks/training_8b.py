@@ -140,7 +140,7 @@ def measure(job: TrainingJob, config: dict[str, Any], steps: int, *, gpu: bool) 
         times[WARM_UP + steps - 1] - times[WARM_UP - 1],
         round(share * sum(packed)),
         round(share * twice),
-        memory.peak(),
+        memory.peak(gpu=gpu),
         expected,
     )
 

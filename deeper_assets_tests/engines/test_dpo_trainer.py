@@ -29,28 +29,11 @@ from deeper_assets.engines.dpo_trainer import (
 )
 from deeper_assets.engines.preference_trainer import COMPLETE, last_checkpoint
 from deeper_assets.method.faults import DeeperError
-from deeper_assets.method.recipes import Training
-from deeper_assets_tests.engines.tiny_policy import save_tiny_policy
+from deeper_assets_tests.engines.tiny_policy import TINY_TRAINING, save_tiny_policy
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
-TRAINING = Training(
-    beta=0.5,
-    sft_weight=0.1,
-    lora_rank=4,
-    lora_alpha=8,
-    lora_dropout=0.1,
-    max_length=64,
-    batch_size=4,
-    examples_at_once=2,
-    learning_rate=0.02,
-    warmup=0.1,
-    epochs=2,
-    max_grad_norm=1.0,
-    evaluate_every=4,
-    validation_share=0.2,
-    bf16=False,
-)
+TRAINING = replace(TINY_TRAINING, lora_dropout=0.1)
 ALL_AT_ONCE = replace(TRAINING, batch_size=64, examples_at_once=64, epochs=1, lora_dropout=0.0, warmup=0)
 
 # Texts of one length, so that a mean over tokens is one over texts, whatever is batched with what.

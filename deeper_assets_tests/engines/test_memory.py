@@ -87,7 +87,9 @@ def test_checkpointing_and_shards_take_less(llama: Any) -> None:
     assert sharded.adapter == again.adapter / 4
     # A quarter of the weights, two layers at a time, and the head twice.
     assert sharded.base == again.base // 4 + 2 * (again.base // 32) + 2 * (2 * 128_256 * 4096)
-    assert expected(llama, devices=4, gradient_checkpointing=True) == again
+    # A copy of each process has the same, and its gradients once more, to send them.
+    copied = expected(llama, devices=4, gradient_checkpointing=True)
+    assert copied == replace(again, adapter=again.adapter * 20 // 16)
     assert str(again) == (
         "memory of a device: about 25.0 GB needed (base 16.1 GB, adapter 671.1 MB, "
         f"activations {again.activations / 1e9:.1f} GB, logits 366.7 MB), 80.0 GB available"
@@ -218,6 +220,13 @@ def test_whichever_way_it_is_said(error: Exception, ran_out: bool) -> None:
     wrapped = RuntimeError("while training")
     wrapped.__cause__ = error
     assert memory.ran_out(wrapped) is ran_out
+
+
+def test_a_training_on_the_cpu_takes_memory_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda: 5)
+    assert memory.peak(gpu=True) == 5
+    assert memory.peak(gpu=False) > 10**7
 
 
 def test_a_limit_of_the_process_counts(monkeypatch: pytest.MonkeyPatch) -> None:

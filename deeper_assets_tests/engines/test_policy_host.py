@@ -110,6 +110,7 @@ def test_what_goes_wrong_goes_wrong_for_the_client(folder: Path) -> None:
         hosted(folder, TransformersSampler("none", folder / "no such model")).sample(*job(1))
     assert len(hosted(folder).sample(*job(1))[0]) == 15
     assert len(processes(folder)) == 1
+    assert said(folder, "leaves: something went wrong") == 2
 
 
 def test_a_host_leaves_when_nobody_comes(folder: Path) -> None:
@@ -138,6 +139,36 @@ def test_a_host_that_is_killed_is_said_and_replaced(folder: Path) -> None:
     assert not left.exists()
 
 
+def test_a_host_that_cannot_be_started_leaves_the_gpu_free(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with pytest.raises(FileNotFoundError, match="/no/such/python"):
+        hosted(folder).sample(*job(1))
+    monkeypatch.undo()
+    after = client(folder, 1)
+    try:
+        assert after.wait(PATIENCE) == 0
+    finally:
+        after.kill()
+
+
+@pytest.mark.parametrize("address", ["", "{home}/socket", "{home}/none"], ids=["empty", "socket", "none"])
+def test_an_address_that_is_none_costs_no_files(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    home = tmp_path / "home"
+    for path in (home, folder):
+        path.mkdir(parents=True)
+    for name in ("socket", "kept"):
+        (home / name).touch()
+    (folder / ADDRESS).write_text(address.format(home=home))
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    assert hosted(folder).sample(*job(1)) == POLICY.sample(*job(1))
+    assert (home / "kept").exists()
+
+
 def test_a_client_that_is_killed_takes_its_host_along_and_whoever_waited_goes_on(folder: Path) -> None:
     killed = client(folder, 5000)
     until(folder, "loads")
@@ -164,6 +195,23 @@ def test_a_training_is_alone_after_what_is_being_sampled(folder: Path) -> None:
             assert said(folder, "samples") == 1
         assert after.result(PATIENCE) == POLICY.sample(*job(2))
     assert said(folder, "it was sent away") == 1
+
+
+def test_a_training_comes_before_those_behind_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hosts_and_samplings() -> tuple[int, int]:
+        with alone_on_gpu(folder):
+            return len(processes(folder)), said(folder, "samples")
+
+    with ThreadPoolExecutor(2) as beside:
+        before = beside.submit(lambda: hosted(folder).sample(*job(500)))
+        until(folder, "samples 7500 texts")
+        monkeypatch.setattr(policy_host, "PAUSE", 5)  # so that anybody who looks for a free GPU is faster
+        training = beside.submit(hosts_and_samplings)
+        time.sleep(0.5)
+        behind = client(folder, 1)
+        assert training.result(PATIENCE) == (0, 1)
+        assert before.done()
+    assert behind.wait(PATIENCE) == 0
 
 
 def test_trainings_wait_for_each_other(folder: Path) -> None:

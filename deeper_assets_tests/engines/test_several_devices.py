@@ -1,6 +1,7 @@
 """Two processes on the CPU train as one does, and end together."""
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
+import torch
 from dagster import (
     AssetKey,
     AssetSpec,
@@ -30,35 +32,21 @@ from dagster import (
 )
 
 from deeper_assets.assets import models
-from deeper_assets.engines import launching
+from deeper_assets.engines import dpo_trainer, launching
 from deeper_assets.engines.dpo_trainer import FAILURE, Progress, TrainingJob, repeats, train
 from deeper_assets.engines.hardware import Hardware
 from deeper_assets.engines.preference_examples import PairCollator
 from deeper_assets.engines.preference_trainer import COMPLETE
 from deeper_assets.method.faults import DeeperError
-from deeper_assets.method.recipes import Training
 from deeper_assets.partitions import partitions_of
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
 from deeper_assets.store.adapters import as_rows
-from deeper_assets_tests.engines.tiny_policy import save_tiny_policy
+from deeper_assets_tests.engines.tiny_policy import TINY_TRAINING, save_tiny_policy
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
-TRAINING = Training(
-    beta=0.5,
-    lora_rank=4,
-    lora_alpha=8,
-    lora_dropout=0.0,
-    max_length=64,
-    batch_size=4,
-    examples_at_once=1,
-    learning_rate=0.02,
-    warmup=0.1,
-    epochs=2.0,
-    evaluate_every=4,
-    bf16=False,
-)
+TRAINING = replace(TINY_TRAINING, examples_at_once=1)
 TWO = Hardware(devices=2)
 
 TRAINER = {"deeper_assets.engines.dpo_trainer", "deeper_assets_tests.engines.sharded_on_cpu"}
@@ -83,9 +71,14 @@ turns the difference of a tiny gradient into one of a whole step."""
 
 
 @pytest.fixture(autouse=True)
-def _no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+def _one_thread_and_no_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Here as in the processes that are started: all scores are 0 at first, and last bits order them."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -304,6 +297,21 @@ def test_a_policy_in_shards_trains_as_a_whole_one_does_also_when_killed(
     assert_alike(whole.output, sharded.output)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("before", [True, False], ids=["before", "in every step"])
+def test_shards_in_half_precision_train_against_the_base(
+    job: TrainingJob, model_1: Path, tmp_path: Path, before: bool
+) -> None:
+    whole = replace(job, adapter=model_1, reference="base")
+    train(whole, ignore)
+    hardware = replace(TWO, sharding="fsdp", precompute_reference=before)
+    half = replace(whole, training=replace(TRAINING, bf16=True), hardware=hardware, output=tmp_path / "half")
+    subprocess.run([sys.executable, "-c", SHARDED, str(configured(half))], check=True)
+    figures = ["loss", "reward_margin"]
+    difference = log_of(whole.output)[figures] - log_of(half.output)[figures]
+    assert difference.abs().to_numpy().max() < 0.05
+
+
 # ------------------------------------------------------------------------------------------ they end together
 
 
@@ -486,6 +494,19 @@ def test_the_machine_is_no_part_of_what_a_model_is(job: TrainingJob, tmp_path: P
     ]
     assert described[0] == described[1]
     assert described[2] == {**described[0], "group_by_length": True}
+
+
+def test_what_all_processes_foresee_the_first_one_says(
+    job: TrainingJob, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = logging.getLogger("deeper_assets.engines.dpo_trainer")
+    monkeypatch.setattr(log, "propagate", True)
+    monkeypatch.setattr(dpo_trainer, "_train_in_file", lambda *_: log.warning("memory will not suffice"))
+    monkeypatch.setattr(launching, "end_with_parent", lambda: None)
+    for name in ("LOCAL_RANK", "RANK"):
+        monkeypatch.setenv(name, "1")
+    assert dpo_trainer.main([str(configured(job))]) == 0
+    assert caplog.messages == []
 
 
 @pytest.mark.slow

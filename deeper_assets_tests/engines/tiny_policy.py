@@ -1,11 +1,28 @@
-"""A language model of a few thousand random weights, with a tokenizer of whole words."""
+"""A language model of a few thousand random weights, with a tokenizer of whole words, and how it trains."""
 
 from pathlib import Path
+
+from deeper_assets.method.recipes import Training
 
 WORDS = [
     "who", "are", "you", "?", "i", "like", "dislike", "films", "teas",
     "cakes", "and", "much", "often", "never", "a", "the", "very",
 ]  # fmt: skip
+
+TINY_TRAINING = Training(
+    beta=0.5,
+    lora_rank=4,
+    lora_alpha=8,
+    lora_dropout=0.0,
+    max_length=64,
+    batch_size=4,
+    examples_at_once=2,
+    learning_rate=0.02,
+    warmup=0.1,
+    epochs=2.0,
+    evaluate_every=4,
+    bf16=False,
+)
 
 
 def save_tiny_policy(folder: Path, hidden: int = 32, seed: int = 0) -> Path:

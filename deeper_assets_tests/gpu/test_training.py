@@ -10,16 +10,14 @@ import torch
 
 from deeper_assets.engines.dpo_trainer import TrainingJob, main
 from deeper_assets.engines.hardware import Hardware
-from deeper_assets.method.recipes import Training
-from deeper_assets_tests.engines.tiny_policy import save_tiny_policy
+from deeper_assets_tests.engines.tiny_policy import TINY_TRAINING, save_tiny_policy
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine"),
 ]
 
-TRAINING = Training(beta=0.5, lora_rank=4, lora_alpha=8, lora_dropout=0.0, max_length=64)
-TRAINING = replace(TRAINING, batch_size=4, examples_at_once=2, learning_rate=0.02, warmup=0.1, epochs=4.0)
+TRAINING = replace(TINY_TRAINING, epochs=4.0, evaluate_every=100, bf16=True)
 
 
 @pytest.fixture
