@@ -22,7 +22,6 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from typing import NoReturn
 
 from deeper_assets.engines.protocols import Decoding, Sample, Sampler
 from deeper_assets.engines.vllm_sampler import VllmSampler, unload
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.faults import DeeperError, one_line
 
 LOCK, ADDRESS, LOG = "lock", "address", "log"
 """Files of a host's folder: who has the GPU, where the host listens, and what it did."""
@@ -71,20 +70,20 @@ class HostedSampler:
         """Writes as many texts for each prompt as there are seeds for it; see `Sampler`.
 
         Raises:
-            DeeperError: the sampler's own, or the host was killed.
+            DeeperError: the sampler could not, or the host was killed.
         """
         if not prompts:
             return []
         with _any_host(self.folder, self.keep_loaded) as host:
             try:
                 host.send((self.sampler, prompts, seeds, decoding))
-                written: list[list[Sample]] | Exception = host.recv()
+                written: list[list[Sample]] | DeeperError = host.recv()
             except (EOFError, OSError) as error:
                 raise DeeperError(
                     f"the process that holds {self.name} was killed while it sampled; memory may have run"
                     f" out; what it said last is in {self.folder / LOG}"
                 ) from error
-        if isinstance(written, Exception):
+        if isinstance(written, DeeperError):
             raise written
         return written
 
@@ -192,7 +191,7 @@ def main() -> NoReturn:
         server.listen(socket.SOMAXCONN)
         server.settimeout(keep_loaded)
         _say_where(folder / ADDRESS, place / "socket")
-        host = _Host(place, lock)
+        host = _Host(place, lock, folder / LOG)
         while True:
             try:
                 peer, _ = server.accept()
@@ -219,11 +218,13 @@ class _Host:
     Attributes:
         place: folder of its socket.
         lock: of the GPU.
+        log: where it is said what this process does.
         sampler: of whoever came last.
     """
 
     place: Path
     lock: int
+    log: Path
     sampler: Sampler | None = None
 
     def serve(self, client: Connection) -> None:
@@ -238,16 +239,17 @@ class _Host:
         watch = threading.Thread(target=self._leave_with, args=(client, answered))
         watch.start()
         try:
-            written: list[list[Sample]] | Exception = self._write(*asked)
+            written: list[list[Sample]] | DeeperError = self._write(*asked)
         except DeeperError as error:
             written = error
-        except Exception:  # noqa: BLE001 - goes to the client, as if it had been raised there
-            written = RuntimeError(traceback.format_exc())
+        except Exception as error:  # whatever it is, the client is told
+            logger.exception("cannot sample")
+            written = DeeperError(f"{one_line(error)} (the traceback is in {self.log})")
         answered.set()
         with suppress(OSError):
             client.send(written)
         watch.join()
-        if isinstance(written, Exception):  # which may leave memory taken, or a GPU that computes no more
+        if isinstance(written, DeeperError):  # which may leave memory taken, or a GPU that computes no more
             self.leave("something went wrong")
 
     def _write(
