@@ -10,8 +10,9 @@ import asyncio
 import json
 import random
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from itertools import count
 from typing import Any, Literal, TypeVar
 
 from deeper_assets.engines.journal import Batch, Entry, Key
@@ -86,20 +87,28 @@ async def _hand_in(chat: OpenAIChat, client: Any, requests: Mapping[Key, Mapping
         raise over_cap(chat)
     if granted:
         content = b"".join(_line(key, part[key]) for key in granted)
-        file = await _patiently(
-            chat, lambda: client.files.create(file=(f"{name}.jsonl", content), purpose="batch")
-        )
-        await _create(chat, client, name, file.id)
+        try:
+            file = await _patiently(
+                chat, lambda: client.files.create(file=(f"{name}.jsonl", content), purpose="batch")
+            )
+            await _create(chat, client, name, file.id)
+        except BaseException:
+            chat.journal.abandon_batch(name)
+            raise
     return set(granted)
 
 
 async def _create(chat: OpenAIChat, client: Any, name: str, file: str) -> None:
-    made = await _patiently(
-        chat,
-        lambda: client.batches.create(
+    tries = count()
+
+    async def create() -> Any:
+        # The answer that was lost may have been that it has begun; a second one would be paid for, too.
+        begun = await _find(client, name) if next(tries) else None
+        return begun or await client.batches.create(
             input_file_id=file, endpoint=_PATH, completion_window="24h", metadata={LABEL: name}
-        ),
-    )
+        )
+
+    made = await _patiently(chat, create)
     chat.journal.name_batch(name, made.id)
 
 
@@ -122,19 +131,22 @@ async def _settle(chat: OpenAIChat, client: Any) -> None:
 
 
 async def _adopt(chat: OpenAIChat, client: Any, batch: Batch) -> None:
-    """Finds a batch whose process was killed before it learned the id; or gives its requests free again."""
+    """Finds a batch that was left before its id had come; or gives its requests free again."""
     if not batch.abandoned:
         return
-    async for known in _all_batches(client):
-        if (known.metadata or {}).get(LABEL) == batch.name:
-            chat.journal.name_batch(batch.name, known.id)
-            return
-    chat.journal.record_batch(batch.name, {})
+    known = await _patiently(chat, partial(_find, client, batch.name))
+    if known is None:
+        chat.journal.record_batch(batch.name, {})
+    else:
+        chat.journal.name_batch(batch.name, known.id)
 
 
-async def _all_batches(client: Any) -> AsyncIterator[Any]:
+async def _find(client: Any, name: str) -> Any:
+    """The provider's batch that has our name; None where there is none."""
     async for batch in client.batches.list(limit=100):
-        yield batch
+        if (batch.metadata or {}).get(LABEL) == name:
+            return batch
+    return None
 
 
 async def _results(chat: OpenAIChat, client: Any, batch: Any) -> tuple[dict[Key, Entry], str | None]:

@@ -55,6 +55,9 @@ CREATE TABLE IF NOT EXISTS batches (
 ) WITHOUT ROWID;
 """
 
+_NOBODY = ""
+"""Owner of what its process has left."""
+
 _BUSY_SECONDS = 120.0
 _PLACES_AT_ONCE = 500
 """Keys in one SQL statement; SQLite takes 32,766 parameters at most."""
@@ -144,7 +147,7 @@ class Batch:
         name: ours; the provider gets it with the batch, to find it again by.
         endpoint: base URL of the service.
         provider_id: theirs; None until they have said it.
-        abandoned: whether the process that was handing it in is gone.
+        abandoned: whether nobody is handing it in any more: that failed, or its process is gone.
     """
 
     name: str
@@ -271,6 +274,11 @@ class Journal:
         """Notes what the provider calls a batch."""
         with self._writing() as db:
             db.execute("UPDATE batches SET provider_id = ? WHERE name = ?", (provider_id, name))
+
+    def abandon_batch(self, name: str) -> None:
+        """Notes that handing a batch in has failed. It may have come about all the same."""
+        with self._writing() as db:
+            db.execute("UPDATE batches SET owner = ? WHERE name = ?", (_NOBODY, name))
 
     def batches(self, endpoint: str) -> list[Batch]:
         """Batches that have been opened and not closed, the oldest first."""
@@ -533,6 +541,8 @@ def _name_of(pid: int) -> str:
 def _is_alive(owner: str) -> bool:
     import psutil
 
+    if owner == _NOBODY:
+        return False
     if owner == _own_name():
         return True
     pid, started = owner.split()

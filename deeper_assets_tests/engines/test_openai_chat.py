@@ -10,11 +10,13 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from deeper_assets.engines.chat_batches import LABEL
@@ -64,6 +66,17 @@ def wait_until(what: Any) -> None:
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def meddle(monkeypatch: pytest.MonkeyPatch, handle: Callable[[Any, Any], Awaitable[Any]]) -> None:
+    """Lets `handle` take what clients send: it gets each request, and a function that sends it on."""
+
+    class Between(openai.DefaultAsyncHttpxClient):
+        async def send(self, request: Any, **options: Any) -> Any:
+            return await handle(request, partial(super().send, request, **options))
+
+    client = openai.AsyncOpenAI
+    monkeypatch.setattr(openai, "AsyncOpenAI", lambda **values: client(http_client=Between(), **values))
 
 
 @pytest.fixture(scope="module")
@@ -332,8 +345,6 @@ def test_two_processes_that_ask_the_same_pay_once(tmp_path: Path) -> None:
 
 
 def batch_ids(server: ChatServer) -> list[str]:
-    import openai
-
     return [batch.id for batch in openai.OpenAI(base_url=server.url, api_key="none").batches.list()]
 
 
@@ -367,6 +378,43 @@ def test_a_batch_that_asks_for_schemas_in_vain_says_what_to_set(tmp_path: Path) 
         with pytest.raises(DeeperError, match=r"status 400: .*; set chat\.structured to false"):
             chat.answer(questions(3), schema=SCHEMA)
         assert replace(chat, structured=False).answer(questions(3)) == OfflineChatModel().answer(questions(3))
+
+
+def test_a_batch_that_cannot_be_handed_in_is_asked_anew_by_the_same_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with chat_server("--batch-seconds", 0.1, "--key-env", "SERVERS_KEY", SERVERS_KEY="right") as server:
+        chat = chat_at(server, tmp_path, mode="batch", batch_poll=0.02, key_env="CLIENTS_KEY", tries=2)
+        monkeypatch.setenv("CLIENTS_KEY", SECRET)
+        for _ in ("handing in", "looking for what was not handed in"):
+            with pytest.raises(DeeperError, match=r"key provided: \$CLIENTS_KEY") as error:
+                chat.answer(questions(3), schema=SCHEMA)
+            assert SECRET not in "".join(traceback.format_exception(error.value))
+            assert [batch.abandoned for batch in chat.journal.batches(server.url)] == [True]
+        monkeypatch.setenv("CLIENTS_KEY", "right")
+        assert len(chat.answer(questions(3), schema=SCHEMA)) == 3
+        assert chat.journal.batches(server.url) == []
+
+
+def test_a_batch_is_not_begun_again_where_the_answer_was_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = []
+
+    async def lose_the_first(request: Any, send: Any) -> Any:
+        answer = await send()
+        if (request.method, request.url.path) == ("POST", "/v1/batches") and not lost:
+            lost.append(answer.status_code)
+            raise openai.APIConnectionError(request=request)
+        return answer
+
+    meddle(monkeypatch, lose_the_first)
+    with chat_server("--batch-seconds", 0.1) as server:
+        chat = chat_at(server, tmp_path, mode="batch", batch_poll=0.02)
+        assert len(chat.answer(questions(3), schema=SCHEMA)) == 3
+        assert lost == [200]
+        assert len(batch_ids(server)) == 1
+        assert server.stats()["paid_again"] == 0
 
 
 def test_a_queue_without_room_is_tried_again_and_then_an_error(tmp_path: Path) -> None:
@@ -411,8 +459,6 @@ def test_a_killed_process_finds_its_batches_again(tmp_path: Path) -> None:
 
 def open_batch_and_die(url: str, folder: Path, prompts: list[str], hand_in: bool) -> None:
     """As a process that is killed between handing a batch in and noting what the provider calls it."""
-    import openai
-
     chat = OpenAIChat("local", Journal(folder / "journal.sqlite"), base_url=url, prices=PRICES)
     requests = {chat.key(body, 0): body for body in (chat.body(prompt, SCHEMA) for prompt in prompts)}
     chat.journal.open_batch("ours", url, "local", requests, 0.01)
