@@ -10,7 +10,7 @@ import asyncio
 import json
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 from functools import partial
 from itertools import count
 from typing import Any, Literal, TypeVar
@@ -33,6 +33,17 @@ _FOR_GOOD = {400, 401, 403, 404, 422}
 _OVER = {"completed", "failed", "expired", "cancelled"}
 
 Value = TypeVar("Value")
+
+
+async def wait_for_batches_of(chat: OpenAIChat, client: Any, keys: Set[Key]) -> None:
+    """Reads the batches that hold requests of `keys`, if any do. Who handed them in may have been killed.
+
+    Raises:
+        DeeperError: as `ask_in_batches`.
+    """
+    holding = (chat.journal.requests_of(batch.name).keys() for batch in chat.journal.batches(chat.base_url))
+    if any(not keys.isdisjoint(held) for held in holding):
+        await _settle(chat, client)
 
 
 async def ask_in_batches(chat: OpenAIChat, client: Any, requests: Mapping[Key, Mapping[str, Any]]) -> None:

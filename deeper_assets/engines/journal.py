@@ -208,12 +208,10 @@ class Journal:
         with self._writing() as db:
             if found := self._find(db, key):
                 return found
-            row = db.execute("SELECT owner, batch FROM pending WHERE key = ? AND attempt = ?", key).fetchone()
-            if row is not None and (row[1] is not None or _is_alive(row[0])):
+            self._bury_the_dead(db)
+            if self._is_pending(db, key):
                 return "taken"
-            if row is not None:
-                self._give_up(db, [key], unsure=True)
-            if verdict := self._dearness(db, most_usd or 0.0):
+            if verdict := self._dearness(most_usd or 0.0):
                 return verdict
             self._insert_pending(db, [(key, None)], model, most_usd or 0.0, None)
             return "granted"
@@ -258,11 +256,12 @@ class Journal:
             Those that were granted, in order; the cap, or another process, may leave none.
         """
         with self._writing() as db:
+            self._bury_the_dead(db)
             granted: list[tuple[Key, bytes]] = []
-            room = self._room(db)
+            room = self.room()
             for key, body in requests.items():
-                taken = db.execute("SELECT 1 FROM pending WHERE key = ? AND attempt = ?", key).fetchone()
-                if not taken and not self._find(db, key) and (len(granted) + 1) * most_usd <= room:
+                free = not self._is_pending(db, key) and not self._find(db, key)
+                if free and (len(granted) + 1) * most_usd <= room:
                     granted.append((key, _packed(body)))
             if granted:
                 values = (name, _own_name(), endpoint, _now())
@@ -317,9 +316,16 @@ class Journal:
 
     def committed_usd(self) -> tuple[float, float]:
         """What is spent (all that may have been charged counted in), and the most that is on its way."""
-        [(spent,)] = self._db.execute("SELECT COALESCE(SUM(cost_usd + unsure_usd), 0) FROM usage")
-        [(on_its_way,)] = self._db.execute("SELECT COALESCE(SUM(most_usd), 0) FROM pending")
+        # In one statement: between two, an answer could move from what is on its way to what is spent.
+        [(spent, on_its_way)] = self._db.execute(
+            "SELECT (SELECT COALESCE(SUM(cost_usd + unsure_usd), 0) FROM usage),"
+            " (SELECT COALESCE(SUM(most_usd), 0) FROM pending)"
+        )
         return spent, on_its_way
+
+    def room(self) -> float:
+        """What may still be spent (US dollars), with everything on its way at its dearest."""
+        return float("inf") if self.cap_usd is None else self.cap_usd - sum(self.committed_usd())
 
     # ------------------------------------------------------------------------------------- housekeeping
 
@@ -388,21 +394,12 @@ class Journal:
         row = db.execute(f"SELECT {_ENTRY} FROM answers WHERE key = ? AND attempt = ?", key).fetchone()
         return Entry(*row) if row else None
 
-    def room(self) -> float:
-        """What may still be spent (US dollars), with everything on its way at its dearest."""
-        with self._writing() as db:
-            return self._room(db)
+    def _is_pending(self, db: sqlite3.Connection, key: Key) -> bool:
+        row = db.execute("SELECT 1 FROM pending WHERE key = ? AND attempt = ?", key).fetchone()
+        return row is not None
 
-    def _room(self, db: sqlite3.Connection) -> float:
-        if self.cap_usd is None:
-            return float("inf")
-        self._bury_the_dead(db)
-        return self.cap_usd - sum(self.committed_usd())
-
-    def _dearness(
-        self, db: sqlite3.Connection, most_usd: float
-    ) -> Literal["too dear for now", "too dear"] | None:
-        if self.cap_usd is None or most_usd <= self._room(db):
+    def _dearness(self, most_usd: float) -> Literal["too dear for now", "too dear"] | None:
+        if self.cap_usd is None or most_usd <= self.room():
             return None
         spent, on_its_way = self.committed_usd()
         hopeless = spent + most_usd > self.cap_usd or not on_its_way

@@ -139,12 +139,13 @@ class OpenAIChat:
         if not missing:
             return found
         async with self.client() as client:
-            if self.mode == "batch":
-                from deeper_assets.engines.chat_batches import ask_in_batches
+            from deeper_assets.engines.chat_batches import ask_in_batches, wait_for_batches_of
 
-                bodies = {self.key(body, attempt): body for body in self._bodies(missing, schema)}
+            bodies = {self.key(body, attempt): body for body in self._bodies(missing, schema)}
+            if self.mode == "batch":
                 await ask_in_batches(self, client, bodies)
                 return found | self._known(missing, attempt, schema)
+            await wait_for_batches_of(self, client, bodies.keys())
             asking = _Asking(self, client, attempt, schema)
             return found | await asking.all(missing)
 

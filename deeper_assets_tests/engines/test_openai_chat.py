@@ -61,6 +61,13 @@ def in_process(server: ChatServer, folder: Path, prompts: list[str], **values: A
     return process
 
 
+def die_in_process(target: Callable[..., None], *arguments: Any) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=target, args=arguments)
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+
+
 def wait_until(what: Any) -> None:
     deadline = time.monotonic() + 60
     while not what():
@@ -457,6 +464,13 @@ def test_a_killed_process_finds_its_batches_again(tmp_path: Path) -> None:
         assert server.stats()["paid_again"] == 0
 
 
+def claim_and_die(url: str, folder: Path, prompts: list[str]) -> None:
+    chat = OpenAIChat("local", Journal(folder / "journal.sqlite"), base_url=url, prices=PRICES)
+    for prompt in prompts:
+        assert chat.journal.claim(chat.key(chat.body(prompt, SCHEMA), 0), "local", 0.01) == "granted"
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def open_batch_and_die(url: str, folder: Path, prompts: list[str], hand_in: bool) -> None:
     """As a process that is killed between handing a batch in and noting what the provider calls it."""
     chat = OpenAIChat("local", Journal(folder / "journal.sqlite"), base_url=url, prices=PRICES)
@@ -481,16 +495,35 @@ def open_batch_and_die(url: str, folder: Path, prompts: list[str], hand_in: bool
 @pytest.mark.parametrize("handed_in", [True, False])
 def test_a_batch_whose_id_never_came_is_found_by_name_or_asked_anew(handed_in: bool, tmp_path: Path) -> None:
     with chat_server("--batch-seconds", 0.2) as server:
-        process = multiprocessing.get_context("spawn").Process(
-            target=open_batch_and_die, args=(server.url, tmp_path, questions(10), handed_in)
-        )
-        process.start()
-        process.join(60)
-        assert process.exitcode == -signal.SIGKILL
+        die_in_process(open_batch_and_die, server.url, tmp_path, questions(10), handed_in)
         chat = chat_at(server, tmp_path, mode="batch", batch_poll=0.05)
         assert len(chat.answer(questions(10), schema=SCHEMA)) == 10
         assert len(batch_ids(server)) == 1
         assert server.stats()["paid_again"] == 0
+
+
+@pytest.mark.slow
+def test_what_a_killed_batch_run_handed_in_is_read_by_a_live_one(tmp_path: Path) -> None:
+    with chat_server("--batch-seconds", 0.5) as server:
+        die_in_process(open_batch_and_die, server.url, tmp_path, questions(10), True)
+        chat = chat_at(server, tmp_path, batch_poll=0.05)
+        answers: list[Any] = []
+        asking = threading.Thread(
+            target=lambda: answers.extend(chat.answer(questions(12), schema=SCHEMA)), daemon=True
+        )
+        asking.start()
+        asking.join(30)
+        assert Counter(answer.reason for answer in answers) == {None: 12}
+        assert (server.stats()["requests"], server.stats()["paid"]) == (2, 12)
+
+
+@pytest.mark.slow
+def test_what_a_killed_live_run_was_asking_is_handed_in(tmp_path: Path) -> None:
+    with chat_server("--batch-seconds", 0.1) as server:
+        die_in_process(claim_and_die, server.url, tmp_path, questions(10))
+        chat = chat_at(server, tmp_path, mode="batch", batch_poll=0.05)
+        assert len(chat.answer(questions(10), schema=SCHEMA)) == 10
+        assert sum(row.unsure_usd for row in chat.journal.usage()) == pytest.approx(0.1)
 
 
 def test_a_server_that_is_restarted_in_the_middle_is_waited_for(tmp_path: Path) -> None:
