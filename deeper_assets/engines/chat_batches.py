@@ -168,7 +168,7 @@ async def _results(chat: OpenAIChat, client: Any, batch: Any) -> tuple[dict[Key,
         if file is None:
             continue
         content = await _patiently(chat, partial(client.files.content, file))
-        for line in content.text.splitlines():
+        for line in content.content.splitlines():  # of text, it would cut at line breaks within answers
             if line.strip():
                 said = json.loads(line)
                 response = said.get("response") or {}

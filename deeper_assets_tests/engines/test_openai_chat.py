@@ -424,6 +424,25 @@ def test_a_batch_is_not_begun_again_where_the_answer_was_lost(
         assert server.stats()["paid_again"] == 0
 
 
+def test_line_breaks_within_answers_do_not_cut_the_lines_of_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    title = "Beef\u2028stew\x85"
+
+    async def break_titles(request: Any, send: Any) -> Any:
+        answer = await send()
+        if request.url.path.endswith("/content"):
+            answer._content = answer.content.replace(b"Beef stew", title.encode())
+        return answer
+
+    meddle(monkeypatch, break_titles)
+    with chat_server("--batch-seconds", 0.1) as server:
+        chat = chat_at(server, tmp_path, mode="batch", batch_poll=0.02)
+        [answer] = chat.answer(questions(1), schema=SCHEMA)
+        assert answer.text is not None
+        assert answer.text.count(title) == 10
+
+
 def test_a_queue_without_room_is_tried_again_and_then_an_error(tmp_path: Path) -> None:
     with chat_server("--batch-seconds", 0.1, "--faults", "batch_failed=1") as server:
         chat = chat_at(server, tmp_path, mode="batch", batch_poll=0.02)
