@@ -242,7 +242,7 @@ def test_a_server_that_is_not_there_is_an_error_after_all_tries(tmp_path: Path) 
 
 
 def test_fewer_requests_go_out_while_the_server_says_429(tmp_path: Path) -> None:
-    with chat_server("--requests-per-second", 60) as server:
+    with chat_server("--requests-per-second", 60, "--latency", 0.1) as server:
         chat = chat_at(server, tmp_path, concurrency=64)
         answers = chat.answer(questions(240), schema=SCHEMA)
         assert all(answer.reason is None for answer in answers)
