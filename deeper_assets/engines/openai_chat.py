@@ -9,7 +9,9 @@ says it where it does not.
 """
 
 import asyncio
+import json
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -374,11 +376,14 @@ class _Patience:
 
     def __init__(self, tries: int):
         self._tries, self._failures = tries, 0
+        self._limited_since: float | None = None
 
     def __call__(self, state: "RetryCallState") -> bool:
         failure = state.outcome.exception() if state.outcome else None
         if isinstance(failure, _Failed) and failure.limited:
-            return (state.seconds_since_start or 0) > LONGEST_LIMITED
+            # From the first 429 on: before it the request may have waited long for its turn.
+            self._limited_since = self._limited_since or time.monotonic()
+            return time.monotonic() - self._limited_since > LONGEST_LIMITED
         self._failures += 1
         return self._failures >= self._tries
 
@@ -410,8 +415,6 @@ def _read(completion: Mapping[str, Any]) -> tuple[str | None, str | None]:
 
 
 def _json(text: str) -> dict[str, Any]:
-    import json
-
     try:
         value = json.loads(text)
     except ValueError:

@@ -19,6 +19,7 @@ from typing import Any
 import openai
 import pytest
 
+from deeper_assets.engines import openai_chat
 from deeper_assets.engines.chat_batches import LABEL
 from deeper_assets.engines.journal import Journal
 from deeper_assets.engines.offline.chat_model import OfflineChatModel
@@ -249,6 +250,25 @@ def test_fewer_requests_go_out_while_the_server_says_429(tmp_path: Path) -> None
         stats = server.stats()
         assert stats["paid_again"] == 0
         assert stats["statuses"]["429"] < 240, "fewer than answers: it does not hammer"
+
+
+def test_waiting_for_a_turn_is_not_waiting_for_a_server_that_says_429(
+    server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = []
+
+    async def limit_the_fourth(request: Any, send: Any) -> Any:
+        await asyncio.sleep(0.4)
+        answer = await send()
+        sent.append(request)
+        if len(sent) == 4:
+            answer.status_code = 429
+        return answer
+
+    meddle(monkeypatch, limit_the_fourth)
+    monkeypatch.setattr(openai_chat, "LONGEST_LIMITED", 1.0)
+    assert len(chat_at(server, tmp_path, concurrency=1).answer(questions(4), schema=SCHEMA)) == 4
+    assert len(sent) == 5
 
 
 def test_the_limit_follows_the_share_of_429() -> None:
