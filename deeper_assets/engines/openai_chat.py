@@ -42,6 +42,12 @@ _OF_THE_PROMPT = {
 }
 """Error codes of status 400 that are about one prompt, not about how we ask; and the reason they become."""
 
+_GATEWAY_TIMEOUTS = {504, 524}
+"""Statuses of something between us and the model that did not wait for the answer."""
+
+_NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout"}
+"""HTTP client errors of requests that had no connection yet."""
+
 
 @dataclass(frozen=True)
 class Prices:
@@ -442,11 +448,12 @@ def _status_failure(error: Any) -> _Failed:
     message = f"status {error.status_code}: {said.get('message') or error.message}"
     limited = error.status_code == 429 and said.get("code") != "insufficient_quota"
     passing = limited or error.status_code in {408, 409} or error.status_code >= 500
+    unsure = error.status_code in _GATEWAY_TIMEOUTS
     headers = {name.lower(): value for name, value in error.response.headers.items()}
-    return _Failed(message, passing=passing, limited=limited, headers=headers)
+    return _Failed(message, passing=passing, limited=limited, unsure=unsure, headers=headers)
 
 
 def _connection_failure(error: Exception) -> _Failed:
-    """A request without an answer. It may have been charged, unless no connection came about."""
+    """A request without an answer. It may have been charged, unless it never had a connection."""
     cause = type(error.__cause__).__name__
-    return _Failed(f"{error} ({cause})", passing=True, unsure=cause not in {"ConnectError", "ConnectTimeout"})
+    return _Failed(f"{error} ({cause})", passing=True, unsure=cause not in _NEVER_SENT)

@@ -239,6 +239,37 @@ def test_a_server_that_is_not_there_is_an_error_after_all_tries(tmp_path: Path) 
     )
 
 
+class PoolTimeout(Exception):
+    """As the HTTP client's: no connection was free."""
+
+
+@pytest.mark.parametrize(
+    ("failure", "charged"),
+    [(500, False), (504, True), (524, True), (PoolTimeout, False), (ConnectionResetError, True)],
+)
+def test_what_may_have_been_answered_may_have_been_charged(
+    failure: int | type[Exception],
+    charged: bool,
+    server: ChatServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def fail(request: Any, send: Any) -> Any:
+        if not isinstance(failure, int):
+            raise openai.APIConnectionError(request=request) from failure()
+        answer = await send()
+        answer.status_code = failure
+        return answer
+
+    meddle(monkeypatch, fail)
+    chat = chat_at(server, tmp_path, tries=1)
+    with pytest.raises(DeeperError, match="after 1 tries"):
+        chat.answer(questions(1))
+    [row] = chat.journal.usage()
+    [prompt] = questions(1)
+    assert row.unsure_usd == (chat.most_usd(chat.body(prompt, None)) if charged else 0)
+
+
 # ------------------------------------------------------------------------------------------------ pace
 
 
