@@ -381,10 +381,11 @@ class Journal:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
+                db.execute("COMMIT")
             except BaseException:
-                db.execute("ROLLBACK")
+                if db.in_transaction:  # a full disk, for one, has ended it
+                    db.execute("ROLLBACK")
                 raise
-            db.execute("COMMIT")
         except sqlite3.OperationalError as error:
             raise DeeperError(
                 f"journal {self.path} cannot be written: {error}; nothing is asked that could not be kept"

@@ -142,6 +142,16 @@ def test_an_export_holds_requests_and_answers(tmp_path: Path) -> None:
     assert (line["text"], line["cost_usd"], line["attempt"], line["key"]) == ("Hello.", 0.25, 0, KEY[0])
 
 
+def test_a_full_disk_is_an_error_that_says_so(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    journal.record(KEY, "m", BODY, ENTRY)
+    journal._db.execute("PRAGMA max_page_count = 1")  # as many as there are by now
+    with pytest.raises(DeeperError, match=r"journal\.sqlite cannot be written: database or disk is full"):
+        journal.record(key(1), "m", BODY, Entry("Hello. " * 100_000, None, 10, 4, 2, 0.25))
+    assert journal.size()[0] == 1
+    assert journal.committed_usd() == (0.25, 0)
+
+
 def test_a_file_that_is_no_journal_is_an_error_that_names_it(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     path.write_text("no database" * 100)
