@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -442,7 +442,7 @@ class Journal:
         entry: Entry,
         purpose: Purpose | None = None,
     ) -> None:
-        values = (*key, model, request, _now(), *_values(entry))
+        values = (*key, model, request, _now(), *astuple(entry))
         new = db.execute(
             f"INSERT OR IGNORE INTO answers (key, attempt, model, request, answered_at, {_ENTRY})"
             f" VALUES ({', '.join('?' * len(values))})",
@@ -494,10 +494,6 @@ _ENTRY = ", ".join(Entry.__dataclass_fields__)
 
 def _purpose() -> Purpose:
     return _PURPOSE.get() or Purpose()
-
-
-def _values(entry: Entry) -> tuple[Any, ...]:
-    return tuple(getattr(entry, name) for name in Entry.__dataclass_fields__)
 
 
 def _book(db: sqlite3.Connection, purpose: Purpose, model: str, **amounts: float) -> None:

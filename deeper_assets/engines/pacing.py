@@ -2,9 +2,9 @@
 
 When a server says 429 to a good share of what it is sent, nothing more goes to it for as long as it asks for,
 and the number falls by that share; it comes back by a tenth of the limit whenever a round of requests goes
-well. A 429 here and there changes nothing for the others. No library we
-know does this for asyncio: rate limiters (aiolimiter, pyrate-limiter) must be told the rate, which a provider
-does not tell, and those that adapt go by latency. Waiting between tries is tenacity's.
+well. A 429 here and there changes nothing for the others. No library we know does this for asyncio: rate
+limiters (aiolimiter, pyrate-limiter) must be told the rate, which a provider does not tell, and those that
+adapt go by latency. Waiting between tries is tenacity's.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ class AdaptiveLimit:
         finally:
             async with self._changed:
                 self._at_once -= 1
-                self._changed.notify(1 + self._spare())
+                self._changed.notify(max(0, int(self.now) - self._at_once))
 
     def hear(self, limited: bool, wait: float = 0.0) -> None:
         """Takes note of an answer.
@@ -68,9 +68,6 @@ class AdaptiveLimit:
             self.now = max(1.0, self.now * (1 - share))
         else:
             self.now = min(float(self.most), self.now + max(1.0, self.most * _GROWTH))
-
-    def _spare(self) -> int:
-        return max(0, int(self.now) - self._at_once - 1)
 
 
 def seconds_until_next(tries: int, headers: Mapping[str, str]) -> float:
