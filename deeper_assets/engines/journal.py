@@ -480,13 +480,29 @@ def _connection(path: Path, process: int, thread: int) -> sqlite3.Connection:  #
         path.parent.mkdir(parents=True, exist_ok=True)
         # Autocommit: a transaction is what `_writing` says, and nothing else.
         db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA journal_mode = WAL")
+        _switch_to_wal(db)
         # In WAL mode a killed process loses nothing by it; only a failing machine could, the last moments.
         db.execute("PRAGMA synchronous = NORMAL")
         db.executescript(_SCHEMA)
     except sqlite3.Error as error:
         raise DeeperError(f"journal {path} cannot be opened: {error}") from error
     return db
+
+
+def _switch_to_wal(db: sqlite3.Connection) -> None:
+    from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
+
+    def is_busy(error: BaseException) -> bool:
+        return isinstance(error, sqlite3.Error) and error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+
+    # Where another process makes the same file, SQLite gives up on this statement, and does not wait.
+    patiently = Retrying(
+        retry=retry_if_exception(is_busy),
+        stop=stop_after_delay(_BUSY_SECONDS),
+        wait=wait_random(0, 0.05),
+        reraise=True,
+    )
+    patiently(db.execute, "PRAGMA journal_mode = WAL")
 
 
 _ENTRY = ", ".join(Entry.__dataclass_fields__)

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import sqlite3
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -150,6 +152,18 @@ def test_a_full_disk_is_an_error_that_says_so(tmp_path: Path) -> None:
         journal.record(key(1), "m", BODY, Entry("Hello. " * 100_000, None, 10, 4, 2, 0.25))
     assert journal.size()[0] == 1
     assert journal.committed_usd() == (0.25, 0)
+
+
+def test_a_file_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE t (x)")
+    other.execute("BEGIN IMMEDIATE")
+    ending = threading.Timer(0.3, other.execute, ["COMMIT"])
+    ending.start()
+    assert Journal(path).usage() == []
+    ending.join()
+    other.close()
 
 
 def test_a_file_that_is_no_journal_is_an_error_that_names_it(tmp_path: Path) -> None:
