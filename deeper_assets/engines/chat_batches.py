@@ -10,7 +10,8 @@ import asyncio
 import json
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import Any, Literal, TypeVar
@@ -35,17 +36,6 @@ _OVER = {"completed", "failed", "expired", "cancelled"}
 Value = TypeVar("Value")
 
 
-async def wait_for_batches_of(chat: OpenAIChat, client: Any, keys: Set[Key]) -> None:
-    """Reads the batches that hold requests of `keys`, if any do. Who handed them in may have been killed.
-
-    Raises:
-        DeeperError: as `ask_in_batches`.
-    """
-    holding = (chat.journal.requests_of(batch.name).keys() for batch in chat.journal.batches(chat.base_url))
-    if any(not keys.isdisjoint(held) for held in holding):
-        await _settle(chat, client)
-
-
 async def ask_in_batches(chat: OpenAIChat, client: Any, requests: Mapping[Key, Mapping[str, Any]]) -> None:
     """Gets an answer for every request into the journal.
 
@@ -58,17 +48,18 @@ async def ask_in_batches(chat: OpenAIChat, client: Any, requests: Mapping[Key, M
         DeeperError: the provider refuses a batch; requests still fail after all tries; the cap is reached.
             What has been answered until then is kept.
     """
-    await _settle(chat, client)
+    await settle(chat, client, list(requests))
     left, failures = _unanswered(chat, requests), 0
     while left and failures < chat.tries:
         waiting = left
         while waiting and (granted := await _hand_in(chat, client, waiting)):
             waiting = {key: body for key, body in waiting.items() if key not in granted}
-        if not chat.journal.batches(chat.base_url):  # another process asks for these, live
+        handed_in = chat.journal.holding(list(left))
+        if not handed_in:  # others ask for these live, or have on its way what the cap leaves
             await asyncio.sleep(chat.batch_poll)
-        await _settle(chat, client)
+        await settle(chat, client, list(left))
         before, left = len(left), _unanswered(chat, requests)
-        failures += len(left) == before
+        failures += bool(handed_in) and len(left) == before
     if left:
         raise DeeperError(
             f"{chat.model} at {chat.base_url}: {len(left)} of {len(requests)} requests came back unanswered "
@@ -123,33 +114,51 @@ async def _create(chat: OpenAIChat, client: Any, name: str, file: str) -> None:
     chat.journal.name_batch(name, made.id)
 
 
-async def _settle(chat: OpenAIChat, client: Any) -> None:
-    """Waits for every open batch of this endpoint, whoever handed it in, and reads them."""
-    while open_ones := chat.journal.batches(chat.base_url):
-        for batch in open_ones:
-            if batch.provider_id is None:
-                await _adopt(chat, client, batch)
-                continue
-            found = await _patiently(chat, partial(client.batches.retrieve, batch.provider_id))
-            if found.status in _OVER:
-                entries, wrong = await _results(chat, client, found)
-                chat.journal.record_batch(batch.name, entries)
-                if wrong is not None:
-                    said = chat.scrubbed(f"batch {found.id}: {wrong}")
-                    raise DeeperError(f"{chat.model} at {chat.base_url}: {said}")
-        if chat.journal.batches(chat.base_url):
-            await asyncio.sleep(chat.batch_poll * random.uniform(0.9, 1.1))
+async def settle(chat: OpenAIChat, client: Any, keys: Sequence[Key]) -> None:
+    """Waits for the open batches that hold any of these requests, whoever handed them in, and reads them.
+
+    Those of killed processes are read too, if they are over: nobody else may ever ask for them.
+
+    Raises:
+        DeeperError: as `ask_in_batches`.
+    """
+    while True:
+        holding = chat.journal.holding(keys)
+        for batch in chat.journal.batches(chat.base_url):
+            if batch.name in holding:
+                await _look_at(chat, client, batch)
+            elif batch.abandoned:
+                with suppress(DeeperError):  # it is for those who ask for its requests to say what is wrong
+                    await _look_at(chat, client, batch)
+        if not chat.journal.holding(keys):
+            return
+        await asyncio.sleep(chat.batch_poll * random.uniform(0.9, 1.1))
 
 
-async def _adopt(chat: OpenAIChat, client: Any, batch: Batch) -> None:
-    """Finds a batch that was left before its id had come; or gives its requests free again."""
-    if not batch.abandoned:
+async def _look_at(chat: OpenAIChat, client: Any, batch: Batch) -> None:
+    """Reads a batch if it is over."""
+    id_ = batch.provider_id or await _adopt(chat, client, batch)
+    if id_ is None:
         return
+    found = await _patiently(chat, partial(client.batches.retrieve, id_))
+    if found.status in _OVER:
+        entries, wrong = await _results(chat, client, found)
+        chat.journal.record_batch(batch.name, entries)
+        if wrong is not None:
+            said = chat.scrubbed(f"batch {found.id}: {wrong}")
+            raise DeeperError(f"{chat.model} at {chat.base_url}: {said}")
+
+
+async def _adopt(chat: OpenAIChat, client: Any, batch: Batch) -> str | None:
+    """Finds the id of a batch that was left before it had come; or gives its requests free again."""
+    if not batch.abandoned:
+        return None
     known = await _patiently(chat, partial(_find, client, batch.name))
     if known is None:
         chat.journal.record_batch(batch.name, {})
-    else:
-        chat.journal.name_batch(batch.name, known.id)
+        return None
+    chat.journal.name_batch(batch.name, known.id)
+    return str(known.id)
 
 
 async def _find(client: Any, name: str) -> Any:

@@ -181,16 +181,8 @@ class Journal:
 
     def answers(self, keys: Sequence[Key]) -> dict[Key, Entry]:
         """Those of `keys` that have been answered."""
-        found: dict[Key, Entry] = {}
-        for start in range(0, len(keys), _PLACES_AT_ONCE):
-            part = keys[start : start + _PLACES_AT_ONCE]
-            places = ", ".join(["(?, ?)"] * len(part))
-            rows = self._db.execute(
-                f"SELECT key, attempt, {_ENTRY} FROM answers WHERE (key, attempt) IN (VALUES {places})",
-                [value for key in part for value in key],
-            )
-            found |= {(row[0], row[1]): Entry(*row[2:]) for row in rows}
-        return found
+        rows = self._select(f"key, attempt, {_ENTRY}", "answers", keys)
+        return {(row[0], row[1]): Entry(*row[2:]) for row in rows}
 
     def claim(self, key: Key, model: str, most_usd: float | None) -> Claim:
         """Asks to send a request.
@@ -288,10 +280,9 @@ class Journal:
         )
         return [Batch(name, where, theirs, not _is_alive(owner)) for name, where, theirs, owner in rows]
 
-    def requests_of(self, batch: str) -> dict[Key, dict[str, Any]]:
-        """The requests of a batch that have no answer yet: key → body."""
-        rows = self._db.execute("SELECT key, attempt, request FROM pending WHERE batch = ?", (batch,))
-        return {(row[0], row[1]): _unpacked(row[2]) for row in rows}
+    def holding(self, keys: Sequence[Key]) -> set[str]:
+        """Names of the open batches that hold any of these requests."""
+        return {row[0] for row in self._select("batch", "pending", keys) if row[0] is not None}
 
     def record_batch(self, batch: str, entries: Mapping[Key, Entry]) -> None:
         """Keeps answers of a batch and closes it; its other requests may be asked anew."""
@@ -390,6 +381,17 @@ class Journal:
             raise DeeperError(
                 f"journal {self.path} cannot be written: {error}; nothing is asked that could not be kept"
             ) from error
+
+    def _select(
+        self, columns: str, table: Literal["answers", "pending"], keys: Sequence[Key]
+    ) -> Iterator[tuple[Any, ...]]:
+        for start in range(0, len(keys), _PLACES_AT_ONCE):
+            part = keys[start : start + _PLACES_AT_ONCE]
+            places = ", ".join(["(?, ?)"] * len(part))
+            yield from self._db.execute(
+                f"SELECT {columns} FROM {table} WHERE (key, attempt) IN (VALUES {places})",
+                [value for key in part for value in key],
+            )
 
     def _find(self, db: sqlite3.Connection, key: Key) -> Entry | None:
         row = db.execute(f"SELECT {_ENTRY} FROM answers WHERE key = ? AND attempt = ?", key).fetchone()

@@ -147,13 +147,13 @@ class OpenAIChat:
         if not missing:
             return found
         async with self.client() as client:
-            from deeper_assets.engines.chat_batches import ask_in_batches, wait_for_batches_of
+            from deeper_assets.engines.chat_batches import ask_in_batches, settle
 
             bodies = {self.key(body, attempt): body for body in self._bodies(missing, schema)}
             if self.mode == "batch":
                 await ask_in_batches(self, client, bodies)
                 return found | self._known(missing, attempt, schema)
-            await wait_for_batches_of(self, client, bodies.keys())
+            await settle(self, client, list(bodies))  # that a killed run may have handed in
             asking = _Asking(self, client, attempt, schema)
             return found | await asking.all(missing)
 

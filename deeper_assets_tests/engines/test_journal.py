@@ -113,10 +113,13 @@ def test_a_batch_is_claimed_named_and_closed(tmp_path: Path) -> None:
         ("b2", None, False),
     ]
     assert journal.batches("http://there/v1") == []
-    assert journal.requests_of("b1") == {key(n): bodies[key(n)] for n in range(3)}
+    assert journal.holding([key(2), key(7)]) == {"b1"}
+    assert journal.holding(list(bodies)) == {"b1", "b2"}
     assert journal.claim(key(1), "m", 0.01) == "taken"
     journal.record_batch("b1", {key(0): ENTRY, key(2): ENTRY})
     assert set(journal.answers(list(bodies))) == {key(0), key(2)}
+    asked = {(line["key"], line["attempt"]): line["request"] for line in journal.export()}
+    assert asked == {key(n): bodies[key(n)] for n in (0, 2)}
     assert [batch.name for batch in journal.batches("http://here/v1")] == ["b2"]
     assert journal.claim(key(1), "m", 0.01) == "granted", "what a batch left open may be asked anew"
     row = next(row for row in journal.usage() if row.asset == "initial_predictions")

@@ -416,6 +416,21 @@ def test_batches_are_cut_answered_and_half_the_price(tmp_path: Path) -> None:
         assert chat.journal.batches(server.url) == []
 
 
+@pytest.mark.slow
+def test_batches_of_other_requests_are_not_waited_for(tmp_path: Path) -> None:
+    with chat_server("--batch-seconds", 3) as server:
+        chat = chat_at(server, tmp_path, mode="batch", batch_poll=0.05)
+        first = threading.Thread(target=chat.answer, args=[questions(3, " and dill")])
+        first.start()
+        wait_until(lambda: [b.provider_id is not None for b in chat.journal.batches(server.url)] == [True])
+        assert len(chat.answer(questions(3))) == 3
+        first.join(60)
+        later, earlier = openai.OpenAI(base_url=server.url, api_key="none").batches.list()
+        assert earlier.completed_at is not None
+        assert later.created_at < earlier.completed_at
+        assert server.stats()["paid"] == 6
+
+
 def test_lines_that_fail_and_batches_that_expire_are_handed_in_again(tmp_path: Path) -> None:
     with chat_server(
         "--batch-seconds", 0.1, "--faults", "batch_line=0.2,batch_expired=0.3,batch_failed=0.2,refused=0.1"
@@ -583,6 +598,17 @@ def test_what_a_killed_batch_run_handed_in_is_read_by_a_live_one(tmp_path: Path)
         asking.join(30)
         assert Counter(answer.reason for answer in answers) == {None: 12}
         assert (server.stats()["requests"], server.stats()["paid"]) == (2, 12)
+
+
+@pytest.mark.slow
+def test_what_a_killed_batch_run_handed_in_is_booked_though_nobody_asks_for_it(tmp_path: Path) -> None:
+    with chat_server("--batch-seconds", 0) as server:
+        die_in_process(open_batch_and_die, server.url, tmp_path, questions(10), True)
+        chat = chat_at(server, tmp_path)
+        assert len(chat.answer(questions(2, " and dill"), schema=SCHEMA)) == 2
+        assert chat.journal.batches(server.url) == []
+        assert sum(row.requests for row in chat.journal.usage()) == 12
+        assert chat.journal.committed_usd()[1] == 0
 
 
 @pytest.mark.slow
