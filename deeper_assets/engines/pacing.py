@@ -77,8 +77,9 @@ def seconds_until_next(tries: int, headers: Mapping[str, str]) -> float:
         tries: that have failed, 1 or more.
         headers: of the last answer, lower-case; `retry-after-ms` and `retry-after` in seconds are honoured.
     """
+    longest = min(LONGEST_WAIT, 0.1 * 2 ** min(tries, 10))
     # Spread out, or all that were told the same would come back at the same moment.
-    return (seconds_asked_for(headers) or 0.0) + random.uniform(0, min(LONGEST_WAIT, 0.1 * 2**tries))
+    return (seconds_asked_for(headers) or 0.0) + random.uniform(0, longest)
 
 
 def seconds_asked_for(headers: Mapping[str, str]) -> float | None:

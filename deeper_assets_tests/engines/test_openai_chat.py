@@ -337,6 +337,7 @@ def test_a_server_says_how_long_to_wait() -> None:
     assert 0.5 <= seconds_until_next(2, {"retry-after-ms": "500", "retry-after": "9"}) <= 0.9
     assert 0 <= seconds_until_next(1, {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) <= 0.2
     assert max(seconds_until_next(30, {}) for _ in range(50)) <= 60
+    assert 0 <= seconds_until_next(2000, {}) <= 60
 
 
 # ----------------------------------------------------------------------------------------------- money
