@@ -10,8 +10,10 @@ import asyncio
 import json
 import random
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from itertools import count
 from typing import Any, Literal, TypeVar
 
 from deeper_assets.engines.journal import Batch, Entry, Key
@@ -46,17 +48,18 @@ async def ask_in_batches(chat: OpenAIChat, client: Any, requests: Mapping[Key, M
         DeeperError: the provider refuses a batch; requests still fail after all tries; the cap is reached.
             What has been answered until then is kept.
     """
-    await _settle(chat, client)
+    await settle(chat, client, list(requests))
     left, failures = _unanswered(chat, requests), 0
     while left and failures < chat.tries:
         waiting = left
         while waiting and (granted := await _hand_in(chat, client, waiting)):
             waiting = {key: body for key, body in waiting.items() if key not in granted}
-        if not chat.journal.batches(chat.base_url):  # another process asks for these, live
+        handed_in = chat.journal.holding(list(left))
+        if not handed_in:  # others ask for these live, or have on its way what the cap leaves
             await asyncio.sleep(chat.batch_poll)
-        await _settle(chat, client)
+        await settle(chat, client, list(left))
         before, left = len(left), _unanswered(chat, requests)
-        failures += len(left) == before
+        failures += bool(handed_in) and len(left) == before
     if left:
         raise DeeperError(
             f"{chat.model} at {chat.base_url}: {len(left)} of {len(requests)} requests came back unanswered "
@@ -86,55 +89,84 @@ async def _hand_in(chat: OpenAIChat, client: Any, requests: Mapping[Key, Mapping
         raise over_cap(chat)
     if granted:
         content = b"".join(_line(key, part[key]) for key in granted)
-        file = await _patiently(
-            chat, lambda: client.files.create(file=(f"{name}.jsonl", content), purpose="batch")
-        )
-        await _create(chat, client, name, file.id)
+        try:
+            file = await _patiently(
+                chat, lambda: client.files.create(file=(f"{name}.jsonl", content), purpose="batch")
+            )
+            await _create(chat, client, name, file.id)
+        except BaseException:
+            chat.journal.abandon_batch(name)
+            raise
     return set(granted)
 
 
 async def _create(chat: OpenAIChat, client: Any, name: str, file: str) -> None:
-    made = await _patiently(
-        chat,
-        lambda: client.batches.create(
+    tries = count()
+
+    async def create() -> Any:
+        # The answer that was lost may have been that it has begun; a second one would be paid for, too.
+        begun = await _find(client, name) if next(tries) else None
+        return begun or await client.batches.create(
             input_file_id=file, endpoint=_PATH, completion_window="24h", metadata={LABEL: name}
-        ),
-    )
+        )
+
+    made = await _patiently(chat, create)
     chat.journal.name_batch(name, made.id)
 
 
-async def _settle(chat: OpenAIChat, client: Any) -> None:
-    """Waits for every open batch of this endpoint, whoever handed it in, and reads them."""
-    while open_ones := chat.journal.batches(chat.base_url):
-        for batch in open_ones:
-            if batch.provider_id is None:
-                await _adopt(chat, client, batch)
-                continue
-            found = await _patiently(chat, partial(client.batches.retrieve, batch.provider_id))
-            if found.status in _OVER:
-                entries, wrong = await _results(chat, client, found)
-                chat.journal.record_batch(batch.name, entries)
-                if wrong is not None:
-                    said = chat.scrubbed(f"batch {found.id}: {wrong}")
-                    raise DeeperError(f"{chat.model} at {chat.base_url}: {said}")
-        if chat.journal.batches(chat.base_url):
-            await asyncio.sleep(chat.batch_poll * random.uniform(0.9, 1.1))
+async def settle(chat: OpenAIChat, client: Any, keys: Sequence[Key]) -> None:
+    """Waits for the open batches that hold any of these requests, whoever handed them in, and reads them.
 
+    Those of killed processes are read too, if they are over: nobody else may ever ask for them.
 
-async def _adopt(chat: OpenAIChat, client: Any, batch: Batch) -> None:
-    """Finds a batch whose process was killed before it learned the id; or gives its requests free again."""
-    if not batch.abandoned:
-        return
-    async for known in _all_batches(client):
-        if (known.metadata or {}).get(LABEL) == batch.name:
-            chat.journal.name_batch(batch.name, known.id)
+    Raises:
+        DeeperError: as `ask_in_batches`.
+    """
+    while True:
+        holding = chat.journal.holding(keys)
+        for batch in chat.journal.batches(chat.base_url):
+            if batch.name in holding:
+                await _look_at(chat, client, batch)
+            elif batch.abandoned:
+                with suppress(DeeperError):  # it is for those who ask for its requests to say what is wrong
+                    await _look_at(chat, client, batch)
+        if not chat.journal.holding(keys):
             return
-    chat.journal.record_batch(batch.name, {})
+        await asyncio.sleep(chat.batch_poll * random.uniform(0.9, 1.1))
 
 
-async def _all_batches(client: Any) -> AsyncIterator[Any]:
+async def _look_at(chat: OpenAIChat, client: Any, batch: Batch) -> None:
+    """Reads a batch if it is over."""
+    id_ = batch.provider_id or await _adopt(chat, client, batch)
+    if id_ is None:
+        return
+    found = await _patiently(chat, partial(client.batches.retrieve, id_))
+    if found.status in _OVER:
+        entries, wrong = await _results(chat, client, found)
+        chat.journal.record_batch(batch.name, entries)
+        if wrong is not None:
+            said = chat.scrubbed(f"batch {found.id}: {wrong}")
+            raise DeeperError(f"{chat.model} at {chat.base_url}: {said}")
+
+
+async def _adopt(chat: OpenAIChat, client: Any, batch: Batch) -> str | None:
+    """Finds the id of a batch that was left before it had come; or gives its requests free again."""
+    if not batch.abandoned:
+        return None
+    known = await _patiently(chat, partial(_find, client, batch.name))
+    if known is None:
+        chat.journal.record_batch(batch.name, {})
+        return None
+    chat.journal.name_batch(batch.name, known.id)
+    return str(known.id)
+
+
+async def _find(client: Any, name: str) -> Any:
+    """The provider's batch that has our name; None where there is none."""
     async for batch in client.batches.list(limit=100):
-        yield batch
+        if (batch.metadata or {}).get(LABEL) == name:
+            return batch
+    return None
 
 
 async def _results(chat: OpenAIChat, client: Any, batch: Any) -> tuple[dict[Key, Entry], str | None]:
@@ -145,7 +177,7 @@ async def _results(chat: OpenAIChat, client: Any, batch: Any) -> tuple[dict[Key,
         if file is None:
             continue
         content = await _patiently(chat, partial(client.files.content, file))
-        for line in content.text.splitlines():
+        for line in content.content.splitlines():  # of text, it would cut at line breaks within answers
             if line.strip():
                 said = json.loads(line)
                 response = said.get("response") or {}

@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -54,6 +54,9 @@ CREATE TABLE IF NOT EXISTS batches (
     made_at TEXT NOT NULL
 ) WITHOUT ROWID;
 """
+
+_NOBODY = ""
+"""Owner of what its process has left."""
 
 _BUSY_SECONDS = 120.0
 _PLACES_AT_ONCE = 500
@@ -144,7 +147,7 @@ class Batch:
         name: ours; the provider gets it with the batch, to find it again by.
         endpoint: base URL of the service.
         provider_id: theirs; None until they have said it.
-        abandoned: whether the process that was handing it in is gone.
+        abandoned: whether nobody is handing it in any more: that failed, or its process is gone.
     """
 
     name: str
@@ -178,16 +181,8 @@ class Journal:
 
     def answers(self, keys: Sequence[Key]) -> dict[Key, Entry]:
         """Those of `keys` that have been answered."""
-        found: dict[Key, Entry] = {}
-        for start in range(0, len(keys), _PLACES_AT_ONCE):
-            part = keys[start : start + _PLACES_AT_ONCE]
-            places = ", ".join(["(?, ?)"] * len(part))
-            rows = self._db.execute(
-                f"SELECT key, attempt, {_ENTRY} FROM answers WHERE (key, attempt) IN (VALUES {places})",
-                [value for key in part for value in key],
-            )
-            found |= {(row[0], row[1]): Entry(*row[2:]) for row in rows}
-        return found
+        rows = self._select(f"key, attempt, {_ENTRY}", "answers", keys)
+        return {(row[0], row[1]): Entry(*row[2:]) for row in rows}
 
     def claim(self, key: Key, model: str, most_usd: float | None) -> Claim:
         """Asks to send a request.
@@ -205,12 +200,10 @@ class Journal:
         with self._writing() as db:
             if found := self._find(db, key):
                 return found
-            row = db.execute("SELECT owner, batch FROM pending WHERE key = ? AND attempt = ?", key).fetchone()
-            if row is not None and (row[1] is not None or _is_alive(row[0])):
+            self._bury_the_dead(db)
+            if self._is_pending(db, key):
                 return "taken"
-            if row is not None:
-                self._give_up(db, [key], unsure=True)
-            if verdict := self._dearness(db, most_usd or 0.0):
+            if verdict := self._dearness(most_usd or 0.0):
                 return verdict
             self._insert_pending(db, [(key, None)], model, most_usd or 0.0, None)
             return "granted"
@@ -255,11 +248,12 @@ class Journal:
             Those that were granted, in order; the cap, or another process, may leave none.
         """
         with self._writing() as db:
+            self._bury_the_dead(db)
             granted: list[tuple[Key, bytes]] = []
-            room = self._room(db)
+            room = self.room()
             for key, body in requests.items():
-                taken = db.execute("SELECT 1 FROM pending WHERE key = ? AND attempt = ?", key).fetchone()
-                if not taken and not self._find(db, key) and (len(granted) + 1) * most_usd <= room:
+                free = not self._is_pending(db, key) and not self._find(db, key)
+                if free and (len(granted) + 1) * most_usd <= room:
                     granted.append((key, _packed(body)))
             if granted:
                 values = (name, _own_name(), endpoint, _now())
@@ -272,6 +266,11 @@ class Journal:
         with self._writing() as db:
             db.execute("UPDATE batches SET provider_id = ? WHERE name = ?", (provider_id, name))
 
+    def abandon_batch(self, name: str) -> None:
+        """Notes that handing a batch in has failed. It may have come about all the same."""
+        with self._writing() as db:
+            db.execute("UPDATE batches SET owner = ? WHERE name = ?", (_NOBODY, name))
+
     def batches(self, endpoint: str) -> list[Batch]:
         """Batches that have been opened and not closed, the oldest first."""
         rows = self._db.execute(
@@ -281,10 +280,9 @@ class Journal:
         )
         return [Batch(name, where, theirs, not _is_alive(owner)) for name, where, theirs, owner in rows]
 
-    def requests_of(self, batch: str) -> dict[Key, dict[str, Any]]:
-        """The requests of a batch that have no answer yet: key → body."""
-        rows = self._db.execute("SELECT key, attempt, request FROM pending WHERE batch = ?", (batch,))
-        return {(row[0], row[1]): _unpacked(row[2]) for row in rows}
+    def holding(self, keys: Sequence[Key]) -> set[str]:
+        """Names of the open batches that hold any of these requests."""
+        return {row[0] for row in self._select("batch", "pending", keys) if row[0] is not None}
 
     def record_batch(self, batch: str, entries: Mapping[Key, Entry]) -> None:
         """Keeps answers of a batch and closes it; its other requests may be asked anew."""
@@ -309,9 +307,16 @@ class Journal:
 
     def committed_usd(self) -> tuple[float, float]:
         """What is spent (all that may have been charged counted in), and the most that is on its way."""
-        [(spent,)] = self._db.execute("SELECT COALESCE(SUM(cost_usd + unsure_usd), 0) FROM usage")
-        [(on_its_way,)] = self._db.execute("SELECT COALESCE(SUM(most_usd), 0) FROM pending")
+        # In one statement: between two, an answer could move from what is on its way to what is spent.
+        [(spent, on_its_way)] = self._db.execute(
+            "SELECT (SELECT COALESCE(SUM(cost_usd + unsure_usd), 0) FROM usage),"
+            " (SELECT COALESCE(SUM(most_usd), 0) FROM pending)"
+        )
         return spent, on_its_way
+
+    def room(self) -> float:
+        """What may still be spent (US dollars), with everything on its way at its dearest."""
+        return float("inf") if self.cap_usd is None else self.cap_usd - sum(self.committed_usd())
 
     # ------------------------------------------------------------------------------------- housekeeping
 
@@ -367,34 +372,37 @@ class Journal:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
+                db.execute("COMMIT")
             except BaseException:
-                db.execute("ROLLBACK")
+                if db.in_transaction:  # a full disk, for one, has ended it
+                    db.execute("ROLLBACK")
                 raise
-            db.execute("COMMIT")
         except sqlite3.OperationalError as error:
             raise DeeperError(
                 f"journal {self.path} cannot be written: {error}; nothing is asked that could not be kept"
             ) from error
 
+    def _select(
+        self, columns: str, table: Literal["answers", "pending"], keys: Sequence[Key]
+    ) -> Iterator[tuple[Any, ...]]:
+        for start in range(0, len(keys), _PLACES_AT_ONCE):
+            part = keys[start : start + _PLACES_AT_ONCE]
+            places = ", ".join(["(?, ?)"] * len(part))
+            yield from self._db.execute(
+                f"SELECT {columns} FROM {table} WHERE (key, attempt) IN (VALUES {places})",
+                [value for key in part for value in key],
+            )
+
     def _find(self, db: sqlite3.Connection, key: Key) -> Entry | None:
         row = db.execute(f"SELECT {_ENTRY} FROM answers WHERE key = ? AND attempt = ?", key).fetchone()
         return Entry(*row) if row else None
 
-    def room(self) -> float:
-        """What may still be spent (US dollars), with everything on its way at its dearest."""
-        with self._writing() as db:
-            return self._room(db)
+    def _is_pending(self, db: sqlite3.Connection, key: Key) -> bool:
+        row = db.execute("SELECT 1 FROM pending WHERE key = ? AND attempt = ?", key).fetchone()
+        return row is not None
 
-    def _room(self, db: sqlite3.Connection) -> float:
-        if self.cap_usd is None:
-            return float("inf")
-        self._bury_the_dead(db)
-        return self.cap_usd - sum(self.committed_usd())
-
-    def _dearness(
-        self, db: sqlite3.Connection, most_usd: float
-    ) -> Literal["too dear for now", "too dear"] | None:
-        if self.cap_usd is None or most_usd <= self._room(db):
+    def _dearness(self, most_usd: float) -> Literal["too dear for now", "too dear"] | None:
+        if self.cap_usd is None or most_usd <= self.room():
             return None
         spent, on_its_way = self.committed_usd()
         hopeless = spent + most_usd > self.cap_usd or not on_its_way
@@ -436,7 +444,7 @@ class Journal:
         entry: Entry,
         purpose: Purpose | None = None,
     ) -> None:
-        values = (*key, model, request, _now(), *_values(entry))
+        values = (*key, model, request, _now(), *astuple(entry))
         new = db.execute(
             f"INSERT OR IGNORE INTO answers (key, attempt, model, request, answered_at, {_ENTRY})"
             f" VALUES ({', '.join('?' * len(values))})",
@@ -474,7 +482,7 @@ def _connection(path: Path, process: int, thread: int) -> sqlite3.Connection:  #
         path.parent.mkdir(parents=True, exist_ok=True)
         # Autocommit: a transaction is what `_writing` says, and nothing else.
         db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA journal_mode = WAL")
+        _switch_to_wal(db)
         # In WAL mode a killed process loses nothing by it; only a failing machine could, the last moments.
         db.execute("PRAGMA synchronous = NORMAL")
         db.executescript(_SCHEMA)
@@ -483,15 +491,27 @@ def _connection(path: Path, process: int, thread: int) -> sqlite3.Connection:  #
     return db
 
 
+def _switch_to_wal(db: sqlite3.Connection) -> None:
+    from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
+
+    def is_busy(error: BaseException) -> bool:
+        return isinstance(error, sqlite3.Error) and error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+
+    # Where another process makes the same file, SQLite gives up on this statement, and does not wait.
+    patiently = Retrying(
+        retry=retry_if_exception(is_busy),
+        stop=stop_after_delay(_BUSY_SECONDS),
+        wait=wait_random(0, 0.05),
+        reraise=True,
+    )
+    patiently(db.execute, "PRAGMA journal_mode = WAL")
+
+
 _ENTRY = ", ".join(Entry.__dataclass_fields__)
 
 
 def _purpose() -> Purpose:
     return _PURPOSE.get() or Purpose()
-
-
-def _values(entry: Entry) -> tuple[Any, ...]:
-    return tuple(getattr(entry, name) for name in Entry.__dataclass_fields__)
 
 
 def _book(db: sqlite3.Connection, purpose: Purpose, model: str, **amounts: float) -> None:
@@ -533,6 +553,8 @@ def _name_of(pid: int) -> str:
 def _is_alive(owner: str) -> bool:
     import psutil
 
+    if owner == _NOBODY:
+        return False
     if owner == _own_name():
         return True
     pid, started = owner.split()

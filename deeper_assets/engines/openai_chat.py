@@ -9,7 +9,9 @@ says it where it does not.
 """
 
 import asyncio
+import json
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,6 +41,12 @@ _OF_THE_PROMPT = {
     "invalid_prompt": "rejected",
 }
 """Error codes of status 400 that are about one prompt, not about how we ask; and the reason they become."""
+
+_GATEWAY_TIMEOUTS = {504, 524}
+"""Statuses of something between us and the model that did not wait for the answer."""
+
+_NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout"}
+"""HTTP client errors of requests that had no connection yet."""
 
 
 @dataclass(frozen=True)
@@ -139,12 +147,13 @@ class OpenAIChat:
         if not missing:
             return found
         async with self.client() as client:
-            if self.mode == "batch":
-                from deeper_assets.engines.chat_batches import ask_in_batches
+            from deeper_assets.engines.chat_batches import ask_in_batches, settle
 
-                bodies = {self.key(body, attempt): body for body in self._bodies(missing, schema)}
+            bodies = {self.key(body, attempt): body for body in self._bodies(missing, schema)}
+            if self.mode == "batch":
                 await ask_in_batches(self, client, bodies)
                 return found | self._known(missing, attempt, schema)
+            await settle(self, client, list(bodies))  # that a killed run may have handed in
             asking = _Asking(self, client, attempt, schema)
             return found | await asking.all(missing)
 
@@ -373,11 +382,14 @@ class _Patience:
 
     def __init__(self, tries: int):
         self._tries, self._failures = tries, 0
+        self._limited_since: float | None = None
 
     def __call__(self, state: "RetryCallState") -> bool:
         failure = state.outcome.exception() if state.outcome else None
         if isinstance(failure, _Failed) and failure.limited:
-            return (state.seconds_since_start or 0) > LONGEST_LIMITED
+            # From the first 429 on: before it the request may have waited long for its turn.
+            self._limited_since = self._limited_since or time.monotonic()
+            return time.monotonic() - self._limited_since > LONGEST_LIMITED
         self._failures += 1
         return self._failures >= self._tries
 
@@ -409,8 +421,6 @@ def _read(completion: Mapping[str, Any]) -> tuple[str | None, str | None]:
 
 
 def _json(text: str) -> dict[str, Any]:
-    import json
-
     try:
         value = json.loads(text)
     except ValueError:
@@ -438,11 +448,12 @@ def _status_failure(error: Any) -> _Failed:
     message = f"status {error.status_code}: {said.get('message') or error.message}"
     limited = error.status_code == 429 and said.get("code") != "insufficient_quota"
     passing = limited or error.status_code in {408, 409} or error.status_code >= 500
+    unsure = error.status_code in _GATEWAY_TIMEOUTS
     headers = {name.lower(): value for name, value in error.response.headers.items()}
-    return _Failed(message, passing=passing, limited=limited, headers=headers)
+    return _Failed(message, passing=passing, limited=limited, unsure=unsure, headers=headers)
 
 
 def _connection_failure(error: Exception) -> _Failed:
-    """A request without an answer. It may have been charged, unless no connection came about."""
+    """A request without an answer. It may have been charged, unless it never had a connection."""
     cause = type(error.__cause__).__name__
-    return _Failed(f"{error} ({cause})", passing=True, unsure=cause not in {"ConnectError", "ConnectTimeout"})
+    return _Failed(f"{error} ({cause})", passing=True, unsure=cause not in _NEVER_SENT)

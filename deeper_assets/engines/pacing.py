@@ -2,9 +2,9 @@
 
 When a server says 429 to a good share of what it is sent, nothing more goes to it for as long as it asks for,
 and the number falls by that share; it comes back by a tenth of the limit whenever a round of requests goes
-well. A 429 here and there changes nothing for the others. No library we
-know does this for asyncio: rate limiters (aiolimiter, pyrate-limiter) must be told the rate, which a provider
-does not tell, and those that adapt go by latency. Waiting between tries is tenacity's.
+well. A 429 here and there changes nothing for the others. No library we know does this for asyncio: rate
+limiters (aiolimiter, pyrate-limiter) must be told the rate, which a provider does not tell, and those that
+adapt go by latency. Waiting between tries is tenacity's.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ class AdaptiveLimit:
         finally:
             async with self._changed:
                 self._at_once -= 1
-                self._changed.notify(1 + self._spare())
+                self._changed.notify(max(0, int(self.now) - self._at_once))
 
     def hear(self, limited: bool, wait: float = 0.0) -> None:
         """Takes note of an answer.
@@ -69,9 +69,6 @@ class AdaptiveLimit:
         else:
             self.now = min(float(self.most), self.now + max(1.0, self.most * _GROWTH))
 
-    def _spare(self) -> int:
-        return max(0, int(self.now) - self._at_once - 1)
-
 
 def seconds_until_next(tries: int, headers: Mapping[str, str]) -> float:
     """How long to wait after so many tries: what the server asks for, and ever longer beyond it.
@@ -80,8 +77,9 @@ def seconds_until_next(tries: int, headers: Mapping[str, str]) -> float:
         tries: that have failed, 1 or more.
         headers: of the last answer, lower-case; `retry-after-ms` and `retry-after` in seconds are honoured.
     """
+    longest = min(LONGEST_WAIT, 0.1 * 2 ** min(tries, 10))
     # Spread out, or all that were told the same would come back at the same moment.
-    return (seconds_asked_for(headers) or 0.0) + random.uniform(0, min(LONGEST_WAIT, 0.1 * 2**tries))
+    return (seconds_asked_for(headers) or 0.0) + random.uniform(0, longest)
 
 
 def seconds_asked_for(headers: Mapping[str, str]) -> float | None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 from typing import Any
 
@@ -11,8 +10,8 @@ from openai import AsyncOpenAI, BadRequestError, NotFoundError
 
 from deeper_assets.engines.chat_server.completions import Completions
 from deeper_assets.engines.chat_server.faults import Faults
-from deeper_assets_tests.chat_servers import ChatServer, chat_server
-from deeper_assets_tests.engines.test_chat_server import body, offline, prediction
+from deeper_assets_tests.chat_servers import chat_server
+from deeper_assets_tests.engines.test_chat_server import ask, body, offline, prediction
 
 ENDPOINT = "/v1/chat/completions"
 
@@ -24,14 +23,6 @@ def line(number: int, custom_id: str | None = None) -> dict[str, Any]:
         "url": ENDPOINT,
         "body": body(prediction(number)),
     }
-
-
-def ask(server: ChatServer, asking: Callable[[AsyncOpenAI], Awaitable[Any]]) -> Any:
-    async def run() -> Any:
-        async with AsyncOpenAI(base_url=server.url, api_key="unused", max_retries=0) as client:
-            return await asking(client)
-
-    return asyncio.run(run())
 
 
 async def create(client: AsyncOpenAI, lines: list[Any], **more: Any) -> Any:

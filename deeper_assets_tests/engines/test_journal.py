@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import sqlite3
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -111,10 +113,13 @@ def test_a_batch_is_claimed_named_and_closed(tmp_path: Path) -> None:
         ("b2", None, False),
     ]
     assert journal.batches("http://there/v1") == []
-    assert journal.requests_of("b1") == {key(n): bodies[key(n)] for n in range(3)}
+    assert journal.holding([key(2), key(7)]) == {"b1"}
+    assert journal.holding(list(bodies)) == {"b1", "b2"}
     assert journal.claim(key(1), "m", 0.01) == "taken"
     journal.record_batch("b1", {key(0): ENTRY, key(2): ENTRY})
     assert set(journal.answers(list(bodies))) == {key(0), key(2)}
+    asked = {(line["key"], line["attempt"]): line["request"] for line in journal.export()}
+    assert asked == {key(n): bodies[key(n)] for n in (0, 2)}
     assert [batch.name for batch in journal.batches("http://here/v1")] == ["b2"]
     assert journal.claim(key(1), "m", 0.01) == "granted", "what a batch left open may be asked anew"
     row = next(row for row in journal.usage() if row.asset == "initial_predictions")
@@ -140,6 +145,28 @@ def test_an_export_holds_requests_and_answers(tmp_path: Path) -> None:
     [line] = journal.export()
     assert line["request"] == BODY
     assert (line["text"], line["cost_usd"], line["attempt"], line["key"]) == ("Hello.", 0.25, 0, KEY[0])
+
+
+def test_a_full_disk_is_an_error_that_says_so(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    journal.record(KEY, "m", BODY, ENTRY)
+    journal._db.execute("PRAGMA max_page_count = 1")  # as many as there are by now
+    with pytest.raises(DeeperError, match=r"journal\.sqlite cannot be written: database or disk is full"):
+        journal.record(key(1), "m", BODY, Entry("Hello. " * 100_000, None, 10, 4, 2, 0.25))
+    assert journal.size()[0] == 1
+    assert journal.committed_usd() == (0.25, 0)
+
+
+def test_a_file_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE t (x)")
+    other.execute("BEGIN IMMEDIATE")
+    ending = threading.Timer(0.3, other.execute, ["COMMIT"])
+    ending.start()
+    assert Journal(path).usage() == []
+    ending.join()
+    other.close()
 
 
 def test_a_file_that_is_no_journal_is_an_error_that_names_it(tmp_path: Path) -> None:

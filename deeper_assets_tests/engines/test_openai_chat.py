@@ -10,13 +10,16 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
+from deeper_assets.engines import openai_chat
 from deeper_assets.engines.chat_batches import LABEL
 from deeper_assets.engines.journal import Journal
 from deeper_assets.engines.offline.chat_model import OfflineChatModel
@@ -59,11 +62,29 @@ def in_process(server: ChatServer, folder: Path, prompts: list[str], **values: A
     return process
 
 
+def die_in_process(target: Callable[..., None], *arguments: Any) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=target, args=arguments)
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+
+
 def wait_until(what: Any) -> None:
     deadline = time.monotonic() + 60
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def meddle(monkeypatch: pytest.MonkeyPatch, handle: Callable[[Any, Any], Awaitable[Any]]) -> None:
+    """Lets `handle` take what clients send: it gets each request, and a function that sends it on."""
+
+    class Between(openai.DefaultAsyncHttpxClient):
+        async def send(self, request: Any, **options: Any) -> Any:
+            return await handle(request, partial(super().send, request, **options))
+
+    client = openai.AsyncOpenAI
+    monkeypatch.setattr(openai, "AsyncOpenAI", lambda **values: client(http_client=Between(), **values))
 
 
 @pytest.fixture(scope="module")
@@ -164,14 +185,12 @@ def test_whatever_fails_for_a_moment_is_answered_in_the_end_and_nothing_is_paid_
         assert (stats["paid_bodies"], stats["paid_again"]) == (300, 0)
         [row] = chat.journal.usage()
         assert (row.requests, row.retries) == (300, stats["requests"] - 300)
-        lost = stats["faults"]["dropped"] + stats["faults"]["hanging"]
-        assert row.unsure_usd == pytest.approx(lost * row.unsure_usd / lost)
-        assert row.unsure_usd > 0
+        lost = stats["faults"]["dropped"] + stats["faults"]["hanging"] + stats["abandoned"]
+        least, most = (chat.most_usd(chat.body(questions(300)[place], SCHEMA)) for place in (0, -1))
+        assert lost * least <= row.unsure_usd <= lost * most, "longer numbers, longer questions"
 
 
-def test_errors_that_last_stop_everything_at_once(
-    server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_errors_that_last_stop_everything_at_once(server: ChatServer, tmp_path: Path) -> None:
     chat = chat_at(server, tmp_path, concurrency=2)
     with pytest.raises(DeeperError, match="status 404"):
         replace(chat, model="unknown-model").answer(questions(50))
@@ -218,17 +237,67 @@ def test_a_server_that_is_not_there_is_an_error_after_all_tries(tmp_path: Path) 
     )
 
 
+class PoolTimeout(Exception):
+    """As the HTTP client's: no connection was free."""
+
+
+@pytest.mark.parametrize(
+    ("failure", "charged"),
+    [(500, False), (504, True), (524, True), (PoolTimeout, False), (ConnectionResetError, True)],
+)
+def test_what_may_have_been_answered_may_have_been_charged(
+    failure: int | type[Exception],
+    charged: bool,
+    server: ChatServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def fail(request: Any, send: Any) -> Any:
+        if not isinstance(failure, int):
+            raise openai.APIConnectionError(request=request) from failure()
+        answer = await send()
+        answer.status_code = failure
+        return answer
+
+    meddle(monkeypatch, fail)
+    chat = chat_at(server, tmp_path, tries=1)
+    with pytest.raises(DeeperError, match="after 1 tries"):
+        chat.answer(questions(1))
+    [row] = chat.journal.usage()
+    [prompt] = questions(1)
+    assert row.unsure_usd == (chat.most_usd(chat.body(prompt, None)) if charged else 0)
+
+
 # ------------------------------------------------------------------------------------------------ pace
 
 
 def test_fewer_requests_go_out_while_the_server_says_429(tmp_path: Path) -> None:
-    with chat_server("--requests-per-second", 60) as server:
+    with chat_server("--requests-per-second", 60, "--latency", 0.1) as server:
         chat = chat_at(server, tmp_path, concurrency=64)
         answers = chat.answer(questions(240), schema=SCHEMA)
         assert all(answer.reason is None for answer in answers)
         stats = server.stats()
         assert stats["paid_again"] == 0
         assert stats["statuses"]["429"] < 240, "fewer than answers: it does not hammer"
+
+
+def test_waiting_for_a_turn_is_not_waiting_for_a_server_that_says_429(
+    server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = []
+
+    async def limit_the_fourth(request: Any, send: Any) -> Any:
+        await asyncio.sleep(0.4)
+        answer = await send()
+        sent.append(request)
+        if len(sent) == 4:
+            answer.status_code = 429
+        return answer
+
+    meddle(monkeypatch, limit_the_fourth)
+    monkeypatch.setattr(openai_chat, "LONGEST_LIMITED", 1.0)
+    assert len(chat_at(server, tmp_path, concurrency=1).answer(questions(4), schema=SCHEMA)) == 4
+    assert len(sent) == 5
 
 
 def test_the_limit_follows_the_share_of_429() -> None:
@@ -268,6 +337,7 @@ def test_a_server_says_how_long_to_wait() -> None:
     assert 0.5 <= seconds_until_next(2, {"retry-after-ms": "500", "retry-after": "9"}) <= 0.9
     assert 0 <= seconds_until_next(1, {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) <= 0.2
     assert max(seconds_until_next(30, {}) for _ in range(50)) <= 60
+    assert 0 <= seconds_until_next(2000, {}) <= 60
 
 
 # ----------------------------------------------------------------------------------------------- money
@@ -332,8 +402,6 @@ def test_two_processes_that_ask_the_same_pay_once(tmp_path: Path) -> None:
 
 
 def batch_ids(server: ChatServer) -> list[str]:
-    import openai
-
     return [batch.id for batch in openai.OpenAI(base_url=server.url, api_key="none").batches.list()]
 
 
@@ -347,6 +415,21 @@ def test_batches_are_cut_answered_and_half_the_price(tmp_path: Path) -> None:
         [row], [live] = chat.journal.usage(), Journal(tmp_path / "b" / "journal.sqlite").usage()
         assert row.cost_usd == pytest.approx(live.cost_usd / 2)
         assert chat.journal.batches(server.url) == []
+
+
+@pytest.mark.slow
+def test_batches_of_other_requests_are_not_waited_for(tmp_path: Path) -> None:
+    with chat_server("--batch-seconds", 3) as server:
+        chat = chat_at(server, tmp_path, mode="batch", batch_poll=0.05)
+        first = threading.Thread(target=chat.answer, args=[questions(3, " and dill")])
+        first.start()
+        wait_until(lambda: [b.provider_id is not None for b in chat.journal.batches(server.url)] == [True])
+        assert len(chat.answer(questions(3))) == 3
+        first.join(60)
+        later, earlier = openai.OpenAI(base_url=server.url, api_key="none").batches.list()
+        assert earlier.completed_at is not None
+        assert later.created_at < earlier.completed_at
+        assert server.stats()["paid"] == 6
 
 
 def test_lines_that_fail_and_batches_that_expire_are_handed_in_again(tmp_path: Path) -> None:
@@ -367,6 +450,62 @@ def test_a_batch_that_asks_for_schemas_in_vain_says_what_to_set(tmp_path: Path) 
         with pytest.raises(DeeperError, match=r"status 400: .*; set chat\.structured to false"):
             chat.answer(questions(3), schema=SCHEMA)
         assert replace(chat, structured=False).answer(questions(3)) == OfflineChatModel().answer(questions(3))
+
+
+def test_a_batch_that_cannot_be_handed_in_is_asked_anew_by_the_same_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with chat_server("--batch-seconds", 0.1, "--key-env", "SERVERS_KEY", SERVERS_KEY="right") as server:
+        chat = chat_at(server, tmp_path, mode="batch", batch_poll=0.02, key_env="CLIENTS_KEY", tries=2)
+        monkeypatch.setenv("CLIENTS_KEY", SECRET)
+        for _ in ("handing in", "looking for what was not handed in"):
+            with pytest.raises(DeeperError, match=r"key provided: \$CLIENTS_KEY") as error:
+                chat.answer(questions(3), schema=SCHEMA)
+            assert SECRET not in "".join(traceback.format_exception(error.value))
+            assert [batch.abandoned for batch in chat.journal.batches(server.url)] == [True]
+        monkeypatch.setenv("CLIENTS_KEY", "right")
+        assert len(chat.answer(questions(3), schema=SCHEMA)) == 3
+        assert chat.journal.batches(server.url) == []
+
+
+def test_a_batch_is_not_begun_again_where_the_answer_was_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = []
+
+    async def lose_the_first(request: Any, send: Any) -> Any:
+        answer = await send()
+        if (request.method, request.url.path) == ("POST", "/v1/batches") and not lost:
+            lost.append(answer.status_code)
+            raise openai.APIConnectionError(request=request)
+        return answer
+
+    meddle(monkeypatch, lose_the_first)
+    with chat_server("--batch-seconds", 0.1) as server:
+        chat = chat_at(server, tmp_path, mode="batch", batch_poll=0.02)
+        assert len(chat.answer(questions(3), schema=SCHEMA)) == 3
+        assert lost == [200]
+        assert len(batch_ids(server)) == 1
+        assert server.stats()["paid_again"] == 0
+
+
+def test_line_breaks_within_answers_do_not_cut_the_lines_of_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    title = "Beef\u2028stew\x85"
+
+    async def break_titles(request: Any, send: Any) -> Any:
+        answer = await send()
+        if request.url.path.endswith("/content"):
+            answer._content = answer.content.replace(b"Beef stew", title.encode())
+        return answer
+
+    meddle(monkeypatch, break_titles)
+    with chat_server("--batch-seconds", 0.1) as server:
+        chat = chat_at(server, tmp_path, mode="batch", batch_poll=0.02)
+        [answer] = chat.answer(questions(1), schema=SCHEMA)
+        assert answer.text is not None
+        assert answer.text.count(title) == 10
 
 
 def test_a_queue_without_room_is_tried_again_and_then_an_error(tmp_path: Path) -> None:
@@ -409,10 +548,15 @@ def test_a_killed_process_finds_its_batches_again(tmp_path: Path) -> None:
         assert server.stats()["paid_again"] == 0
 
 
+def claim_and_die(url: str, folder: Path, prompts: list[str]) -> None:
+    chat = OpenAIChat("local", Journal(folder / "journal.sqlite"), base_url=url, prices=PRICES)
+    for prompt in prompts:
+        assert chat.journal.claim(chat.key(chat.body(prompt, SCHEMA), 0), "local", 0.01) == "granted"
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def open_batch_and_die(url: str, folder: Path, prompts: list[str], hand_in: bool) -> None:
     """As a process that is killed between handing a batch in and noting what the provider calls it."""
-    import openai
-
     chat = OpenAIChat("local", Journal(folder / "journal.sqlite"), base_url=url, prices=PRICES)
     requests = {chat.key(body, 0): body for body in (chat.body(prompt, SCHEMA) for prompt in prompts)}
     chat.journal.open_batch("ours", url, "local", requests, 0.01)
@@ -435,16 +579,46 @@ def open_batch_and_die(url: str, folder: Path, prompts: list[str], hand_in: bool
 @pytest.mark.parametrize("handed_in", [True, False])
 def test_a_batch_whose_id_never_came_is_found_by_name_or_asked_anew(handed_in: bool, tmp_path: Path) -> None:
     with chat_server("--batch-seconds", 0.2) as server:
-        process = multiprocessing.get_context("spawn").Process(
-            target=open_batch_and_die, args=(server.url, tmp_path, questions(10), handed_in)
-        )
-        process.start()
-        process.join(60)
-        assert process.exitcode == -signal.SIGKILL
+        die_in_process(open_batch_and_die, server.url, tmp_path, questions(10), handed_in)
         chat = chat_at(server, tmp_path, mode="batch", batch_poll=0.05)
         assert len(chat.answer(questions(10), schema=SCHEMA)) == 10
         assert len(batch_ids(server)) == 1
         assert server.stats()["paid_again"] == 0
+
+
+@pytest.mark.slow
+def test_what_a_killed_batch_run_handed_in_is_read_by_a_live_one(tmp_path: Path) -> None:
+    with chat_server("--batch-seconds", 0.5) as server:
+        die_in_process(open_batch_and_die, server.url, tmp_path, questions(10), True)
+        chat = chat_at(server, tmp_path, batch_poll=0.05)
+        answers: list[Any] = []
+        asking = threading.Thread(
+            target=lambda: answers.extend(chat.answer(questions(12), schema=SCHEMA)), daemon=True
+        )
+        asking.start()
+        asking.join(30)
+        assert Counter(answer.reason for answer in answers) == {None: 12}
+        assert (server.stats()["requests"], server.stats()["paid"]) == (2, 12)
+
+
+@pytest.mark.slow
+def test_what_a_killed_batch_run_handed_in_is_booked_though_nobody_asks_for_it(tmp_path: Path) -> None:
+    with chat_server("--batch-seconds", 0) as server:
+        die_in_process(open_batch_and_die, server.url, tmp_path, questions(10), True)
+        chat = chat_at(server, tmp_path)
+        assert len(chat.answer(questions(2, " and dill"), schema=SCHEMA)) == 2
+        assert chat.journal.batches(server.url) == []
+        assert sum(row.requests for row in chat.journal.usage()) == 12
+        assert chat.journal.committed_usd()[1] == 0
+
+
+@pytest.mark.slow
+def test_what_a_killed_live_run_was_asking_is_handed_in(tmp_path: Path) -> None:
+    with chat_server("--batch-seconds", 0.1) as server:
+        die_in_process(claim_and_die, server.url, tmp_path, questions(10))
+        chat = chat_at(server, tmp_path, mode="batch", batch_poll=0.05)
+        assert len(chat.answer(questions(10), schema=SCHEMA)) == 10
+        assert sum(row.unsure_usd for row in chat.journal.usage()) == pytest.approx(0.1)
 
 
 def test_a_server_that_is_restarted_in_the_middle_is_waited_for(tmp_path: Path) -> None:

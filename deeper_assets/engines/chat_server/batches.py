@@ -132,7 +132,7 @@ class Batches:
         if batch.shown["status"] == "in_progress":
             batch.becomes("cancelling")
             batch.stop.set()
-        return dict(batch.shown)
+        return batch.shown
 
     def newest(self, after: str | None, limit: int) -> dict[str, Any]:
         """A page of batches, the newest first; from the one after the batch `after` on, if that is given."""
