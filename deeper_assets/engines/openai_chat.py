@@ -193,15 +193,25 @@ class OpenAIChat:
         size += len(str(body.get("response_format", "")))
         return share * self.prices.cost(size, 0, self.max_tokens)
 
-    def entry(self, completion: Mapping[str, Any], share: float = 1.0) -> Entry:
-        """A completion, as the endpoint gives it, as an entry of the journal."""
+    def entry(
+        self, completion: Mapping[str, Any], share: float = 1.0, most_usd: float | None = None
+    ) -> Entry:
+        """A completion, as the endpoint gives it, as an entry of the journal.
+
+        Args:
+            completion: what it answered.
+            share: of the price, that it costs.
+            most_usd: what it is taken to have cost where the endpoint does not count its tokens.
+        """
         usage = completion.get("usage") or {}
         counts = (
             int(usage.get("prompt_tokens") or 0),
             int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0),
             int(usage.get("completion_tokens") or 0),
         )
-        cost = None if self.prices is None else share * self.prices.cost(*counts)
+        cost = most_usd
+        if usage and self.prices is not None:
+            cost = share * self.prices.cost(*counts)
         return Entry(*_read(completion), *counts, cost)
 
     def refused(self, error: Mapping[str, Any]) -> Entry | None:
@@ -357,7 +367,7 @@ class _Asking:
 
         try:
             completion = await self._client.chat.completions.with_raw_response.create(**body)
-            return self._chat.entry(_json(completion.text))
+            return self._chat.entry(_json(completion.text), most_usd=self._chat.most_usd(body))
         except APIStatusError as error:
             if error.status_code == 400 and (entry := self._chat.refused(_error_of(error))):
                 return entry

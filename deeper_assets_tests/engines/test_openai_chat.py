@@ -268,6 +268,26 @@ def test_what_may_have_been_answered_may_have_been_charged(
     assert row.unsure_usd == (chat.most_usd(chat.body(prompt, None)) if charged else 0)
 
 
+def test_a_server_that_counts_no_tokens_is_taken_to_charge_the_most(
+    server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def count_nothing(request: Any, send: Any) -> Any:
+        answer = await send()
+        said = json.loads(await answer.aread())
+        del said["usage"]
+        return type(answer)(200, json=said, request=request)
+
+    meddle(monkeypatch, count_nothing)
+    [prompt] = questions(1)
+    for prices in (PRICES, None):
+        chat = chat_at(server, tmp_path / str(prices), prices=prices)
+        assert chat.answer([prompt])[0].text
+        [row] = chat.journal.usage()
+        assert (row.requests, row.output_tokens) == (1, 0)
+        assert row.cost_usd == (chat.most_usd(chat.body(prompt, None)) or 0)
+    assert PRICES.cost(0, 0, 1) > 0
+
+
 # ------------------------------------------------------------------------------------------------ pace
 
 
