@@ -187,7 +187,7 @@ class Experiment:
         found: Sampler
         match self.sampler_engine:
             case "transformers":
-                found = _loaded(name, self.base_folder(base), folder)
+                found = _loaded(name, self.base_folder(base), folder, given.max_length)
             case "vllm":
                 options = EngineOptions(
                     given.tensor_parallel,
@@ -338,9 +338,9 @@ REFERENCE = "reference"
 
 
 @lru_cache(maxsize=2)
-def _loaded(name: str, base: str, adapter: Path | None) -> TransformersSampler:
+def _loaded(name: str, base: str, adapter: Path | None, max_length: int | None) -> TransformersSampler:
     """A policy stays loaded for the next domain of the same process."""
-    return TransformersSampler(name, base, adapter)
+    return TransformersSampler(name, base, adapter, max_length=max_length)
 
 
 def _base_version(experiment: "Experiment") -> dict[str, Any]:

@@ -806,4 +806,7 @@ def _leave_reason(config: Path, error: DeeperError) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_status)  # taken down with the interpreter, Triton (of vLLM) complains of leaks

@@ -6,14 +6,16 @@ not matter, beyond the last bits of a float.
 """
 
 import logging
+import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from deeper_assets.engines.policy_tokens import as_sample, encode, load_tokenizer
+from deeper_assets.engines.policy_tokens import UNWRITTEN, as_sample, encode, load_tokenizer, room_for
 from deeper_assets.engines.protocols import Decoding, Sample
 
 TOKENS_AT_ONCE = 24_000
@@ -37,27 +39,34 @@ class TransformersSampler:
         base: folder (or hub name) of the model.
         adapter: folder of a PEFT adapter; None for the base itself.
         device: where it runs; None for a GPU if there is one.
+        max_length: tokens of prompt and text; None for what the model takes.
     """
 
     name: str
     base: Path | str
     adapter: Path | None = None
     device: str | None = None
+    max_length: int | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Another process gets the policy's place, not what is loaded here."""
-        return type(self), (self.name, self.base, self.adapter, self.device)
+        return type(self), (self.name, self.base, self.adapter, self.device, self.max_length)
 
     def sample(
         self, prompts: Sequence[str], seeds: Sequence[Sequence[int]], decoding: Decoding
     ) -> list[list[Sample]]:
         """Writes as many texts for each prompt as there are seeds for it; see `Sampler`."""
+        if not prompts:
+            return []
         encoded = encode(self._tokenizer, prompts)
-        texts: list[list[Sample]] = [[] for _ in prompts]
-        for batch in _batches([len(ids) for ids in encoded], [len(s) for s in seeds], decoding):
+        room = room_for(encoded, self._longest, decoding.max_new_tokens)
+        texts = [[UNWRITTEN] * len(own) for own in seeds]
+        fitting = [i for i in range(len(prompts)) if room[i]]
+        for batch in _batches(fitting, encoded, seeds, decoding):
             written = self._write([encoded[i] for i in batch], [seeds[i] for i in batch], decoding)
-            for i, samples in zip(batch, written, strict=True):
-                texts[i] = samples
+            for i, rows in zip(batch, written, strict=True):
+                samples = [self._sample(row[: room[i]]) for row in rows]
+                texts[i] = samples if len(rows) == len(seeds[i]) else samples * len(seeds[i])
         return texts
 
     @property
@@ -86,10 +95,18 @@ class TransformersSampler:
                 model = PeftModel.from_pretrained(model, self.adapter).merge_and_unload()
         return model.to(device).eval()
 
+    @property
+    def _longest(self) -> int:
+        known = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        return min(self.max_length or sys.maxsize, known or sys.maxsize)
+
     def _write(
         self, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]], decoding: Decoding
-    ) -> list[list[Sample]]:
-        """The texts of one batch: every prompt is read once, and its attention cache shared by its texts."""
+    ) -> list[list[list[int]]]:
+        """The tokens of one batch's texts; of greedy decoding, one text a prompt.
+
+        Every prompt is read once, and its attention cache shared by its texts.
+        """
         import numpy as np
         import torch
         from transformers import DynamicCache
@@ -155,7 +172,7 @@ class TransformersSampler:
                     mask, position, ended = mask[going], position[going], ended[going]
                 seen.scatter_(1, chosen[:, None], True)
                 mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
-                position = position + 1
+                position = (position + 1).clamp(max=self._longest - 1)  # what comes later is cut off
                 logits = model(
                     input_ids=chosen[:, None],
                     attention_mask=mask,
@@ -163,12 +180,9 @@ class TransformersSampler:
                     past_key_values=cache,
                     use_cache=True,
                 ).logits[:, -1]
-        samples = [self._sample(row) for row in tokens[:, : step + 1].tolist()]
+        written = tokens[:, : step + 1].tolist()
         starts = np.cumsum([0, *copies])
-        return [
-            samples[start:end] * (len(own) if greedy else 1)
-            for start, end, own in zip(starts, starts[1:], seeds, strict=False)
-        ]
+        return [written[start:end] for start, end in pairwise(starts)]
 
     @cached_property
     def _ends(self) -> Any:
@@ -201,12 +215,17 @@ def _draw(logits: Any, draws: Any, decoding: Decoding) -> Any:
     return order.gather(1, picked.clamp(max=order.shape[-1] - 1)).squeeze(1)
 
 
-def _batches(lengths: Sequence[int], copies: Sequence[int], decoding: Decoding) -> Iterator[list[int]]:
-    """Prompts that are written together: of like length, and no more than fit."""
+def _batches(
+    places: Iterable[int],
+    prompts: Sequence[Sequence[int]],
+    seeds: Sequence[Sequence[int]],
+    decoding: Decoding,
+) -> Iterator[list[int]]:
+    """Those of these places whose texts are written together: of like length, and no more than fit."""
     batch: list[int] = []
     used = 0
-    for i in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        needed = copies[i] * (lengths[i] + min(decoding.max_new_tokens, 64))
+    for i in sorted(places, key=lambda i: (len(prompts[i]), i)):
+        needed = len(seeds[i]) * (len(prompts[i]) + min(decoding.max_new_tokens, 64))
         if batch and used + needed > TOKENS_AT_ONCE:
             yield batch
             batch, used = [], 0

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from deeper_assets.engines import transformers_sampler
+from deeper_assets.engines.policy_tokens import UNWRITTEN
 from deeper_assets.engines.protocols import Decoding, Sample
 from deeper_assets.engines.transformers_sampler import TransformersSampler
 from deeper_assets_tests.engines.tiny_policy import save_tiny_policy
@@ -227,3 +228,20 @@ def test_an_adapter_speaks_as_peft_has_it(base: Path, adapter: Path, policy: Tra
 
 def test_nothing_asked_nothing_written(policy: TransformersSampler) -> None:
     assert policy.sample([], [], SAMPLED) == []
+
+
+def test_texts_end_where_the_model_does(base: Path, policy: TransformersSampler) -> None:
+    lengths = [ids_of(loaded(base)[1], prompt).shape[1] for prompt in PROMPTS]
+    assert len(set(lengths)) > 2
+    shorter = TransformersSampler("tiny", base, device="cpu", max_length=max(lengths))
+    for decoding in (GREEDY, SAMPLED):
+        seeds = [[1, 2, 3]] * len(PROMPTS)
+        whole, cut = (one.sample(PROMPTS, seeds, decoding) for one in (policy, shorter))
+        for length, long, short in zip(lengths, whole, cut, strict=True):
+            room = max(lengths) - length
+            assert room or short == [UNWRITTEN] * 3
+            for one, other in zip(long, short, strict=True):
+                assert other.tokens == min(one.tokens, room)
+                assert other.finished == (one.finished and one.tokens < room)
+                assert one.text.startswith(other.text)
+    assert TransformersSampler("tiny", base, device="cpu", max_length=10_000)._longest == 128
