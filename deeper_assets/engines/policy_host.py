@@ -40,6 +40,9 @@ LOCK, ADDRESS, LOG = "lock", "address", "log"
 PAUSE = 0.2
 """Seconds between two looks at something that takes much longer."""
 
+AT_FIRST = 10.0
+"""Seconds that a host waits for whoever started it, and may have been killed meanwhile."""
+
 YOURS, LEAVE = "it is your turn", "leave"
 
 logger = logging.getLogger("deeper_assets.engines.policy_host")  # also where it is `__main__`
@@ -189,14 +192,15 @@ def main() -> NoReturn:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(place / "socket"))
         server.listen(socket.SOMAXCONN)
-        server.settimeout(keep_loaded)
         _say_where(folder / ADDRESS, place / "socket")
         host = _Host(place, lock, folder / LOG)
         while True:
+            patience = min(keep_loaded, AT_FIRST) if host.sampler is None else keep_loaded
+            server.settimeout(patience)
             try:
                 peer, _ = server.accept()
             except TimeoutError:
-                host.leave(f"nobody came for {keep_loaded:g} s")
+                host.leave(f"nobody came for {patience:g} s")
             with Connection(peer.detach()) as client, suppress(EOFError, OSError):  # a client may be gone
                 host.serve(client)
 

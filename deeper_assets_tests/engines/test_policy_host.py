@@ -121,6 +121,16 @@ def test_a_host_leaves_when_nobody_comes(folder: Path) -> None:
     assert said(folder, "loads") == 2
 
 
+def test_a_host_whose_starter_was_killed_does_not_wait_for_long(folder: Path) -> None:
+    lock = policy_host._take_lock(folder)
+    assert lock is not None
+    policy_host._start(folder, PATIENCE, lock)
+    os.close(lock)
+    until(folder, f"nobody came for {policy_host.AT_FIRST:g} s")
+    with alone_on_gpu(folder):
+        assert processes(folder) == []
+
+
 def test_nothing_to_write_needs_no_host(folder: Path) -> None:
     assert hosted(folder).sample([], [], DECODING) == []
     assert not folder.exists()
