@@ -26,6 +26,7 @@ from dagster._core.errors import DagsterPipesExecutionError
 
 from deeper_assets.assets.stored import stored
 from deeper_assets.engines.dpo_trainer import CODE_VERSION, FAILURE, KILLED, out_of_memory, read_job
+from deeper_assets.engines.launching import PARENT
 from deeper_assets.engines.offline import base_policy as offline
 from deeper_assets.method.faults import DeeperError
 from deeper_assets.method.pairs import CONTEXT, choose_pairs, group_candidates, mark_validation, replayed
@@ -193,7 +194,7 @@ def _train(
                 command=[sys.executable, "-m", "deeper_assets.engines.dpo_trainer", str(config)],
                 context=context,
                 # One thread, as everywhere: the order of sums is fixed then, and so is the adapter.
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                env={**os.environ, "OMP_NUM_THREADS": "1", PARENT: str(os.getpid())},
             )
     except DagsterPipesExecutionError as error:
         if failure.exists():

@@ -14,6 +14,9 @@ from pathlib import Path
 from deeper_assets.engines.hardware import Hardware
 from deeper_assets.method.faults import DeeperError
 
+PARENT = "TRAINING_PARENT"
+"""Environment variable of the process that starts a training's process: its number."""
+
 
 class Failed(Exception):
     """One of the processes failed; `exit_code` is the first one's, negative for a signal."""
@@ -80,6 +83,7 @@ def launch(module: str, config: Path, processes: int) -> None:
     choices = config.with_suffix(".accelerate.json")
     choices.write_text(json.dumps(_choices(processes)), encoding="utf-8")
     options = ["--config_file", str(choices), "--multi_gpu", "--main_process_port", "0"]
+    os.environ[PARENT] = str(os.getpid())
     arguments = launch_command_parser().parse_args([*options, "--module", module, str(config)])
     try:
         launch_command(arguments)
@@ -105,8 +109,12 @@ def _choices(processes: int) -> Mapping[str, str | int]:
 
 
 def end_with_parent() -> None:
-    """From now on ends this process soon after the one that started it, however that came to its end."""
-    threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
+    """From now on ends this process soon after the one that started it, however that came to its end.
+
+    That may have been before this process could look, so it is told by `PARENT` who it was.
+    """
+    parent = int(os.environ.get(PARENT, os.getppid()))
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 
 def _watch(parent: int) -> None:

@@ -509,6 +509,22 @@ def test_what_all_processes_foresee_the_first_one_says(
     assert caplog.messages == []
 
 
+def test_a_process_ends_whose_parent_was_gone_before_it_could_look() -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    code = (
+        "import time; from deeper_assets.engines import launching as l; l.end_with_parent(); time.sleep(60)"
+    )
+    for parent, status in ((gone.pid, 1), (os.getpid(), None)):
+        env = {**os.environ, launching.PARENT: str(parent)}
+        with subprocess.Popen([sys.executable, "-c", code], env=env) as process:
+            try:
+                assert process.wait(5) == status
+            except subprocess.TimeoutExpired:
+                assert status is None
+            process.kill()
+
+
 @pytest.mark.slow
 def test_stopped_by_hand_it_says_how_to_go_on(job: TrainingJob) -> None:
     both = replace(job, hardware=TWO)
