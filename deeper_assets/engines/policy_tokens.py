@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from deeper_assets.engines.protocols import Sample
+from deeper_assets.engines.protocols import Decoding, Sample
 
 LOG = logging.getLogger(__name__)
 
@@ -71,3 +71,15 @@ def room_for(prompts: Sequence[Sequence[int]], max_length: int, max_new_tokens: 
 
 UNWRITTEN = Sample("", 0, finished=False)
 """What stands for a text that there was no room for."""
+
+
+def seeds_to_draw(seeds: Sequence[int], decoding: Decoding) -> Sequence[int]:
+    """The seeds of texts that differ: greedy decoding writes one for all."""
+    return seeds[:1] if decoding.temperature == 0 else seeds
+
+
+def for_each_seed(written: Sequence[Sample], seeds: int) -> list[Sample]:
+    """The texts of one prompt: those written, or the one of greedy decoding, or none that had room."""
+    if not written:
+        return [UNWRITTEN] * seeds
+    return list(written) if len(written) == seeds else [written[0]] * seeds

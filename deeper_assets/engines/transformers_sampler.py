@@ -15,7 +15,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from deeper_assets.engines.policy_tokens import UNWRITTEN, as_sample, encode, load_tokenizer, room_for
+from deeper_assets.engines.policy_tokens import (
+    as_sample,
+    encode,
+    for_each_seed,
+    load_tokenizer,
+    room_for,
+    seeds_to_draw,
+)
 from deeper_assets.engines.protocols import Decoding, Sample
 
 TOKENS_AT_ONCE = 24_000
@@ -60,14 +67,13 @@ class TransformersSampler:
             return []
         encoded = encode(self._tokenizer, prompts)
         room = room_for(encoded, self._longest, decoding.max_new_tokens)
-        texts = [[UNWRITTEN] * len(own) for own in seeds]
+        texts: list[list[Sample]] = [[] for _ in prompts]
         fitting = [i for i in range(len(prompts)) if room[i]]
         for batch in _batches(fitting, encoded, seeds, decoding):
             written = self._write([encoded[i] for i in batch], [seeds[i] for i in batch], decoding)
             for i, rows in zip(batch, written, strict=True):
-                samples = [self._sample(row[: room[i]]) for row in rows]
-                texts[i] = samples if len(rows) == len(seeds[i]) else samples * len(seeds[i])
-        return texts
+                texts[i] = [self._sample(row[: room[i]]) for row in rows]
+        return [for_each_seed(of, len(own)) for of, own in zip(texts, seeds, strict=True)]
 
     @property
     def _tokenizer(self) -> Any:
@@ -114,7 +120,7 @@ class TransformersSampler:
         model, ends = self._model, self._ends
         pad = self._tokenizer.pad_token_id or 0  # any token will do: it is masked
         greedy = decoding.temperature == 0
-        copies = [1 if greedy else len(own) for own in seeds]
+        copies = [len(seeds_to_draw(own, decoding)) for own in seeds]
         width = max(map(len, prompts))
         ids = torch.full((len(prompts), width), pad, device=model.device)
         mask = torch.zeros_like(ids)

@@ -28,7 +28,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from deeper_assets.engines.policy_tokens import UNWRITTEN, as_sample, encode, load_tokenizer, room_for
+from deeper_assets.engines.policy_tokens import (
+    as_sample,
+    encode,
+    for_each_seed,
+    load_tokenizer,
+    room_for,
+    seeds_to_draw,
+)
 from deeper_assets.engines.protocols import Decoding, Sample
 from deeper_assets.method.faults import DeeperError, one_line
 
@@ -140,18 +147,6 @@ def decoding_values(decoding: Decoding) -> dict[str, Any]:
         "min_p": 0.0,
         "repetition_penalty": decoding.repetition_penalty,
     }
-
-
-def seeds_to_draw(seeds: Sequence[int], decoding: Decoding) -> Sequence[int]:
-    """The seeds of texts that differ: greedy decoding writes one for all."""
-    return seeds[:1] if decoding.temperature == 0 else seeds
-
-
-def for_each_seed(written: Sequence[Sample], seeds: int) -> list[Sample]:
-    """The texts of one prompt: those written, or the one of greedy decoding, or none that had room."""
-    if not written:
-        return [UNWRITTEN] * seeds
-    return list(written) if len(written) == seeds else [written[0]] * seeds
 
 
 def content_hash(adapter: Path) -> str:

@@ -23,9 +23,16 @@ from typing import Any, TypeVar
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from deeper_assets.engines.policy_tokens import as_sample, encode, load_tokenizer, room_for
+from deeper_assets.engines.policy_tokens import (
+    as_sample,
+    encode,
+    for_each_seed,
+    load_tokenizer,
+    room_for,
+    seeds_to_draw,
+)
 from deeper_assets.engines.protocols import Decoding, Sample
-from deeper_assets.engines.vllm_sampler import content_hash, decoding_values, for_each_seed, seeds_to_draw
+from deeper_assets.engines.vllm_sampler import content_hash, decoding_values
 from deeper_assets.method.faults import DeeperError, one_line
 
 T = TypeVar("T")

@@ -53,9 +53,9 @@ def said(folder: Path, what: str) -> int:
     return sum(what in line for line in log(folder))
 
 
-def until(folder: Path, what: str, times: int = 1) -> None:
+def until(folder: Path, what: str) -> None:
     deadline = time.monotonic() + PATIENCE
-    while said(folder, what) < times:
+    while not said(folder, what):
         assert time.monotonic() < deadline, log(folder)
         time.sleep(0.05)
 
