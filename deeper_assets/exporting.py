@@ -225,15 +225,11 @@ def _figures(
         for method, (of, iteration) in experiment.policies.items()
         if of == recipe and iteration in iterations and method in evaluated
     )
-    own = {_place(one): one.version for tree in trees for one in tree.versions}
-    behind = {one.version for one in ancestry(experiment.warehouse, "mae_table") if _place(one) in own}
+    own = {one.place: one.version for tree in trees for one in tree.versions}
+    behind = {one.version for one in ancestry(experiment.warehouse, "mae_table") if one.place in own}
     if not methods or behind != set(own.values()):
         return None
     return Figures(table, experiment.warehouse.load("comparison_table"), methods)
-
-
-def _place(version: Version) -> tuple[str, str]:
-    return version.table, canonical_json(version.partition)
 
 
 def _write_lineage(folder: Path, trees: Sequence[Node]) -> None:

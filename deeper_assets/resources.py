@@ -33,7 +33,7 @@ from deeper_assets.sources.published import PublishedSource
 from deeper_assets.sources.shape import Source
 from deeper_assets.sources.synthetic import SyntheticSource
 from deeper_assets.store.adapters import identity, restore
-from deeper_assets.store.warehouse import Warehouse, canonical_json
+from deeper_assets.store.warehouse import Warehouse
 
 
 @dataclass(frozen=True)
@@ -310,19 +310,14 @@ class Experiment:
         Their rows stand in the same tables, so whoever reads those has to know.
         """
         versions = self.warehouse.current()
-        contents = {
-            (version.table, canonical_json(version.partition)): version.content for version in versions
-        }
+        contents = {version.place: version.content for version in versions}
         return sorted(
             {
                 version.partition["domain"]
                 for version in versions
                 if version.partition.get("domain") in self.domains
                 and (
-                    any(
-                        contents.get((read.table, canonical_json(read.partition))) != read.content
-                        for read in version.inputs
-                    )
+                    any(contents.get(read.place) != read.content for read in version.inputs)
                     # raw_ratings are left to `deeper run`: their settings are hashes of files, maybe large.
                     or (
                         version.table != "raw_ratings"

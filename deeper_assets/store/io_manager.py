@@ -44,7 +44,6 @@ from deeper_assets.store.warehouse import (
     Stamp,
     Version,
     Warehouse,
-    canonical_json,
     delete_partition,
     ensure_tables,
     find_table,
@@ -282,4 +281,4 @@ class _RowsHandler(DbTypeHandler[pd.DataFrame | Path]):
             return  # loaded outside a run
         read = self._read.setdefault((step.run_id, step.step.key), {})
         for version in versions:
-            read[version.table, canonical_json(version.partition)] = version.as_input()
+            read[version.place] = version.as_input()

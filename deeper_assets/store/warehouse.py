@@ -51,6 +51,11 @@ class Input:
     fingerprint: str
     content: str
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """The table, and the partition as text."""
+        return self.table, canonical_json(self.partition)
+
 
 @dataclass(frozen=True)
 class Ingredients:
@@ -89,6 +94,11 @@ class Version:
     inputs: tuple[Input, ...]
     made_at: datetime
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """The table, and the partition as text."""
+        return self.table, canonical_json(self.partition)
+
     def as_input(self) -> Input:
         """This version as an input of whatever has read it."""
         return Input(self.table, self.partition, self.run_id, self.fingerprint, self.content)
@@ -120,7 +130,7 @@ def fingerprint(ingredients: Ingredients, inputs: Sequence[Input]) -> str:
     Run ids and the inputs' own fingerprints stay out of it: a run that makes the same rows again, be it by
     other means, leaves whatever was made from them up to date.
     """
-    made_from = sorted((one.table, canonical_json(one.partition), one.content) for one in inputs)
+    made_from = sorted((*one.place, one.content) for one in inputs)
     text = canonical_json([ingredients.code_version, ingredients.settings, made_from])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
