@@ -45,7 +45,7 @@ def booked(
 def _spent(experiment: Experiment, purpose: Purpose) -> Mapping[str, int | float]:
     """What this run has asked for this asset; nothing where the chat model keeps no journal."""
     usage = experiment.usage()
-    rows = usage[(usage[list(asdict(purpose))] == pd.Series(asdict(purpose))).all(axis=1)]
+    rows = usage.merge(pd.DataFrame([asdict(purpose)]))
     if rows.empty:
         return {}
     return {said: rows[column].sum().item() for column, said in SAID.items()}
