@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from deeper_assets import __version__
-from deeper_assets.method.faults import DeeperError, one_line
+from deeper_assets.method.exceptions import DeeperError, one_line
 from deeper_assets.method.recipes import DEFAULT_RECIPE
 
 if TYPE_CHECKING:
@@ -73,7 +72,6 @@ def cli(context: click.Context, debug: bool) -> None:
       deeper run --profile my.yaml               own domains, own settings (see the README)
     \b
     With real models:
-      deeper serve                               a chat server to try the client with, without a key
       deeper estimate --profile paper            what a run would ask and cost, before anything is spent
       deeper export model FOLDER                 what was trained, for others
     """  # noqa: D301 - \b tells click to keep these lines as they are
@@ -235,50 +233,6 @@ def export(experiment: "Experiment", file: Path) -> None:
     click.echo(f"answers written to {file}")
 
 
-@cli.command()
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0: any free.")
-@click.option("--latency", default=0.0, type=click.FloatRange(min=0), help="Seconds until an answer.")
-@click.option(
-    "--faults",
-    default="0",
-    metavar="SHARE|KIND=SHARE,...",
-    show_default=True,
-    help="Requests that meet a fault.",
-)
-@click.option("--requests-per-second", type=click.FloatRange(min=0, min_open=True), help="More get a 429.")
-@click.option("--batch-seconds", default=2.0, show_default=True, type=click.FloatRange(min=0))
-@click.option("--no-schemas", is_flag=True, help="Do not know structured output.")
-@click.option("--key-env", metavar="VARIABLE", help="Ask for the key in this environment variable.")
-@click.option("--seed", default=0, show_default=True, help="Another seed, other requests meet faults.")
-def serve(
-    port: int,
-    latency: float,
-    faults: str,
-    requests_per_second: float | None,
-    batch_seconds: float,
-    no_schemas: bool,
-    key_env: str | None,
-    seed: int,
-) -> None:
-    """Serve the offline chat model over OpenAI's protocol, with faults on request.
-
-    For trying the client without a key, and for seeing what it does when a server misbehaves. Faults are
-    decided by the request, its number of tries and the seed. A SHARE (0 to 1) is spread over all kinds: 20 %
-    rate_limited (429), 10 % error_at_once (500), 10 % error_late (503 after the latency), 18 % dropped, 2 %
-    hanging, and, at every try of the same request, 10 % each rejected (400), refused, filtered and cut. Of a
-    batch's lines 0.6 SHARE fail, of batches 0.5 SHARE expire and 0.5 SHARE fail. GET /stats says what came.
-    """
-    from deeper_assets.engines.chat_server import Faults, Manner
-    from deeper_assets.engines.chat_server import serve as serve_chat
-
-    key = os.environ.get(key_env) if key_env else None
-    if key_env and not key:
-        raise DeeperError(f"--key-env {key_env}: this environment variable holds no key; set it first")
-    given = Faults.parse(faults, seed)
-    manner = Manner(latency, given, requests_per_second, batch_seconds, not no_schemas, key)
-    serve_chat(manner, port, partial(_say_how_to_use, key_env))
-
-
 RECIPE = click.option("--recipe", default=DEFAULT_RECIPE, show_default=True, help="Whose.")
 TO_HUB = click.option(
     "--to-hub",
@@ -405,14 +359,6 @@ class _Progress:
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
-
-
-def _say_how_to_use(key_env: str | None, url: str) -> None:
-    key = f" DEEPER_CHAT__KEY_ENV={key_env}" if key_env else ""
-    click.echo(
-        f"The offline chat model answers at {url}/v1; Ctrl-C stops it, {url}/stats has counts. Use it:"
-    )
-    click.echo(f"DEEPER_PROFILE=local DEEPER_CHAT__BASE_URL={url}/v1{key} deeper run")
 
 
 def _experiment(home: Path, flags: dict[str, Any] | None = None) -> "Experiment":

@@ -37,12 +37,12 @@ def build_definitions(experiment: "Experiment") -> Definitions:
     from deeper_assets.checks import iterations as iterations_checks
     from deeper_assets.checks import models as models_checks
     from deeper_assets.checks import personas as personas_checks
-    from deeper_assets.method.updates import FROZEN_POLICY, UPDATES
+    from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
     from deeper_assets.partitions import partitions_of
     from deeper_assets.store.io_manager import WarehouseIOManager
 
-    recipes = {name: recipe.update for name, recipe in experiment.recipes.items()}
-    untrained = dict.fromkeys([FROZEN_POLICY, *UPDATES])
+    recipes = {name: recipe.template for name, recipe in experiment.recipes.items()}
+    untrained = dict.fromkeys([FROZEN_POLICY, *PROMPT_METHODS])
     partitions = partitions_of(experiment.domains, recipes, {**experiment.policies, **untrained})
     return Definitions(
         assets=[

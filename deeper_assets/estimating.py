@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from deeper_assets.engines.dpo_trainer import plan_steps
 from deeper_assets.engines.token_counts import TokenCount, chat_tokens, policy_tokens
+from deeper_assets.engines.training.dpo_trainer import plan_steps
 from deeper_assets.method.histories import History, histories
 from deeper_assets.method.prompt_lengths import PromptLengths
 from deeper_assets.method.prompts import RatedItem
 from deeper_assets.method.recipes import Recipe
-from deeper_assets.method.updates import FROZEN_POLICY, UPDATES
+from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
 from deeper_assets.method.windows import WINDOW, cut_windows, reject_ratings
 from deeper_assets.method.workload import (
     PAPER,
@@ -171,7 +171,7 @@ class _Work:
     def policies(self) -> Mapping[str, str]:
         """The methods whose personas a policy writes → the prompt that it gets."""
         trained = {
-            method: self.recipes[recipe].update
+            method: self.recipes[recipe].template
             for method, (recipe, _) in self.experiment.policies.items()
             if recipe in self.recipes
         }
@@ -199,7 +199,7 @@ class _Work:
         """Adds what a domain asks and samples."""
         people, sample, origin = _people(self.experiment, name)
         self.origins[origin].append(name)
-        domain, prompts = self.experiment.domain(name), self.experiment.cast.prompts
+        domain, prompts = self.experiment.domain(name), self.experiment.chat.prompts
         chat = PromptLengths(domain, prompts, sample, self.chat.count, self.chat.frame)
         for asked in self._asked(name, people):
             self.asked[asked.table, asked.by].append(self._request(asked, chat))
@@ -211,16 +211,16 @@ class _Work:
     def _cuts(self, name: str) -> Iterator[tuple[int, str, str]]:
         """What a domain's iterations are made for: iteration, update or recipe, and the policy's prompt."""
         if name in self.training:
-            for update in dict.fromkeys(recipe.update for recipe in self.recipes.values()):
+            for update in dict.fromkeys(recipe.template for recipe in self.recipes.values()):
                 yield 1, update, update
             for recipe, of in self.recipes.items():
-                yield 2, recipe, of.update
+                yield 2, recipe, of.template
 
     def _asked(self, name: str, people: Population) -> Iterator[Asked]:
         yield from asked_initially(people)
         for i, by, _ in self._cuts(name):
             yield from asked_in(people, i, by, self.settings.candidates, self.share(i))
-        for method in [*self.policies, *UPDATES] if name in self.evaluated else []:
+        for method in [*self.policies, *PROMPT_METHODS] if name in self.evaluated else []:
             yield from asked_in_rounds(people, method)
 
     def _sampled(self, name: str, people: Population) -> Iterator[Sampled]:
@@ -242,7 +242,11 @@ class _Work:
         return _Part(asked.requests, prompt + schema, lengths.ratings)
 
     def _text(self, sampled: Sampled, lengths: PromptLengths) -> _Part:
-        decoding = self.settings.evaluation if sampled.table == "persona_rounds" else self.settings.sampling
+        decoding = (
+            self.settings.evaluation_decoding
+            if sampled.table == "persona_rounds"
+            else self.settings.candidate_decoding
+        )
         tokens = min(sampled.tokens, decoding.max_new_tokens)
         prompt = lengths.prompt(sampled.prompt, 1) + sampled.shown
         return _Part(sampled.prompts, prompt, tokens, sampled.texts)
@@ -289,7 +293,7 @@ def _windows_of_source(experiment: Experiment, name: str) -> pd.DataFrame:
         read.replace("raw_ratings", {"domain": name}, ratings, Stamp("estimate", Ingredients("")))
         raw = read.load("raw_ratings")
     rejected = reject_ratings(raw, domain, rules)
-    return cut_windows(raw, rejected, domain, rules, experiment.sampling)
+    return cut_windows(raw, rejected, domain, rules, experiment.user_sampling)
 
 
 def _unique_share(warehouse: Warehouse, iteration: int) -> float | None:
@@ -348,7 +352,7 @@ def _training_step(iteration: int, name: str, recipe: Recipe, work: _Work, rates
 
 def _drawn(iteration: int, name: str, recipe: Recipe, work: _Work) -> list[_Part]:
     """The contexts that a recipe's candidates of an iteration are drawn for."""
-    return work.sampled.get((f"candidates_{iteration}", recipe.update if iteration == 1 else name), [])
+    return work.sampled.get((f"candidates_{iteration}", recipe.template if iteration == 1 else name), [])
 
 
 def _total(steps: Iterable[Step], what: str) -> float | None:

@@ -18,6 +18,7 @@ import pandas as pd
 
 from deeper_assets import __version__
 from deeper_assets.lineage import Node, ancestry, render, trace, walk
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.exchange import (
     SPLITS,
     as_llamafactory,
@@ -25,7 +26,6 @@ from deeper_assets.method.exchange import (
     llamafactory_info,
     pairs_of_iterations,
 )
-from deeper_assets.method.faults import DeeperError
 from deeper_assets.reports.cards import OFFLINE_POLICY, PAIRWISE, Figures, Origin, dataset_card, model_card
 from deeper_assets.resources import Experiment
 from deeper_assets.store.adapters import identity
@@ -200,7 +200,7 @@ def _origin(experiment: Experiment, recipe: str, trees: Sequence[Node]) -> Origi
         chats=chats,
         stand_in=any(chat.startswith(STAND_IN) for chat in chats),
         policy=_name_of(latest("policy", OFFLINE_POLICY)),
-        update=latest("update", "refinement"),
+        template=latest("template", "refinement"),
         loss=latest("loss", PAIRWISE),
         version=__version__,
         sources={one.partition["domain"]: _source(one) for one in versions if one.table == "raw_ratings"},

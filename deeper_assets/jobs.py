@@ -22,7 +22,7 @@ from dagster import (
     sensor,
 )
 
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.partitions import Partitions, columns_of
 from deeper_assets.resources import Experiment
 

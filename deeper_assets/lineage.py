@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.store.schema import TABLES
 from deeper_assets.store.warehouse import Input, Version, Warehouse, canonical_json
 

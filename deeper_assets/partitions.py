@@ -27,7 +27,7 @@ from dagster._core.definitions.partitions.mapping.multi.base import (
 )
 from dagster_shared.utils.warnings import disable_dagster_warnings
 
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 
 ITERATIONS = (1, 2)
 
@@ -80,7 +80,7 @@ class _UpdatesOverDomains(BaseMultiPartitionMapping, AllPartitionMapping):
         upstream_partitions_def: PartitionsDefinition,  # noqa: ARG002
         downstream_partitions_def: PartitionsDefinition,  # noqa: ARG002
     ) -> Sequence[DimensionDependency]:
-        return [DimensionDependency(self._by_update, upstream_dimension_name="update")]
+        return [DimensionDependency(self._by_update, upstream_dimension_name="template")]
 
 
 _UpdatesOverDomains.__name__ = AllPartitionMapping.__name__  # by which Dagster writes and reads it
@@ -115,7 +115,7 @@ def partitions_of(
         updates_of_recipes = MultiPartitionMapping(
             {
                 "domain": DimensionPartitionMapping("domain", IdentityPartitionMapping()),
-                "update": DimensionPartitionMapping("recipe", StaticPartitionMapping(recipes_of)),
+                "template": DimensionPartitionMapping("recipe", StaticPartitionMapping(recipes_of)),
             }
         )
     return Partitions(
@@ -123,7 +123,7 @@ def partitions_of(
         by_update,
         by_recipe,
         by_method,
-        MultiPartitionsDefinition({"domain": by_domain, "update": by_update}),
+        MultiPartitionsDefinition({"domain": by_domain, "template": by_update}),
         MultiPartitionsDefinition({"domain": by_domain, "recipe": by_recipe}),
         MultiPartitionsDefinition({"domain": by_domain, "method": by_method}),
         updates_of_recipes,

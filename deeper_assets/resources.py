@@ -10,23 +10,23 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from deeper_assets.engines.journal import Journal, Usage
+from deeper_assets.engines.chat.journal import Journal, Usage
+from deeper_assets.engines.chat.openai_chat import OPENAI, OpenAIChat, Prices
 from deeper_assets.engines.offline import base_policy
 from deeper_assets.engines.offline.chat_model import OfflineChatModel
-from deeper_assets.engines.openai_chat import OPENAI, OpenAIChat, Prices
-from deeper_assets.engines.policy_host import HostedSampler, alone_on_gpu, dismiss
-from deeper_assets.engines.protocols import ChatModel, Decoding, Sampler
-from deeper_assets.engines.transformers_sampler import TransformersSampler
-from deeper_assets.engines.vllm_sampler import EngineOptions, VllmSampler, usable
-from deeper_assets.engines.vllm_server import VllmServerSampler
-from deeper_assets.method.asking import Cast
+from deeper_assets.engines.sampling.policy_host import HostedSampler, alone_on_gpu, dismiss
+from deeper_assets.engines.sampling.transformers_sampler import TransformersSampler
+from deeper_assets.engines.sampling.vllm_sampler import EngineOptions, VllmSampler, usable
+from deeper_assets.engines.sampling.vllm_server import VllmServerSampler
+from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.domains import PAPER_DOMAINS, Domain, Scale, find_domain
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.prompts import Prompts
+from deeper_assets.method.protocols import ChatModel, Decoding, Sampler
 from deeper_assets.method.recipes import Recipe, policy_methods
 from deeper_assets.method.rounds import ROUNDS
-from deeper_assets.method.updates import UPDATES
-from deeper_assets.method.windows import Sampling, WindowRules
+from deeper_assets.method.updates import PROMPT_METHODS
+from deeper_assets.method.windows import UserSampling, WindowRules
 from deeper_assets.settings import DomainSettings, Settings
 from deeper_assets.sources.custom import ColumnMap, CustomSource
 from deeper_assets.sources.published import PublishedSource
@@ -76,13 +76,13 @@ class Experiment:
         return Warehouse(self.home / "warehouse.duckdb", self.settings.lock_timeout)
 
     @cached_property
-    def cast(self) -> Cast:
+    def chat(self) -> ChatSetup:
         """The frozen chat model, its prompts, and how often it is asked."""
         prompts = Prompts.load(self.settings.prompts, self.settings.persona_words)
-        return Cast(self.chat, prompts, self.settings.asks)
+        return ChatSetup(self.chat_model, prompts, self.settings.asks)
 
     @cached_property
-    def chat(self) -> ChatModel:
+    def chat_model(self) -> ChatModel:
         """The frozen chat model."""
         given = self.settings.chat
         if given.engine == "offline":
@@ -107,10 +107,10 @@ class Experiment:
         return WindowRules(at_least=self.settings.windows_at_least, at_most=self.settings.windows_at_most)
 
     @cached_property
-    def sampling(self) -> Sampling:
+    def user_sampling(self) -> UserSampling:
         """Which users take part, and which of them train."""
         settings = self.settings
-        return Sampling(settings.seed, settings.train_share, settings.train_users, settings.eval_users)
+        return UserSampling(settings.seed, settings.train_share, settings.train_users, settings.eval_users)
 
     @cached_property
     def recipes(self) -> dict[str, Recipe]:
@@ -132,19 +132,19 @@ class Experiment:
         return [name for name, domain in self.domains.items() if domain.seen and name in (chosen or [name])]
 
     @cached_property
-    def sampling_decoding(self) -> Decoding:
+    def candidate_decoding(self) -> Decoding:
         """How candidates are sampled."""
-        return Decoding(**self.settings.sampling.model_dump())
+        return Decoding(**self.settings.candidate_decoding.model_dump())
 
     @cached_property
     def refining_decoding(self) -> Decoding:
         """How Model 1 writes the personas that iteration 2 starts from: as candidates are, but greedily."""
-        return replace(self.sampling_decoding, temperature=0)
+        return replace(self.candidate_decoding, temperature=0)
 
     @cached_property
     def evaluation_decoding(self) -> Decoding:
         """How a policy writes when it is evaluated."""
-        return Decoding(**self.settings.evaluation.model_dump())
+        return Decoding(**self.settings.evaluation_decoding.model_dump())
 
     @property
     def fills_gpu(self) -> bool:
@@ -273,7 +273,7 @@ class Experiment:
 
     def _describe_in_domain(self, table: str, partition: Mapping[str, str]) -> dict[str, Any]:
         domain = self.domain(partition["domain"])
-        chat = {"chat": self.cast.chat.name, "prompts": self.cast.prompts.digest, "asks": self.cast.asks}
+        chat = {"chat": self.chat.model.name, "prompts": self.chat.prompts.digest, "asks": self.chat.asks}
         wording = {"item_type": domain.item_type, "scale": str(domain.scale)}
         trains = {"trains": domain.name in self.training_domains}
         seed = {"seed": self.settings.seed}
@@ -283,18 +283,18 @@ class Experiment:
             case "rejected_ratings":
                 return {"scale": str(domain.scale), **_plain(self.rules)}
             case "rating_windows":
-                return {"seen": domain.seen, **_plain(self.rules), **_plain(self.sampling)}
+                return {"seen": domain.seen, **_plain(self.rules), **_plain(self.user_sampling)}
             case "initial_personas" | "initial_predictions" | "candidate_predictions":
                 return {**chat, **wording}
             case "contexts" | "context_predictions":
                 refining = {"refining": asdict(self.refining_decoding), **seed}
                 return {**chat, **wording, **trains, **(refining if table.endswith("_2") else {})}
             case "candidates":
-                how = {"sampling": asdict(self.sampling_decoding), "candidates": self.settings.candidates}
+                how = {"sampling": asdict(self.candidate_decoding), "candidates": self.settings.candidates}
                 return {**how, **seed, "forbid_leaks": self.settings.forbid_leaks}
             case "persona_rounds" | "round_predictions":
                 writing = {"evaluation": asdict(self.evaluation_decoding), **seed}
-                by_prompt = partition["method"] in UPDATES
+                by_prompt = partition["method"] in PROMPT_METHODS
                 return {**chat, **wording, "rounds": ROUNDS, **({} if by_prompt else writing)}
             case _:
                 return {}

@@ -52,8 +52,8 @@ from deeper_assets.jobs import (
     POLICIES,
     TABLES,
 )
-from deeper_assets.method.faults import DeeperError, one_line
-from deeper_assets.method.updates import FROZEN_POLICY, UPDATES
+from deeper_assets.method.exceptions import DeeperError, one_line
+from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
 from deeper_assets.planning import Planner
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
@@ -220,7 +220,7 @@ def _units(worker: "Worker", domains: Sequence[str]) -> list[Unit]:
     """
     experiment, definitions = worker.experiment, worker.definitions
     recipes = list(experiment.settings.train_recipes)
-    updates = list(dict.fromkeys(experiment.recipes[name].update for name in recipes))
+    updates = list(dict.fromkeys(experiment.recipes[name].template for name in recipes))
     trained = {method: model for method, model in experiment.policies.items() if model[0] in recipes}
     training = experiment.training_domains if recipes else []
     everyone = list(dict.fromkeys([*domains, *training]))
@@ -252,14 +252,14 @@ def _units(worker: "Worker", domains: Sequence[str]) -> list[Unit]:
         )
 
     def chosen() -> Iterator[tuple[str, str, list[str]]]:
-        for method in [*policies, *UPDATES]:
+        for method in [*policies, *PROMPT_METHODS]:
             recipe, iteration = trained.get(method, (None, None))
             needs = [f"model_{iteration} {recipe}"] if recipe else base if method == FROZEN_POLICY else []
             yield method, f"policy {method}", needs
 
     evaluations = [
         (pair(d, m, "method"), f"errors {d} {m}", [f"domain {d}", f"policy {m}"])
-        for m in [*policies, *UPDATES]  # a policy stays loaded for the next domain
+        for m in [*policies, *PROMPT_METHODS]  # a policy stays loaded for the next domain
         for d in domains
     ]
     (tables,) = units(TABLES.name, [(None, "", [])])
@@ -269,7 +269,7 @@ def _units(worker: "Worker", domains: Sequence[str]) -> list[Unit]:
         *units(
             ITERATION_1.name,
             [
-                (pair(d, u, "update"), f"sampled_1 {d} {u}", ["base_policy", f"domain {d}"])
+                (pair(d, u, "template"), f"sampled_1 {d} {u}", ["base_policy", f"domain {d}"])
                 for d in training
                 for u in updates
             ],
@@ -292,7 +292,7 @@ def _units(worker: "Worker", domains: Sequence[str]) -> list[Unit]:
 
 
 def _sampled_by(experiment: Experiment, iteration: int, recipe: str) -> str:
-    return experiment.recipes[recipe].update if iteration == 1 else recipe
+    return experiment.recipes[recipe].template if iteration == 1 else recipe
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from deeper_assets.engines.hardware import ONE_DEVICE, Hardware
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.engines.training.hardware import ONE_DEVICE, Hardware
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.recipes import DEFAULT_RECIPE, RECIPES, Recipe, Training
 
 DEFAULT_HOME = Path(".deeper")
@@ -132,7 +132,7 @@ class DomainSettings(BaseModel):
 
 
 class DecodingSettings(BaseModel):
-    """How a policy writes; see `engines.protocols.Decoding`."""
+    """How a policy writes; see `method.protocols.Decoding`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -245,10 +245,12 @@ class Settings(BaseSettings):
     )
     policy: str = Field("offline", description="base of the policy: offline, or a model's folder or hub name")
     candidates: int = Field(15, ge=2, description="refinements sampled a context")
-    sampling: DecodingSettings = Field(
+    candidate_decoding: DecodingSettings = Field(
         DecodingSettings.model_validate({}), description="how candidates are sampled"
     )
-    evaluation: DecodingSettings = Field(GREEDY, description="how a policy writes when it is evaluated")
+    evaluation_decoding: DecodingSettings = Field(
+        GREEDY, description="how a policy writes when it is evaluated"
+    )
     forbid_leaks: bool = Field(False, description="candidates that name items or scores are not used")
     training: Training = Field(Training(), description="how hard the optimizer works")
     hardware: Hardware = Field(ONE_DEVICE, description="what training runs on")
@@ -330,8 +332,8 @@ _RECIPE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _NESTED: Mapping[str, tuple[str, ...]] = {
     "training": tuple(field.name for field in fields(Training)),
     "hardware": tuple(field.name for field in fields(Hardware)),
-    "sampling": tuple(DecodingSettings.model_fields),
-    "evaluation": tuple(DecodingSettings.model_fields),
+    "candidate_decoding": tuple(DecodingSettings.model_fields),
+    "evaluation_decoding": tuple(DecodingSettings.model_fields),
     "chat": tuple(ChatSettings.model_fields),
     "sampler": tuple(SamplerSettings.model_fields),
 }

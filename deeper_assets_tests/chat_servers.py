@@ -1,4 +1,4 @@
-"""Chat servers for tests and benchmarks: `deeper serve` as a real process."""
+"""Chat servers for tests and benchmarks: the stand-in's server as a real process."""
 
 import json
 import os
@@ -44,8 +44,15 @@ class ChatServer:
 
 @contextmanager
 def chat_server(*arguments: object, port: int = 0, **variables: str) -> Iterator[ChatServer]:
-    """Runs `deeper serve` with these arguments, on a free port unless one is given, until the block ends."""
-    command = [sys.executable, "-m", "deeper_assets.cli", "serve", "--port", str(port), *map(str, arguments)]
+    """Runs the server with these arguments, on a free port unless one is given, until the block ends."""
+    command = [
+        sys.executable,
+        "-m",
+        "deeper_assets_tests.chat_server",
+        "--port",
+        str(port),
+        *map(str, arguments),
+    ]
     with subprocess.Popen(
         command, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True
     ) as process:

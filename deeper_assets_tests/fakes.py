@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from deeper_assets.engines.protocols import Answer, Decoding, Sample
+from deeper_assets.method.protocols import Answer, Decoding, Sample
 
 
 class ScriptedChat:

@@ -12,9 +12,9 @@ from dagster import AssetKey, DagsterInstance, MultiPartitionKey
 from deeper_assets.definitions import build_definitions
 from deeper_assets.engines.offline.chat_model import OfflineChatModel
 from deeper_assets.engines.offline.language import HABITS, Reading, render
-from deeper_assets.engines.protocols import Answer, Sample
 from deeper_assets.estimating import Estimate, Rates, Step, as_text, estimate
-from deeper_assets.method.asking import Cast
+from deeper_assets.method.asking import ChatSetup
+from deeper_assets.method.protocols import Answer, Sample
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings, load_settings
 from deeper_assets_tests.fakes import ScriptedSampler
@@ -53,8 +53,8 @@ class Graph:
 
     def __init__(self, here: Experiment, monkeypatch: pytest.MonkeyPatch, write: Any = different) -> None:
         self.here, self.chat, self.sampler = here, Counting(), ScriptedSampler(write)
-        cast = Cast(self.chat, here.cast.prompts, here.cast.asks)
-        monkeypatch.setattr(Experiment, "cast", property(lambda _: cast))
+        setup = ChatSetup(self.chat, here.chat.prompts, here.chat.asks)
+        monkeypatch.setattr(Experiment, "chat", property(lambda _: setup))
         monkeypatch.setattr(Experiment, "sampler", lambda *_: self.sampler)
         monkeypatch.setattr(Experiment, "policy_sampler", lambda *_: self.sampler)
         self.definitions = build_definitions(here)
@@ -71,9 +71,9 @@ class Graph:
                 self._make("personas", domain, "raw_ratings", "rejected_ratings", "rating_windows")
                 self._make("personas", domain, "initial_personas")
                 self._make("personas", domain, "initial_predictions")
-            for update in dict.fromkeys(self.here.recipes[recipe].update for recipe in recipes):
+            for update in dict.fromkeys(self.here.recipes[recipe].template for recipe in recipes):
                 for domain in training:
-                    self._iterate(1, MultiPartitionKey({"domain": domain, "update": update}))
+                    self._iterate(1, MultiPartitionKey({"domain": domain, "template": update}))
             for recipe in recipes:
                 content = recipe.encode()
                 row = (recipe, "w", content, len(content), sha256(content).hexdigest())

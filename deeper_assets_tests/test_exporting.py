@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from deeper_assets.exporting import export_model, export_pairs
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
 from deeper_assets.store.schema import TABLES
@@ -77,7 +77,7 @@ def model(put: Put, base: Version, tmp_path: Path) -> Version:
     nobody = pd.DataFrame(columns=list(TABLES["initial_personas"].column_names))
     personas = put("initial_personas", {"domain": "book"}, nobody, raw, chat="gpt-x at http://127.0.0.1/v1")
     chosen = pairs("iteration_1", 0)
-    first = put("preference_pairs_1", BALANCED, chosen, personas, base, loss="lipo", update="inc_update")
+    first = put("preference_pairs_1", BALANCED, chosen, personas, base, loss="lipo", template="inc_update")
     both = pd.concat([pairs("iteration_2", 1), pairs("replay", 0)])
     second = put("preference_pairs_2", BALANCED, both, first, margin_2=0.1)
     return put("model_2", BALANCED, adapter(b"two"), base, second, beta=0.2)

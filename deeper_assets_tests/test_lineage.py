@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from deeper_assets.lineage import render, trace
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.store.schema import TABLES
 from deeper_assets.store.warehouse import Ingredients, Stamp, Version, Warehouse
 

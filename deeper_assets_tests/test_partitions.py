@@ -19,7 +19,7 @@ from dagster import (
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import PythonFileTarget
 
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.partitions import columns_of, partitions_of
 from deeper_assets.store.warehouse import Warehouse
 from deeper_assets_tests import training_graph
@@ -43,7 +43,7 @@ def partitions_in(frames: Mapping[str, pd.DataFrame]) -> dict[str, list[tuple[st
 @pytest.mark.parametrize(
     ("table", "partition", "expected"),
     [
-        ("contexts_1", key(domain="book", update="inc_update"), {"initial_personas": [("book",)]}),
+        ("contexts_1", key(domain="book", template="inc_update"), {"initial_personas": [("book",)]}),
         (
             "preference_pairs_1",
             "balanced",
@@ -109,7 +109,7 @@ def test_what_is_made_from_a_partition_is_the_other_way_round() -> None:
         found = graph.get_children_partitions(AssetKey(table), partition)
         return {(one.asset_key.to_user_string(), one.partition_key) for one in found}
 
-    assert children("contexts_1", key(domain="book", update="refinement")) == {
+    assert children("contexts_1", key(domain="book", template="refinement")) == {
         ("preference_pairs_1", "paper"),
         ("preference_pairs_1", "balanced"),
         ("contexts_2", "book|paper"),
@@ -168,10 +168,10 @@ def test_building_the_graph_warns_of_nothing() -> None:
 def test_dimensions_are_shared_and_only_updates_in_use_are_keys() -> None:
     p = partitions_of(["book"], {"paper": "refinement", "decayed": "refinement"}, {"full_regen": None})
     assert p.updates.get_partition_keys() == ["refinement"]
-    for name in ("update", "recipe", "method"):
-        multi = getattr(p, f"domain_{name}s")
+    for dimension, name in (("template", "updates"), ("recipe", "recipes"), ("method", "methods")):
+        multi = getattr(p, f"domain_{name}")
         assert multi.get_partitions_def_for_dimension("domain") is p.domains
-        assert multi.get_partitions_def_for_dimension(name) is getattr(p, f"{name}s")
+        assert multi.get_partitions_def_for_dimension(dimension) is getattr(p, name)
 
 
 @pytest.mark.parametrize(
@@ -196,4 +196,7 @@ def test_keys_read_as_columns() -> None:
     assert columns_of(None) == {}
     assert columns_of("book") == {"domain": "book"}
     assert columns_of("balanced", "recipe") == {"recipe": "balanced"}
-    assert columns_of(key(domain="book", update="refinement")) == {"domain": "book", "update": "refinement"}
+    assert columns_of(key(domain="book", template="refinement")) == {
+        "domain": "book",
+        "template": "refinement",
+    }

@@ -70,7 +70,7 @@ def test_another_content_makes_stale_exactly_what_has_read_it(planner: Planner, 
 def test_a_domain_that_comes_later_makes_stale_what_is_over_all_domains(planner: Planner) -> None:
     stored = dict(planner.stored())
     before = stale(planner, stored)
-    partition = {"domain": "movies tv", "update": "inc_update"}
+    partition = {"domain": "movies tv", "template": "inc_update"}
     book: Version = stored[identity("contexts_1", {**partition, "domain": "book"})]
     stored[identity("contexts_1", partition)] = replace(book, partition=partition)
     assert stale(planner, stored) - before == {("preference_pairs_1", "inc_ft")}

@@ -6,10 +6,10 @@ import pytest
 
 from deeper_assets import resources
 from deeper_assets.engines.offline.base_policy import SHIPPED
-from deeper_assets.engines.policy_host import HostedSampler
-from deeper_assets.engines.transformers_sampler import TransformersSampler
-from deeper_assets.engines.vllm_sampler import EngineOptions, VllmSampler
-from deeper_assets.engines.vllm_server import VllmServerSampler
+from deeper_assets.engines.sampling.policy_host import HostedSampler
+from deeper_assets.engines.sampling.transformers_sampler import TransformersSampler
+from deeper_assets.engines.sampling.vllm_sampler import EngineOptions, VllmSampler
+from deeper_assets.engines.sampling.vllm_server import VllmServerSampler
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import load_settings
 from deeper_assets.store.adapters import as_rows, identity

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.recipes import RECIPES, Training
 from deeper_assets.settings import Settings, load_settings, record_settings, recorded_settings
 
@@ -41,11 +41,11 @@ def test_values_within_training_and_decoding_are_merged_layer_by_layer(
         tmp_path / "mine.yaml",
         extends="offline",
         training={"beta": 0.3, "lora_rank": 4, "epochs": 9},
-        sampling={"top_p": 0.9},
+        candidate_decoding={"top_p": 0.9},
     )
     (tmp_path / "settings.yaml").write_text("training: {lora_rank: 5, epochs: 8}\n")
     monkeypatch.setenv("DEEPER_TRAINING", '{"epochs": 7}')
-    monkeypatch.setenv("DEEPER_EVALUATION", '{"temperature": 0.5}')
+    monkeypatch.setenv("DEEPER_EVALUATION_DECODING", '{"temperature": 0.5}')
     offline = load_settings(tmp_path / "another home")
     monkeypatch.setenv("DEEPER_PROFILE", str(profile))
     settings = load_settings(tmp_path, {"training": {"batch_size": 6}})
@@ -53,9 +53,9 @@ def test_values_within_training_and_decoding_are_merged_layer_by_layer(
     # beta: profile; lora_rank: recorded; epochs: environment; batch_size: flag; the rest: offline.yaml
     assert (training.beta, training.lora_rank, training.epochs, training.batch_size) == (0.3, 5, 7, 6)
     assert training.learning_rate == offline.training.learning_rate != Training().learning_rate
-    assert settings.sampling == offline.sampling.model_copy(update={"top_p": 0.9})
-    assert settings.evaluation.temperature == 0.5
-    assert settings.evaluation.max_new_tokens == settings.sampling.max_new_tokens
+    assert settings.candidate_decoding == offline.candidate_decoding.model_copy(update={"top_p": 0.9})
+    assert settings.evaluation_decoding.temperature == 0.5
+    assert settings.evaluation_decoding.max_new_tokens == settings.candidate_decoding.max_new_tokens
 
 
 def test_a_nested_value_has_an_environment_variable_of_its_own(
@@ -97,13 +97,13 @@ def test_a_secret_in_the_wrong_place_is_an_error_that_does_not_repeat_it(
 def test_the_defaults_are_the_papers() -> None:
     settings = Settings()
     assert settings.candidates == 15
-    assert settings.sampling.model_dump() == {
+    assert settings.candidate_decoding.model_dump() == {
         "temperature": 1.0,
         "top_p": 0.4,
         "repetition_penalty": 1.1,
         "max_new_tokens": 512,
     }
-    assert settings.evaluation.temperature == 0
+    assert settings.evaluation_decoding.temperature == 0
     assert settings.training == Training(
         beta=0.2,
         sft_weight=0.1,
@@ -128,7 +128,7 @@ def test_the_papers_profile_says_what_the_defaults_are(
 ) -> None:
     monkeypatch.setenv("DEEPER_PROFILE", "paper")
     settings, defaults = load_settings(tmp_path), Settings()
-    for name in ("training", "sampling", "evaluation", "candidates", "persona_words"):
+    for name in ("training", "candidate_decoding", "evaluation_decoding", "candidates", "persona_words"):
         assert getattr(settings, name) == getattr(defaults, name), name
     assert (settings.train_users, settings.eval_users) == (None, None)
     assert settings.policy == "meta-llama/Llama-3.1-8B-Instruct"
@@ -230,8 +230,8 @@ def test_paths_in_a_profile_are_meant_from_its_folder(tmp_path: Path) -> None:
             "command line: hardware: 'shardin' is no setting; did you mean 'sharding'?",
         ),
         (
-            {"sampling": {"topp": 1}},
-            "command line: sampling: 'topp' is no setting; did you mean 'top_p'?",
+            {"candidate_decoding": {"topp": 1}},
+            "command line: candidate_decoding: 'topp' is no setting; did you mean 'top_p'?",
         ),
         (
             {"chat": {"base_ulr": "x"}},
@@ -243,8 +243,8 @@ def test_paths_in_a_profile_are_meant_from_its_folder(tmp_path: Path) -> None:
             "'vllm_server'",
         ),
         (
-            {"sampling": {"top_p": 0}},
-            "command line: setting sampling.top_p = 0: Input should be greater than 0",
+            {"candidate_decoding": {"top_p": 0}},
+            "command line: setting candidate_decoding.top_p = 0: Input should be greater than 0",
         ),
         (
             {"training": 3},

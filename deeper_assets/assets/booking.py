@@ -7,8 +7,8 @@ from dataclasses import asdict
 import pandas as pd
 from dagster import AssetExecutionContext
 
-from deeper_assets.engines.journal import Purpose, asking_for
-from deeper_assets.method.asking import Cast
+from deeper_assets.engines.chat.journal import Purpose, asking_for
+from deeper_assets.method.asking import ChatSetup
 from deeper_assets.partitions import columns_of
 from deeper_assets.resources import Experiment
 
@@ -26,7 +26,7 @@ SAID = {
 @contextmanager
 def booked(
     context: AssetExecutionContext, experiment: Experiment, output: str | None = None
-) -> Iterator[Cast]:
+) -> Iterator[ChatSetup]:
     """The cast; what is asked of it is booked on this asset, domain and run, and stands in the metadata.
 
     Args:
@@ -37,7 +37,7 @@ def booked(
     domain = columns_of(context.partition_key)["domain"]
     purpose = Purpose(context.op_def.name, domain, context.run_id)
     with asking_for(purpose):
-        yield experiment.cast
+        yield experiment.chat
     if metadata := _spent(experiment, purpose):
         context.add_output_metadata(metadata, output_name=output)
 

@@ -23,7 +23,7 @@ from deeper_assets.method.floors import floor_errors
 from deeper_assets.method.rounds import ROUNDS, play_rounds
 from deeper_assets.method.statistics import compare
 from deeper_assets.method.tables import mae_table as tabulate
-from deeper_assets.method.updates import UPDATES, Update, by_policy
+from deeper_assets.method.updates import PROMPT_METHODS, UpdateMethod, by_policy
 from deeper_assets.partitions import Partitions, columns_of
 from deeper_assets.reports.plots import as_markdown, mae_plot
 from deeper_assets.resources import Experiment
@@ -42,7 +42,7 @@ def persona_rounds(
     Two tables from one computation, because refinement needs the predictions of the round before.
     """
     key = columns_of(context.partition_key)
-    with booked(context, experiment, "persona_rounds") as cast:
+    with booked(context, experiment, "persona_rounds") as chat:
         played = play_rounds(
             rating_windows,
             initial_personas,
@@ -50,7 +50,7 @@ def persona_rounds(
             key["method"],
             _update(experiment, key["method"], policies),
             experiment.domain(key["domain"]),
-            cast,
+            chat,
         )
     for name, rows, value in (
         ("persona_rounds", played.personas, "persona"),
@@ -59,14 +59,14 @@ def persona_rounds(
         yield Output(rows, name, metadata={"share unreadable": errors.share_missing(rows[value])})
 
 
-def _update(experiment: Experiment, method: str, policies: pd.DataFrame) -> Update:
+def _update(experiment: Experiment, method: str, policies: pd.DataFrame) -> UpdateMethod:
     """How a method updates: by a prompt to the chat model, or by the policy that `policies` names."""
-    if method in UPDATES:
-        return UPDATES[method]
+    if method in PROMPT_METHODS:
+        return PROMPT_METHODS[method]
     recipe = policies["recipe"].iloc[0]
-    update = experiment.recipes[recipe].update if isinstance(recipe, str) else "refinement"
+    template = experiment.recipes[recipe].template if isinstance(recipe, str) else "refinement"
     sampler = experiment.policy_sampler(policies)
-    return by_policy(sampler, experiment.evaluation_decoding, update, experiment.settings.seed)
+    return by_policy(sampler, experiment.evaluation_decoding, template, experiment.settings.seed)
 
 
 def round_errors(

@@ -8,7 +8,7 @@ import pandas as pd
 from dagster import AssetExecutionContext, AssetsDefinition, ResourceParam, asset
 
 from deeper_assets.assets.stored import stored
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.windows import Accounting, account, cut_windows, reject_ratings
 from deeper_assets.partitions import Partitions
 from deeper_assets.resources import Experiment
@@ -53,7 +53,7 @@ def rating_windows(
 ) -> pd.DataFrame:
     """Users with enough ratings, sampled, split in training and evaluation, cut in windows of ten."""
     domain = experiment.domain(context.partition_key)
-    windows = cut_windows(raw_ratings, rejected_ratings, domain, experiment.rules, experiment.sampling)
+    windows = cut_windows(raw_ratings, rejected_ratings, domain, experiment.rules, experiment.user_sampling)
     context.add_output_metadata(
         accounts(account(raw_ratings, rejected_ratings, windows, domain, experiment.rules))
     )

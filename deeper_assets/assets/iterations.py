@@ -22,7 +22,6 @@ from dagster import (
 
 from deeper_assets.assets.booking import booked
 from deeper_assets.assets.stored import stored
-from deeper_assets.engines.protocols import Sampler
 from deeper_assets.method import candidates as method
 from deeper_assets.method import rewards as scoring
 from deeper_assets.method.contexts import (
@@ -33,6 +32,7 @@ from deeper_assets.method.contexts import (
     refined_personas,
 )
 from deeper_assets.method.errors import share_missing
+from deeper_assets.method.protocols import Sampler
 from deeper_assets.partitions import Partitions, columns_of
 from deeper_assets.resources import Experiment
 
@@ -50,8 +50,8 @@ def contexts_1(
         _training_rows(frame, experiment, key["domain"]) for frame in (initial_personas, initial_predictions)
     )
     domain = experiment.domain(key["domain"])
-    with booked(context, experiment, "contexts_1") as cast:
-        found = initial_contexts(rating_windows, personas, predictions, domain, cast, key["update"])
+    with booked(context, experiment, "contexts_1") as chat:
+        found = initial_contexts(rating_windows, personas, predictions, domain, chat, key["template"])
     yield from _contexts(found, 1)
 
 
@@ -66,7 +66,7 @@ def contexts_2(
 ) -> Iterator[Output[pd.DataFrame]]:
     """Contexts (S1, O2), where Model 1 wrote S1, beside those of iteration 1."""
     key = columns_of(context.partition_key)
-    domain, update = experiment.domain(key["domain"]), experiment.recipes[key["recipe"]].update
+    domain, template = experiment.domain(key["domain"]), experiment.recipes[key["recipe"]].template
     refined = method.sample_candidates(
         contexts_1,
         experiment.sampler(base_policy, model_1),
@@ -78,8 +78,8 @@ def contexts_2(
         experiment.settings.forbid_leaks,
     )
     personas = refined_personas(contexts_1, refined)
-    with booked(context, experiment, "contexts_2") as cast:
-        second = next_contexts(rating_windows, personas, domain, cast, update)
+    with booked(context, experiment, "contexts_2") as chat:
+        second = next_contexts(rating_windows, personas, domain, chat, template)
     yield from _contexts(of_recipe(key["recipe"], Contexts(contexts_1, context_predictions_1), second), 2)
 
 
@@ -115,8 +115,8 @@ def candidate_predictions(
 ) -> pd.DataFrame:
     """What every usable candidate predicts for the previous, current and future window of its context."""
     domain = experiment.domain(columns_of(context.partition_key)["domain"])
-    with booked(context, experiment) as cast:
-        predictions = method.predict_candidates(candidates, rating_windows, domain, cast)
+    with booked(context, experiment) as chat:
+        predictions = method.predict_candidates(candidates, rating_windows, domain, chat)
     context.add_output_metadata({"share unreadable": share_missing(predictions["predicted"])})
     return predictions
 
@@ -158,7 +158,7 @@ def _candidates(
     sampled = method.sample_candidates(
         contexts,
         sampler,
-        experiment.sampling_decoding,
+        experiment.candidate_decoding,
         settings.candidates,
         settings.seed,
         windows,

@@ -25,13 +25,13 @@ from dagster import (
 from dagster._core.errors import DagsterPipesExecutionError
 
 from deeper_assets.assets.stored import stored
-from deeper_assets.engines.dpo_trainer import CODE_VERSION, FAILURE, KILLED, out_of_memory, read_job
-from deeper_assets.engines.launching import PARENT
 from deeper_assets.engines.offline import base_policy as offline
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.engines.training.dpo_trainer import CODE_VERSION, FAILURE, KILLED, out_of_memory, read_job
+from deeper_assets.engines.training.launching import PARENT
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.pairs import CONTEXT, choose_pairs, group_candidates, mark_validation, replayed
 from deeper_assets.method.recipes import Recipe
-from deeper_assets.method.updates import UPDATES
+from deeper_assets.method.updates import PROMPT_METHODS
 from deeper_assets.partitions import Partitions
 from deeper_assets.reports.plots import as_markdown, loss_plot
 from deeper_assets.resources import REFERENCE, Experiment
@@ -121,7 +121,7 @@ def policies(
     method = context.partition_key
     columns = ["method", "recipe", "iteration", "model", "file", "sha256"]
     rows = pd.DataFrame(columns=columns)
-    if method not in UPDATES:
+    if method not in PROMPT_METHODS:
         if base_policy.empty:
             raise DeeperError(f"method {method!r} needs the table 'base_policy'; make it with `deeper run`")
         recipe, iteration = experiment.policies.get(method, (None, None))
@@ -191,7 +191,7 @@ def _train(
     try:
         with experiment.alone_on_gpu():
             run = pipes.run(
-                command=[sys.executable, "-m", "deeper_assets.engines.dpo_trainer", str(config)],
+                command=[sys.executable, "-m", "deeper_assets.engines.training.dpo_trainer", str(config)],
                 context=context,
                 # One thread, as everywhere: the order of sums is fixed then, and so is the adapter.
                 env={**os.environ, "OMP_NUM_THREADS": "1", PARENT: str(os.getpid())},

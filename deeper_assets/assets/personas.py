@@ -18,8 +18,8 @@ def initial_personas(
 ) -> pd.DataFrame:
     """S0: a persona of every user, written from W0 by the frozen chat model."""
     domain = experiment.domain(context.partition_key)
-    with booked(context, experiment) as cast:
-        personas = initial.initial_personas(rating_windows, domain, cast)
+    with booked(context, experiment) as chat:
+        personas = initial.initial_personas(rating_windows, domain, chat)
     context.add_output_metadata({"share unreadable": share_missing(personas["persona"])})
     return personas
 
@@ -32,8 +32,8 @@ def initial_predictions(
 ) -> pd.DataFrame:
     """S0's predictions for the windows that training contexts, their rewards and round 0 need."""
     domain = experiment.domain(context.partition_key)
-    with booked(context, experiment) as cast:
-        predictions = initial.initial_predictions(rating_windows, initial_personas, domain, cast)
+    with booked(context, experiment) as chat:
+        predictions = initial.initial_predictions(rating_windows, initial_personas, domain, chat)
     context.add_output_metadata({"share unreadable": share_missing(predictions["predicted"])})
     return predictions
 

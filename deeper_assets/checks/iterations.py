@@ -78,7 +78,11 @@ def every_domain_trains(iteration: int) -> Callable[..., AssetCheckResult]:
     ) -> AssetCheckResult:
         """Every training domain has been sampled: a policy is not trained with one missing unsaid."""
         recipe = _recipe_of(context)
-        by = {"recipe": [recipe]} if iteration == 2 else {"update": [str(experiment.recipes[recipe].update)]}
+        by = (
+            {"recipe": [recipe]}
+            if iteration == 2
+            else {"template": [str(experiment.recipes[recipe].template)]}
+        )
         sampled = experiment.warehouse.load(f"candidates_{iteration}", by, columns=["domain"])
         missing = sorted(set(experiment.training_domains) - set(sampled["domain"]))
         return AssetCheckResult(

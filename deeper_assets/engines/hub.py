@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from deeper_assets.method.faults import DeeperError, one_line
+from deeper_assets.method.exceptions import DeeperError, one_line
 
 Kind: TypeAlias = Literal["dataset", "model"]
 

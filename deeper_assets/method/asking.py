@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Generic, TypeVar
 
-from deeper_assets.engines.protocols import ChatModel
 from deeper_assets.method.domains import Domain, Scale
-from deeper_assets.method.faults import UnreadableAnswer
+from deeper_assets.method.exceptions import UnreadableAnswer
 from deeper_assets.method.parsing import parse_persona, parse_ratings
 from deeper_assets.method.prompts import Prompts, RatedItem
+from deeper_assets.method.protocols import ChatModel
 
 Value = TypeVar("Value")
 
@@ -77,26 +77,26 @@ def ask(
 
 
 @dataclass(frozen=True)
-class Cast:
-    """Who plays: the frozen chat model, its prompts, and how often an unreadable answer is asked for."""
+class ChatSetup:
+    """The frozen chat model, the prompts for it, and how often an unreadable answer is asked for at most."""
 
-    chat: ChatModel
+    model: ChatModel
     prompts: Prompts
     asks: int
 
 
-def ask_personas(cast: Cast, prompts: Sequence[str]) -> list[Reply[str]]:
+def ask_personas(chat: ChatSetup, prompts: Sequence[str]) -> list[Reply[str]]:
     """Asks the chat model for a persona a prompt."""
-    return ask(cast.chat, prompts, [parse_persona] * len(prompts), cast.asks)
+    return ask(chat.model, prompts, [parse_persona] * len(prompts), chat.asks)
 
 
 def ask_predictions(
-    cast: Cast, domain: Domain, questions: Sequence[tuple[str | None, Sequence[RatedItem]]]
+    chat: ChatSetup, domain: Domain, questions: Sequence[tuple[str | None, Sequence[RatedItem]]]
 ) -> list[Reply[tuple[float, ...]]]:
     """Asks the chat model to rate as a persona would.
 
     Args:
-        cast: the model and its prompts.
+        chat: the model and its prompts.
         domain: item type and scale.
         questions: a persona and a window's items, each. Only the items' titles are shown to the model.
 
@@ -110,9 +110,9 @@ def ask_predictions(
         if persona is not None:
             titles = tuple(item.title for item in items)
             asked.append(i)
-            prompts.append(cast.prompts.prediction(domain, persona, titles))
+            prompts.append(chat.prompts.prediction(domain, persona, titles))
             readers.append(partial(parse_ratings, titles=titles, scale=domain.scale))
-    answers = ask(cast.chat, prompts, readers, cast.asks, ratings_schema(domain.scale))
+    answers = ask(chat.model, prompts, readers, chat.asks, ratings_schema(domain.scale))
     for i, reply in zip(asked, answers, strict=True):
         replies[i] = reply
     return replies

@@ -18,14 +18,14 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from deeper_assets.engines.protocols import Decoding, Sample, Sampler
-from deeper_assets.method.asking import Cast, ask_predictions
+from deeper_assets.method.asking import ChatSetup, ask_predictions
 from deeper_assets.method.contexts import surrounding
 from deeper_assets.method.domains import Domain
-from deeper_assets.method.faults import UnreadableAnswer
+from deeper_assets.method.exceptions import UnreadableAnswer
 from deeper_assets.method.histories import histories, places
 from deeper_assets.method.parsing import parse_persona
 from deeper_assets.method.prompts import one_line
+from deeper_assets.method.protocols import Decoding, Sample, Sampler
 
 REASONS: Mapping[str, str] = {
     "truncated": "the text was cut before it came to its end",
@@ -46,8 +46,8 @@ CANDIDATE = ["user_id", "round", "candidate"]
 
 
 def partition_columns(frame: pd.DataFrame) -> list[str]:
-    """The columns that name the partition: the domain, and update (iteration 1) or recipe (iteration 2)."""
-    return [column for column in ("domain", "update", "recipe") if column in frame.columns]
+    """The columns that name the partition: the domain, and template (iteration 1) or recipe (iteration 2)."""
+    return [column for column in ("domain", "template", "recipe") if column in frame.columns]
 
 
 def seeds(user_id: str, round_: int, n: int, seed: int) -> list[int]:
@@ -113,7 +113,7 @@ def sample_candidates(
 
 
 def predict_candidates(
-    candidates: pd.DataFrame, windows: pd.DataFrame, domain: Domain, cast: Cast
+    candidates: pd.DataFrame, windows: pd.DataFrame, domain: Domain, chat: ChatSetup
 ) -> pd.DataFrame:
     """What every usable candidate predicts for the previous, current and future window of its context.
 
@@ -123,7 +123,7 @@ def predict_candidates(
         candidates: candidates rows of one domain.
         windows: rating_windows rows of that domain.
         domain: that domain.
-        cast: chat model and prompts.
+        chat: chat model and prompts.
 
     Returns:
         candidate_predictions rows, one a predicted rating, for the windows that the user has.
@@ -141,7 +141,7 @@ def predict_candidates(
                 question = questions.setdefault((user, window, persona), len(questions))
                 asked.append((i, window, question))
     replies = ask_predictions(
-        cast, domain, [(persona, users[user][window]) for user, window, persona in questions]
+        chat, domain, [(persona, users[user][window]) for user, window, persona in questions]
     )
     # Columns at once, not rows: a domain of the paper's size has some three million of them.
     keys = [*partition_columns(usable), *CANDIDATE]
@@ -156,7 +156,7 @@ def predict_candidates(
         predicted=np.array([rating for given in ratings for rating in given], dtype="float64"),
         note=np.repeat(np.array([reply.note for _, reply in answers], dtype="object"), items),
         attempts=np.repeat(np.array([reply.attempts for _, reply in answers], dtype="int64"), items),
-        model=cast.chat.name,
+        model=chat.model.name,
     ).reset_index(drop=True)
 
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from deeper_assets.method.asking import NO_PERSONA, Cast, ask_predictions
+from deeper_assets.method.asking import NO_PERSONA, ChatSetup, ask_predictions
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.histories import History, histories, places
 from deeper_assets.method.prompts import Prompts, RatedItem
 
-CONTEXT_COLUMNS = ["domain", "update", "user_id", "round", "prompt", "persona", "note", "model"]
+CONTEXT_COLUMNS = ["domain", "template", "user_id", "round", "prompt", "persona", "note", "model"]
 PREDICTION_COLUMNS = [
-    *("domain", "update", "user_id", "round", "window", "place"),
+    *("domain", "template", "user_id", "round", "window", "place"),
     *("predicted", "note", "attempts", "model"),
 ]
 
@@ -29,7 +29,7 @@ PROMPTS: Mapping[str, _Write] = {
     ),
     "inc_update": lambda prompts, domain, persona, window, _: prompts.inc_update(domain, persona, window),
 }
-"""What a policy is asked, by the `update` of a recipe. Only refinement shows predictions."""
+"""What a policy is asked, by the `template` of a recipe. Only refinement shows predictions."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def initial_contexts(
     personas: pd.DataFrame,
     predictions: pd.DataFrame,
     domain: Domain,
-    cast: Cast,
-    update: str,
+    chat: ChatSetup,
+    template: str,
 ) -> Contexts:
     """(S0, O1) of every training user who has W1 and at least one window beside it.
 
@@ -66,13 +66,13 @@ def initial_contexts(
         personas: initial_personas rows: S0.
         predictions: initial_predictions rows, which are used as they are: nothing is asked.
         domain: that domain.
-        cast: its prompts are used.
-        update: a key of PROMPTS.
+        chat: its prompts are used.
+        template: a key of PROMPTS.
     """
     personas = personas[personas["split"] == "train"]
     users = _learning(personas, histories(windows), 1)
-    predictions = predictions[predictions["user_id"].isin(users)].assign(update=update, round=1)
-    return _contexts(users, personas, predictions, domain, cast.prompts, update, 1)
+    predictions = predictions[predictions["user_id"].isin(users)].assign(template=template, round=1)
+    return _contexts(users, personas, predictions, domain, chat.prompts, template, 1)
 
 
 def refined_personas(contexts: pd.DataFrame, candidates: pd.DataFrame) -> pd.DataFrame:
@@ -100,7 +100,7 @@ def refined_personas(contexts: pd.DataFrame, candidates: pd.DataFrame) -> pd.Dat
 
 
 def next_contexts(
-    windows: pd.DataFrame, personas: pd.DataFrame, domain: Domain, cast: Cast, update: str
+    windows: pd.DataFrame, personas: pd.DataFrame, domain: Domain, chat: ChatSetup, template: str
 ) -> Contexts:
     """(S1, O2) of every user with an S1 row who has W2 and at least one window beside it.
 
@@ -110,8 +110,8 @@ def next_contexts(
         windows: rating_windows rows of one domain.
         personas: `refined_personas` rows: S1.
         domain: that domain.
-        cast: chat model and prompts.
-        update: a key of PROMPTS.
+        chat: chat model and prompts.
+        template: a key of PROMPTS.
     """
     history, at = histories(windows), places(windows)
     users = _learning(personas, history, 2)
@@ -123,15 +123,15 @@ def next_contexts(
         if window in history[user]
     ]
     replies = ask_predictions(
-        cast, domain, [(persona, history[user][window]) for user, window, persona in asked]
+        chat, domain, [(persona, history[user][window]) for user, window, persona in asked]
     )
     rows = [
-        (domain.name, update, user, 2, window, place, rating, reply.note, reply.attempts, cast.chat.name)
+        (domain.name, template, user, 2, window, place, rating, reply.note, reply.attempts, chat.model.name)
         for (user, window, _), reply in zip(asked, replies, strict=True)
         for place, rating in zip(at[user, window], reply.value or [None] * len(at[user, window]), strict=True)
     ]
     predictions = pd.DataFrame(rows, columns=PREDICTION_COLUMNS)
-    return _contexts(users, personas, predictions, domain, cast.prompts, update, 2)
+    return _contexts(users, personas, predictions, domain, chat.prompts, template, 2)
 
 
 def of_recipe(recipe: str, *rounds: Contexts) -> Contexts:
@@ -139,7 +139,7 @@ def of_recipe(recipe: str, *rounds: Contexts) -> Contexts:
 
     def join(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
         joined = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
-        return joined.assign(update=recipe).rename(columns={"update": "recipe"})
+        return joined.assign(template=recipe).rename(columns={"template": "recipe"})
 
     return Contexts(join([part.contexts for part in rounds]), join([part.predictions for part in rounds]))
 
@@ -160,7 +160,7 @@ def _contexts(
     predictions: pd.DataFrame,
     domain: Domain,
     prompts: Prompts,
-    update: str,
+    template: str,
     round_: int,
 ) -> Contexts:
     predictions = predictions.sort_values(["user_id", "window", "place"], ignore_index=True)
@@ -174,11 +174,11 @@ def _contexts(
         if persona is None:
             why = _text(written[user]["note"]) or "not_asked"
             note = f"{NO_PERSONA}: {why.removeprefix(f'{NO_PERSONA}: ')}"
-        elif update == "refinement" and guesses["predicted"].isna().any():
+        elif template == "refinement" and guesses["predicted"].isna().any():
             note = f"no_prediction: {_text(guesses['note'].iloc[0])}"
         else:
-            prompt = PROMPTS[update](prompts, domain, persona, history[round_], list(guesses["predicted"]))
-        rows.append((domain.name, update, user, round_, prompt, persona, note, model))
+            prompt = PROMPTS[template](prompts, domain, persona, history[round_], list(guesses["predicted"]))
+        rows.append((domain.name, template, user, round_, prompt, persona, note, model))
     return Contexts(
         pd.DataFrame(rows, columns=CONTEXT_COLUMNS).astype({"round": "int64"}),
         predictions[PREDICTION_COLUMNS].astype(

@@ -6,7 +6,7 @@ Domains A–F are seen in training, G–J only in evaluation. A user's own domai
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,18 @@
 
 import pandas as pd
 
-from deeper_assets.method.asking import Cast, ask_personas, ask_predictions
+from deeper_assets.method.asking import ChatSetup, ask_personas, ask_predictions
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.histories import histories, places
 
 
-def initial_personas(windows: pd.DataFrame, domain: Domain, cast: Cast) -> pd.DataFrame:
+def initial_personas(windows: pd.DataFrame, domain: Domain, chat: ChatSetup) -> pd.DataFrame:
     """S0 of every user, written from W0.
 
     Args:
         windows: rating_windows rows of one domain.
         domain: that domain.
-        cast: chat model and prompts.
+        chat: chat model and prompts.
 
     Returns:
         initial_personas rows, one a user.
@@ -21,11 +21,11 @@ def initial_personas(windows: pd.DataFrame, domain: Domain, cast: Cast) -> pd.Da
     users = histories(windows)
     splits = dict(zip(windows["user_id"], windows["split"], strict=True))
     replies = ask_personas(
-        cast, [cast.prompts.initial_persona(domain, history[0]) for history in users.values()]
+        chat, [chat.prompts.initial_persona(domain, history[0]) for history in users.values()]
     )
     return pd.DataFrame(
         [
-            (domain.name, user, splits[user], reply.value, reply.note, reply.attempts, cast.chat.name)
+            (domain.name, user, splits[user], reply.value, reply.note, reply.attempts, chat.model.name)
             for user, reply in zip(users, replies, strict=True)
         ],
         columns=["domain", "user_id", "split", "persona", "note", "attempts", "model"],
@@ -38,7 +38,7 @@ rewards; evaluation needs the first window ahead."""
 
 
 def initial_predictions(
-    windows: pd.DataFrame, personas: pd.DataFrame, domain: Domain, cast: Cast
+    windows: pd.DataFrame, personas: pd.DataFrame, domain: Domain, chat: ChatSetup
 ) -> pd.DataFrame:
     """S0's predictions for the windows in INITIAL_WINDOWS.
 
@@ -46,7 +46,7 @@ def initial_predictions(
         windows: rating_windows rows of one domain.
         personas: initial_personas rows of the same users.
         domain: that domain.
-        cast: chat model and prompts.
+        chat: chat model and prompts.
 
     Returns:
         initial_predictions rows, one a predicted rating.
@@ -60,10 +60,10 @@ def initial_predictions(
         if window in users[row["user_id"]]
     ]
     replies = ask_predictions(
-        cast, domain, [(persona, users[user][window]) for user, _, window, persona in wanted]
+        chat, domain, [(persona, users[user][window]) for user, _, window, persona in wanted]
     )
     rows = [
-        (domain.name, user, split, window, place, rating, reply.note, reply.attempts, cast.chat.name)
+        (domain.name, user, split, window, place, rating, reply.note, reply.attempts, chat.model.name)
         for (user, split, window, _), reply in zip(wanted, replies, strict=True)
         for place, rating in zip(at[user, window], reply.value or [None] * len(at[user, window]), strict=True)
     ]

@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from deeper_assets.method.domains import Scale
-from deeper_assets.method.faults import UnreadableAnswer
+from deeper_assets.method.exceptions import UnreadableAnswer
 from deeper_assets.method.prompts import one_line
 
 REASONS: Mapping[str, str] = {

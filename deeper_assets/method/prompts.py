@@ -22,7 +22,7 @@ from pathlib import Path
 from string import Template
 
 from deeper_assets.method.domains import Domain, Scale
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 
 INITIAL_PERSONA = """\
 A person rated every $item_type below on a scale $scale, oldest first.

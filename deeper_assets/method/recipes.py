@@ -19,7 +19,7 @@ class Recipe:
 
     Attributes:
         weights: of the rewards on the previous, current and future window; a candidate's reward is their sum.
-        update: the prompt that the policy gets: that of refinement, or IncUpdate's.
+        template: name of the prompt template that the policy gets.
         loss: DPO on pairs, or on all candidates of a context: LiPO-λ or the softmax form of S-DPO.
         chosen_at_least: the least reward of a chosen candidate, rating points; None without a bound.
         rejected_at_most: the highest reward of a rejected one; None without a bound.
@@ -31,7 +31,7 @@ class Recipe:
     """
 
     weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    update: Literal["refinement", "inc_update"] = "refinement"
+    template: Literal["refinement", "inc_update"] = "refinement"
     loss: Literal["pairwise", "lipo", "softmax"] = "pairwise"
     chosen_at_least: float | None = 0.5
     rejected_at_most: float | None = 0.0
@@ -47,7 +47,7 @@ RECIPES: Mapping[str, Recipe] = {
     "paper": Recipe(),
     "future_only": Recipe(weights=(0.0, 0.0, 1.0)),
     "decayed": Recipe(weights=(0.25, 0.5, 1.0)),
-    "inc_ft": Recipe(update="inc_update"),
+    "inc_ft": Recipe(template="inc_update"),
     "balanced": Recipe(
         loss="lipo",
         chosen_at_least=None,

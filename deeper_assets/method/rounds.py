@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from deeper_assets.method.asking import NO_PERSONA, Cast, Reply, ask_predictions
+from deeper_assets.method.asking import NO_PERSONA, ChatSetup, Reply, ask_predictions
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.histories import History, histories, places
-from deeper_assets.method.updates import Observation, Update
+from deeper_assets.method.updates import Observation, UpdateMethod
 
 ROUNDS = 4
 """Rounds of update after the initial persona, as in the paper."""
@@ -41,9 +41,9 @@ def play_rounds(
     personas: pd.DataFrame,
     predictions: pd.DataFrame,
     method: str,
-    update: Update,
+    update: UpdateMethod,
     domain: Domain,
-    cast: Cast,
+    chat: ChatSetup,
     rounds: int = ROUNDS,
 ) -> Rounds:
     """Plays the rounds of one method on one domain's evaluation users.
@@ -55,7 +55,7 @@ def play_rounds(
         method: name of the method.
         update: how it updates a persona.
         domain: that domain.
-        cast: chat model and prompts.
+        chat: chat model and prompts.
         rounds: last round.
 
     Returns:
@@ -63,7 +63,7 @@ def play_rounds(
         of window r + 1. Both in the order of rounds and users, whatever the order of the rows given.
     """
     windows = windows[windows["split"] == "eval"]
-    game = _Game(method, update, domain, cast, places(windows))
+    game = _Game(method, update, domain, chat, places(windows))
     players = [_Player(user, history) for user, history in histories(windows).items()]
     game.begin(players, personas, predictions)
     for round_ in range(1, rounds + 1):
@@ -97,9 +97,9 @@ class _Game:
     """One method on one domain: how a round is played, and the rows so far."""
 
     method: str
-    way: Update
+    way: UpdateMethod
     domain: Domain
-    cast: Cast
+    chat: ChatSetup
     at: Mapping[tuple[str, int], Sequence[int]]
     persona_rows: list[tuple[object, ...]] = field(default_factory=list)
     prediction_rows: list[tuple[object, ...]] = field(default_factory=list)
@@ -134,9 +134,9 @@ class _Game:
             observations.append(
                 Observation(player.user_id, round_, player.persona, history, player.predicted)
             )
-        replies = self.way.update(self.cast, self.domain, observations)
+        replies = self.way.update(self.chat, self.domain, observations)
         for player, reply in zip(learning, replies, strict=True):
-            self._keep_persona(player, round_, reply, self.way.model or self.cast.chat.name)
+            self._keep_persona(player, round_, reply, self.way.model or self.chat.model.name)
 
     def predict(self, players: Sequence[_Player], round_: int) -> None:
         """Predicts window r + 1 with S_r for every player who has that window."""
@@ -146,9 +146,9 @@ class _Game:
         questions = [
             (player.persona if player.current else None, player.history[round_ + 1]) for player in ahead
         ]
-        replies = ask_predictions(self.cast, self.domain, questions)
+        replies = ask_predictions(self.chat, self.domain, questions)
         for player, reply in zip(ahead, replies, strict=True):
-            self._keep_predictions(player, round_, reply, self.cast.chat.name)
+            self._keep_predictions(player, round_, reply, self.chat.model.name)
 
     def _obstacle(self, player: _Player, round_: int) -> str | None:
         if self.way.needs_persona and player.persona is None:

@@ -10,7 +10,7 @@ Not in the paper, which gives no intervals.
 import numpy as np
 import pandas as pd
 
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.windows import stable_share
 
 COVERAGE = 0.95

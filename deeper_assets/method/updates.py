@@ -7,14 +7,14 @@ others are a policy's: it refines the persona by what was predicted and what was
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from deeper_assets.engines.protocols import Decoding, Sample, Sampler
-from deeper_assets.method.asking import Cast, Reply, ask_personas
+from deeper_assets.method.asking import ChatSetup, Reply, ask_personas
 from deeper_assets.method.candidates import seeds
 from deeper_assets.method.contexts import PROMPTS
 from deeper_assets.method.domains import Domain
-from deeper_assets.method.faults import UnreadableAnswer
+from deeper_assets.method.exceptions import UnreadableAnswer
 from deeper_assets.method.parsing import parse_persona
 from deeper_assets.method.prompts import Prompts, RatedItem
+from deeper_assets.method.protocols import Decoding, Sample, Sampler
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Observation:
 
 
 @dataclass(frozen=True)
-class Update:
+class UpdateMethod:
     """A way to update personas.
 
     Attributes:
@@ -53,7 +53,7 @@ class Update:
     """
 
     describes: str
-    update: Callable[[Cast, Domain, Sequence[Observation]], list[Reply[str]]]
+    update: Callable[[ChatSetup, Domain, Sequence[Observation]], list[Reply[str]]]
     needs_persona: bool = False
     needs_predictions: bool = False
     model: str | None = None
@@ -61,27 +61,27 @@ class Update:
 
 def _from_prompt(
     write: Callable[[Prompts, Domain, Observation], str],
-) -> Callable[[Cast, Domain, Sequence[Observation]], list[Reply[str]]]:
+) -> Callable[[ChatSetup, Domain, Sequence[Observation]], list[Reply[str]]]:
     """An update that is one prompt to the chat model."""
 
-    def update(cast: Cast, domain: Domain, observations: Sequence[Observation]) -> list[Reply[str]]:
-        return ask_personas(cast, [write(cast.prompts, domain, seen) for seen in observations])
+    def update(chat: ChatSetup, domain: Domain, observations: Sequence[Observation]) -> list[Reply[str]]:
+        return ask_personas(chat, [write(chat.prompts, domain, seen) for seen in observations])
 
     return update
 
 
 def _merge_hierarchically(
-    cast: Cast, domain: Domain, observations: Sequence[Observation]
+    chat: ChatSetup, domain: Domain, observations: Sequence[Observation]
 ) -> list[Reply[str]]:
     """HierMerge: a short-term persona of the latest window, merged into the long-term one."""
     short = ask_personas(
-        cast, [cast.prompts.short_term_persona(domain, seen.latest) for seen in observations]
+        chat, [chat.prompts.short_term_persona(domain, seen.latest) for seen in observations]
     )
     readable = [i for i, reply in enumerate(short) if reply.value is not None]
     merged = ask_personas(
-        cast,
+        chat,
         [
-            cast.prompts.merge_personas(domain, observations[i].persona or "", short[i].value or "")
+            chat.prompts.merge_personas(domain, observations[i].persona or "", short[i].value or "")
             for i in readable
         ],
     )
@@ -91,49 +91,49 @@ def _merge_hierarchically(
     return replies
 
 
-UPDATES: dict[str, Update] = {
-    "full_regen": Update(
+PROMPT_METHODS: dict[str, UpdateMethod] = {
+    "full_regen": UpdateMethod(
         "writes the persona anew from all windows so far",
         _from_prompt(lambda prompts, domain, seen: prompts.full_regen(domain, seen.history)),
     ),
-    "slide_regen": Update(
+    "slide_regen": UpdateMethod(
         "writes the persona anew from the latest window alone",
         _from_prompt(lambda prompts, domain, seen: prompts.slide_regen(domain, seen.latest)),
     ),
-    "inc_update": Update(
+    "inc_update": UpdateMethod(
         "updates the old persona with the latest window",
         _from_prompt(
             lambda prompts, domain, seen: prompts.inc_update(domain, seen.persona or "", seen.latest)
         ),
         needs_persona=True,
     ),
-    "hier_merge": Update(
+    "hier_merge": UpdateMethod(
         "merges a short-term persona of the latest window into the old one",
         _merge_hierarchically,
         needs_persona=True,
     ),
 }
-"""The updates by prompts to the frozen chat model, by method name."""
+"""The methods that are prompts to the frozen chat model, by name."""
 
 FROZEN_POLICY = "frozen_policy"
 """The method whose personas the untrained base policy writes."""
 
 
-def by_policy(sampler: Sampler, decoding: Decoding, update: str, seed: int) -> Update:
+def by_policy(sampler: Sampler, decoding: Decoding, template: str, seed: int) -> UpdateMethod:
     """The update by a policy: one text for each observation, from the prompt that it was trained on.
 
     Args:
         sampler: the policy.
         decoding: how it writes.
-        update: a key of `contexts.PROMPTS`.
+        template: a key of `contexts.PROMPTS`.
         seed: of the experiment.
     """
 
-    def refine(cast: Cast, domain: Domain, observations: Sequence[Observation]) -> list[Reply[str]]:
-        write = PROMPTS[update]
+    def refine(chat: ChatSetup, domain: Domain, observations: Sequence[Observation]) -> list[Reply[str]]:
+        write = PROMPTS[template]
         written = sampler.sample(
             [
-                write(cast.prompts, domain, seen.persona or "", seen.latest, seen.predicted or ())
+                write(chat.prompts, domain, seen.persona or "", seen.latest, seen.predicted or ())
                 for seen in observations
             ],
             [seeds(seen.user_id, seen.round, 1, seed) for seen in observations],
@@ -141,11 +141,11 @@ def by_policy(sampler: Sampler, decoding: Decoding, update: str, seed: int) -> U
         )
         return [_read(samples[0]) for samples in written]
 
-    return Update(
+    return UpdateMethod(
         "refines the old persona by its predictions' errors",
         refine,
         needs_persona=True,
-        needs_predictions=update == "refinement",
+        needs_predictions=template == "refinement",
         model=sampler.name,
     )
 

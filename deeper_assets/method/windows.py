@@ -62,7 +62,7 @@ class WindowRules:
 
 
 @dataclass(frozen=True)
-class Sampling:
+class UserSampling:
     """Who is in: the share of users (0–1) that train where the source does not say; users a split at most.
 
     None takes every user; N takes the N with the smallest `stable_share(seed, domain, user)`.
@@ -90,7 +90,7 @@ class Accounting:
         read: distinct users, and all rows of raw_ratings.
         used: users and ratings in windows; `train_users` + `eval_users` of them.
         rejected: users without enough windows; ratings rejected for themselves or with such a user.
-        not_sampled: usable users that `Sampling` left out, and their usable ratings.
+        not_sampled: usable users that `UserSampling` left out, and their usable ratings.
         unseen_train: users that the source trains on in a domain that only evaluates.
         left_over: usable ratings of used users in no window: beyond the last, or in an incomplete one.
         reasons: rejected ratings per reason.
@@ -146,7 +146,7 @@ def reject_ratings(raw: pd.DataFrame, domain: Domain, rules: WindowRules) -> pd.
 
 
 def cut_windows(
-    raw: pd.DataFrame, rejected: pd.DataFrame, domain: Domain, rules: WindowRules, sampling: Sampling
+    raw: pd.DataFrame, rejected: pd.DataFrame, domain: Domain, rules: WindowRules, sampling: UserSampling
 ) -> pd.DataFrame:
     """The usable users' windows, split in train and eval and sampled.
 
@@ -294,7 +294,7 @@ def _source_splits(usable: pd.DataFrame) -> dict[str, str]:
     return dict(pairs)  # eval comes after train, so it stays
 
 
-def _splits(usable: pd.DataFrame, domain: Domain, sampling: Sampling) -> dict[str, str]:
+def _splits(usable: pd.DataFrame, domain: Domain, sampling: UserSampling) -> dict[str, str]:
     """The users that are in: user → train or eval; an unseen domain's training users are left out."""
     said = _source_splits(usable)
     groups: dict[str, list[tuple[float, str]]] = {"train": [], "eval": []}

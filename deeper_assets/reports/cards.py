@@ -24,7 +24,7 @@ _SHOWN = {
     "refinement": "the ratings predicted from it and the actual ones",
     "inc_update": "the ratings that came after it",
 }
-"""Update of a recipe → what its policy is shown beside a persona."""
+"""Template of a recipe → what its policy is shown beside a persona."""
 
 _ORIGINS = {
     "food_com": "Food.com recipes and interactions (Kaggle)",
@@ -45,7 +45,7 @@ class Origin:
         chats: names of the frozen chat models that wrote and read personas.
         stand_in: whether one of them was the embedded stand-in.
         policy: the base policy: `offline`, or the name of a model.
-        update: the prompt of the recipe's policy: refinement or inc_update.
+        template: the prompt template of the recipe's policy: refinement or inc_update.
         loss: of the recipe.
         version: of deeper-assets, when this was exported.
         sources: domain → identity of its source, as the source gave it.
@@ -58,7 +58,7 @@ class Origin:
     chats: tuple[str, ...]
     stand_in: bool
     policy: str
-    update: str
+    template: str
     loss: str
     version: str
     sources: Mapping[str, Mapping[str, Any]]
@@ -174,7 +174,7 @@ def _card(
         figures="\n".join(_figures(figures)),
         sources=[_source(domain, said) for domain, said in origin.sources.items()],
         made="\n".join(_made(origin)),
-        shown=_SHOWN[origin.update],
+        shown=_SHOWN[origin.template],
         licence=_licence(origin.policy),
         **more,
     )

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import duckdb
 
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.sources.shape import identifier, quoted
 
 _DELIMITERS = ",\t;|"

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 
 from deeper_assets.method.domains import Domain
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.sources.csv_files import load_csv, read_header
 from deeper_assets.sources.shape import (
     ReadReport,

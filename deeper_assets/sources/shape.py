@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import duckdb
 
 from deeper_assets.method.domains import Domain
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 
 COLUMNS: Mapping[str, str] = {
     "domain": "VARCHAR",

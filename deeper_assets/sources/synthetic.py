@@ -22,7 +22,7 @@ from statistics import NormalDist
 from typing import Any
 
 from deeper_assets.method.domains import Domain
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.windows import WINDOW, stable_share
 from deeper_assets.sources.shape import RawRating, ReadReport, write_rows
 from deeper_assets.sources.themes import Catalogue, catalogue

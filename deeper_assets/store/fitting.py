@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from duckdb import DuckDBPyConnection
 
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.store.schema import Column, Table
 
 _SIGNED = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"})

@@ -33,7 +33,7 @@ from dagster._core.storage.db_io_manager import (
 from dagster_duckdb.io_manager import DuckDbClient
 from duckdb import DuckDBPyConnection
 
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.store.fitting import quote
 from deeper_assets.store.schema import PROVENANCE
 from deeper_assets.store.warehouse import (

@@ -91,7 +91,7 @@ _PREDICTED = Column(
 _ATTEMPTS = Column("attempts", "INTEGER", "how often the chat model was asked", check="attempts >= 0")
 _NOTE = Column("note", "VARCHAR", "why there is no value, or why an old one was carried over", nullable=True)
 
-_UPDATE = Column("update", "VARCHAR", "prompt that the policy gets: refinement or inc_update")
+_TEMPLATE = Column("template", "VARCHAR", "prompt template that the policy gets: refinement or inc_update")
 _RECIPE = Column("recipe", "VARCHAR", "how the policy is trained, e.g. balanced")
 _LEARNS = Column(
     "round",
@@ -365,7 +365,7 @@ TABLES: dict[str, Table] = {
             partition=("domain",),
         ),
         Table("base_policy", _FILES, key=("file",)),
-        *_iteration(1, _UPDATE),
+        *_iteration(1, _TEMPLATE),
         *_iteration(2, _RECIPE),
         Table(
             "policies",

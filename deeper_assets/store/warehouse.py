@@ -30,7 +30,7 @@ import pandas as pd
 from duckdb import DuckDBPyConnection
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.store.fitting import fit, quote, refuse
 from deeper_assets.store.schema import LEDGER, PROVENANCE, TABLES, Column, Table
 

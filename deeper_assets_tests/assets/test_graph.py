@@ -10,7 +10,7 @@ from dagster import AssetKey, DagsterInstance, MultiPartitionKey
 from dagster._core.errors import DagsterAssetCheckFailedError
 
 from deeper_assets.definitions import build_definitions
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.planning import Planner
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings

@@ -12,8 +12,8 @@ from dagster._core.errors import DagsterAssetCheckFailedError
 
 from deeper_assets.definitions import build_definitions
 from deeper_assets.engines.offline.language import HABITS, Reading, render
-from deeper_assets.engines.protocols import Sample
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.protocols import Sample
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
 from deeper_assets_tests.fakes import ScriptedSampler
@@ -64,7 +64,7 @@ def test_from_contexts_to_preferences_and_no_model_with_a_domain_missing(
         make("pretraining")
         assert stored.load("base_policy")[PIECE].values.tolist() == [list(piece(b"somebody/some-model"))]
         make("personas", domain="book")
-        make("iteration_1", domain="book", update="refinement")
+        make("iteration_1", domain="book", template="refinement")
 
         # A model that one domain has nothing in is not trained, and the check names the domain.
         stopped = pytest.raises(DagsterAssetCheckFailedError, match="every_domain_trains")
@@ -91,7 +91,7 @@ def test_from_contexts_to_preferences_and_no_model_with_a_domain_missing(
         assert candidates.groupby("user_id")["copies"].sum().tolist() == [5] * 3
         assert set(candidates["model"]) == {"scripted-policy-1"}
         (call,) = sampler.calls
-        assert call[2] == here.sampling_decoding
+        assert call[2] == here.candidate_decoding
         pairs = stored.load("preference_pairs_1")
         assert len(pairs) > 3
         assert set(pairs["user_id"]) <= set(users)
@@ -104,7 +104,7 @@ def test_from_contexts_to_preferences_and_no_model_with_a_domain_missing(
         stored.replace("model_1", {"recipe": "balanced"}, adapter, stamp())
         make("iteration_2", domain="book", recipe="balanced")
     refined, sampled = sampler.calls[1:]
-    assert refined[2] == replace(here.sampling_decoding, temperature=0)
+    assert refined[2] == replace(here.candidate_decoding, temperature=0)
     assert [len(seeds) for seeds in refined[1]] == [1] * 3
     assert sorted(refined[0]) == sorted(contexts["prompt"])
     second = stored.load("contexts_2")
@@ -121,7 +121,7 @@ def test_a_domain_that_trains_nobody_has_partitions_without_rows(
 ) -> None:
     here = Experiment(tmp_path, Settings(synthetic_users=16, train_users=1, eval_users=1, policy="x"))
     definitions = build_definitions(here)
-    key = MultiPartitionKey({"domain": "grocery", "update": "refinement"})
+    key = MultiPartitionKey({"domain": "grocery", "template": "refinement"})
     with DagsterInstance.ephemeral() as instance:
         for job, partition in (("pretraining", None), ("personas", "grocery"), ("iteration_1", key)):
             definitions.resolve_job_def(job).execute_in_process(instance=instance, partition_key=partition)
@@ -161,7 +161,7 @@ def test_settings_make_stale_what_they_touch(tmp_path: Path) -> None:
     def touched(**values: object) -> set[str]:
         other = Experiment(tmp_path, here.settings.model_copy(update=values))
         tables = {
-            **{f"{name}_1": {"domain": "book", "update": "refinement"} for name in ITERATION},
+            **{f"{name}_1": {"domain": "book", "template": "refinement"} for name in ITERATION},
             **{f"{name}_2": {"domain": "book", "recipe": "paper"} for name in ITERATION},
             **{f"{name}_{i}": {"recipe": "paper"} for i in (1, 2) for name in ("preference_pairs", "model")},
             "base_policy": {},
@@ -180,10 +180,10 @@ def test_settings_make_stale_what_they_touch(tmp_path: Path) -> None:
     assert touched(forbid_leaks=True) == {"candidates_1", "candidates_2"}
     assert touched(policy="x") == {"base_policy"}
     assert touched(**training) == {"model_1", "model_2"}
-    greedy = here.settings.evaluation.model_copy(update={"temperature": 0.5})
-    assert touched(evaluation=greedy) == {"persona_rounds"}
-    narrower = here.settings.sampling.model_copy(update={"top_p": 0.3})
-    assert touched(sampling=narrower) == {"candidates_1", *(f"{of}_2" for of in SAMPLED)}
+    greedy = here.settings.evaluation_decoding.model_copy(update={"temperature": 0.5})
+    assert touched(evaluation_decoding=greedy) == {"persona_rounds"}
+    narrower = here.settings.candidate_decoding.model_copy(update={"top_p": 0.3})
+    assert touched(candidate_decoding=narrower) == {"candidates_1", *(f"{of}_2" for of in SAMPLED)}
 
 
 ITERATION = ("contexts", "context_predictions", "candidates", "candidate_predictions", "rewards")

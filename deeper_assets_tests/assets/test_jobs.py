@@ -20,7 +20,7 @@ from dagster import (
 
 from deeper_assets.definitions import build_definitions
 from deeper_assets.method.domains import PAPER_DOMAINS
-from deeper_assets.method.updates import UPDATES
+from deeper_assets.method.updates import PROMPT_METHODS
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
 from deeper_assets_tests.store.samples import stamp
@@ -42,7 +42,7 @@ def test_every_recipe_has_its_methods(experiment: Experiment) -> None:
     graph = build_definitions(experiment).resolve_asset_graph()
     methods = graph.get(AssetKey("policies")).partitions_def.get_partition_keys()
     trained = {"deeper", "deeper_iteration_1"} | {f"deeper_{name}" for name in OTHERS}
-    assert sorted(methods) == sorted(trained | {"frozen_policy"} | set(UPDATES))
+    assert sorted(methods) == sorted(trained | {"frozen_policy"} | set(PROMPT_METHODS))
 
 
 def test_re_evaluation_asks_for_every_domain_and_method_at_hand(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""The same load by three clients on `deeper serve`: `python -m deeper_assets_tests.benchmarks.chat_load`.
+"""The same load by three clients on the stand-in's own server.
+
+`python -m deeper_assets_tests.benchmarks.chat_load`.
 
 This project's client, bespokelabs-curator and distilabel ask the same distinct prediction prompts: without
 faults, with faults of every kind, and killed in the middle (SIGKILL to all their processes) and run again.

@@ -55,7 +55,8 @@ def compare(home: Path, copy: Path, arguments: list[str], only: list[str] | None
     failed = run(home, arguments)
     show(home, f"Policies write as the profile says{failed}")
     shutil.copytree(home, copy)
-    failed = run(copy, arguments, DEEPER_EVALUATION=load_settings(home).sampling.model_dump_json())
+    decoding = load_settings(home).candidate_decoding.model_dump_json()
+    failed = run(copy, arguments, DEEPER_EVALUATION_DECODING=decoding)
     same = load(home, "policies").equals(load(copy, "policies"))
     whose = "The same policies" if same else "Policies trained anew"
     show(copy, f"{whose}, sampled as candidates are{failed}")

@@ -20,8 +20,8 @@ from typing import Literal
 
 import torch
 
-from deeper_assets.engines.protocols import Decoding, Sample
-from deeper_assets.engines.vllm_server import VllmServerSampler
+from deeper_assets.engines.sampling.vllm_server import VllmServerSampler
+from deeper_assets.method.protocols import Decoding, Sample
 from deeper_assets_tests.vllm_cpu.job import Step, run_elsewhere
 from deeper_assets_tests.vllm_cpu.policies import refinement_prompts, save_adapter, save_wide_policy
 from deeper_assets_tests.vllm_cpu.servers import vllm_servers

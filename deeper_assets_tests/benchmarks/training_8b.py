@@ -18,17 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from deeper_assets.engines import memory
-from deeper_assets.engines.dpo_trainer import (
+from deeper_assets.engines.training import memory
+from deeper_assets.engines.training.dpo_trainer import (
     Plan,
     TrainingJob,
     as_dataset,
     lora_config,
     trainer_arguments,
 )
-from deeper_assets.engines.hardware import Hardware
-from deeper_assets.engines.preference_examples import Example
-from deeper_assets.engines.preference_trainer import load_tokenizer, trainer_class
+from deeper_assets.engines.training.hardware import Hardware
+from deeper_assets.engines.training.preference_examples import Example
+from deeper_assets.engines.training.preference_trainer import load_tokenizer, trainer_class
 from deeper_assets.method.recipes import Training
 from deeper_assets_tests.engines.tiny_policy import save_tiny_policy
 

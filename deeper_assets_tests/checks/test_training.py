@@ -56,7 +56,7 @@ def candidates(*unusable: str | None, user: str = "a") -> pd.DataFrame:
     rows = [
         {
             "domain": "book",
-            "update": "refinement",
+            "template": "refinement",
             "user_id": user,
             "round": 1,
             "candidate": number,
@@ -156,7 +156,7 @@ def test_no_pairs_are_left_to_the_training_to_complain_of(experiment: Experiment
 
 
 def test_a_domain_that_was_not_sampled_is_named(experiment: Experiment) -> None:
-    key = {"domain": "book", "update": "refinement"}
+    key = {"domain": "book", "template": "refinement"}
     experiment.warehouse.replace("candidates_1", key, candidates(None), stamp())
     missing = every_domain_trains(1)(at("paper"), experiment, pair())
     assert not missing.passed
@@ -164,7 +164,7 @@ def test_a_domain_that_was_not_sampled_is_named(experiment: Experiment) -> None:
     # Another recipe's prompt has not been sampled at all.
     other = every_domain_trains(1)(at("inc_ft"), experiment, pair())
     assert other.description == "missing: book, recipe; sample them, or set training_domains"
-    key = {"domain": "recipe", "update": "refinement"}
+    key = {"domain": "recipe", "template": "refinement"}
     rows = candidates(None).assign(domain="recipe")
     experiment.warehouse.replace("candidates_1", key, rows, stamp())
     assert every_domain_trains(1)(at("paper"), experiment, pair()).passed

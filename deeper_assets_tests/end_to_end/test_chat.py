@@ -13,7 +13,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from deeper_assets.engines.journal import Journal
+from deeper_assets.engines.chat.journal import Journal
 from deeper_assets.running import open_instance
 from deeper_assets.store.warehouse import Warehouse
 from deeper_assets_tests.chat_servers import ChatServer, chat_server

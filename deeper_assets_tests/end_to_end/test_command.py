@@ -17,7 +17,7 @@ from dagster import DagsterRunStatus
 
 from deeper_assets import __version__
 from deeper_assets.method.floors import FLOORS
-from deeper_assets.method.updates import UPDATES
+from deeper_assets.method.updates import PROMPT_METHODS
 from deeper_assets.running import open_instance
 from deeper_assets.store.warehouse import Stamp, Warehouse
 from deeper_assets_tests.end_to_end.conftest import SMALL, deeper, environment
@@ -46,7 +46,7 @@ def test_the_json_holds_every_method_and_floor_in_every_round(small_home: Path) 
     assert set(said) == {"profile", "rounds", "macro", "comparison"}
     assert said["profile"] == "offline"
     rows = {(row["domain"], row["method"], row["kind"], row["round"]) for row in said["rounds"]}
-    kinds = [(method, "method") for method in UPDATES] + [(floor, "floor") for floor in FLOORS]
+    kinds = [(method, "method") for method in PROMPT_METHODS] + [(floor, "floor") for floor in FLOORS]
     assert rows == {(d, m, k, r) for d in ("book", "grocery") for m, k in kinds for r in range(5)}
     assert all(row["users"] == 4 and row["unreadable"] == 0 for row in said["rounds"])
     by_hand = {(row["method"], row["round"]): row["mae"] for row in said["macro"]}
@@ -166,7 +166,7 @@ def test_a_killed_worker_is_reported_and_the_next_run_finishes(tmp_path: Path) -
     deeper("run", "--home", tmp_path, *SMALL)
     assert (
         len(Warehouse(tmp_path / "warehouse.duckdb").load("mae_table"))
-        == (len(UPDATES) + len(FLOORS)) * 5 * 3
+        == (len(PROMPT_METHODS) + len(FLOORS)) * 5 * 3
     )
 
 

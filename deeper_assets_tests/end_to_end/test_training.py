@@ -17,9 +17,9 @@ import psutil
 import pytest
 from dagster import DagsterRunStatus
 
-from deeper_assets.engines.protocols import Decoding
 from deeper_assets.estimating import Rates, estimate
-from deeper_assets.method.updates import UPDATES
+from deeper_assets.method.protocols import Decoding
+from deeper_assets.method.updates import PROMPT_METHODS
 from deeper_assets.resources import Experiment
 from deeper_assets.running import open_instance
 from deeper_assets.settings import load_settings
@@ -30,7 +30,7 @@ from deeper_assets_tests.end_to_end.conftest import deeper, environment
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::FutureWarning")]
 
 DOMAINS = ["--domains", "book", "--train-users", "5", "--eval-users", "3"]
-METHODS = {"deeper", "deeper_iteration_1", "frozen_policy", *UPDATES}
+METHODS = {"deeper", "deeper_iteration_1", "frozen_policy", *PROMPT_METHODS}
 UNITS = 1 + 2 + 2 + 1 + 2 + 1 + len(METHODS) + len(METHODS) + 1
 """Base, personas, iteration 1, Model 1, iteration 2, Model 2, methods, evaluation, tables."""
 
@@ -294,7 +294,7 @@ def test_a_run_has_asked_what_was_estimated(
     predictions = asked(load(home, "round_predictions").query("round > 0"), "method", "round")
     written = load(home, "persona_rounds").query("round > 0").groupby("method")["attempts"].sum()
     for method in METHODS:
-        own = written[method] if method in UPDATES else 0
+        own = written[method] if method in PROMPT_METHODS else 0
         assert found["persona_rounds", method] == (predictions["method"] == method).sum() + own, method
     said = deeper("estimate", "--home", home, "--domains", "book", **small).stdout
     assert f"{sum(found.values()):,}" in said
@@ -337,7 +337,7 @@ def test_a_training_that_fails_is_one_line_and_the_rest_goes_on(
     pd.testing.assert_frame_equal(load(copy, "model_1"), load(home, "model_1"))
     rounds = load(copy, "round_errors")
     assert set(rounds[rounds["domain"] == "book"]["method"]) == METHODS
-    assert set(rounds[rounds["domain"] == "grocery"]["method"]) == {"frozen_policy", *UPDATES}
+    assert set(rounds[rounds["domain"] == "grocery"]["method"]) == {"frozen_policy", *PROMPT_METHODS}
 
 
 Tables = dict[str, pd.DataFrame]
@@ -361,7 +361,7 @@ def checkpointed(home: Path) -> bool:
 def trainers(home: Path) -> Iterator[psutil.Process]:
     for process in psutil.process_iter(["cmdline"]):
         said = process.info["cmdline"] or []
-        if "deeper_assets.engines.dpo_trainer" in said and any(str(home) in word for word in said):
+        if "deeper_assets.engines.training.dpo_trainer" in said and any(str(home) in word for word in said):
             yield process
 
 

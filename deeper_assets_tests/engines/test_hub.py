@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from deeper_assets.engines.hub import push, refuse_unpushable
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 
 TOKEN = "hf_planted0secret"
 

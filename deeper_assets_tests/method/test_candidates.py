@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from deeper_assets.engines.offline.language import HABITS, REMARKS, Reading, render
 from deeper_assets.engines.offline.themes import themes
-from deeper_assets.engines.protocols import Decoding, Sample
-from deeper_assets.method.asking import Cast
+from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.candidates import (
     REASONS,
     names_item,
@@ -24,6 +23,7 @@ from deeper_assets.method.candidates import (
 )
 from deeper_assets.method.domains import PAPER_DOMAINS, find_domain
 from deeper_assets.method.prompts import Prompts, RatedItem
+from deeper_assets.method.protocols import Decoding, Sample
 from deeper_assets.store.schema import TABLES
 from deeper_assets_tests.fakes import ScriptedChat, ScriptedSampler
 from deeper_assets_tests.method.test_rounds import always, windows
@@ -37,7 +37,7 @@ INC_UPDATE = PROMPTS.inc_update(BOOK, OLD, WINDOW)
 FRAME = windows({"t": ("train", [[5.0, 4.0]] * 4), "s": ("train", [[5.0, 4.0]] * 4)})
 
 
-def contexts(*rows: tuple[str, int, str | None], key: str = "update") -> pd.DataFrame:
+def contexts(*rows: tuple[str, int, str | None], key: str = "template") -> pd.DataFrame:
     """Contexts of (user, round, prompt)."""
     frame = pd.DataFrame(rows, columns=["user_id", "round", "prompt"])
     return frame.assign(domain="book", persona=OLD, note=None, model="scripted-1", **{key: "k"})
@@ -110,7 +110,7 @@ def test_without_any_prompt_there_are_no_candidates() -> None:
     got = sample_candidates(contexts(("t", 1, None)), sampler, Decoding(), 15, 7, FRAME, BOOK, False)
     assert got.empty
     assert list(got.columns) == list(TABLES["candidates_1"].column_names)
-    assert predict_candidates(got, FRAME, BOOK, Cast(ScriptedChat(lambda *_: None), PROMPTS, 1)).empty
+    assert predict_candidates(got, FRAME, BOOK, ChatSetup(ScriptedChat(lambda *_: None), PROMPTS, 1)).empty
 
 
 def test_identical_texts_are_one_candidate() -> None:
@@ -391,7 +391,7 @@ def test_hostile_texts_are_judged_quickly(hostile: str) -> None:
 def usable(*rows: tuple[str, int, int, str, str | None]) -> pd.DataFrame:
     """Candidates of (user, round, candidate, persona, unusable)."""
     frame = pd.DataFrame(rows, columns=["user_id", "round", "candidate", "persona", "unusable"])
-    return frame.assign(domain="book", update="refinement")
+    return frame.assign(domain="book", template="refinement")
 
 
 def test_usable_candidates_predict_three_windows_and_are_asked_once() -> None:
@@ -402,7 +402,7 @@ def test_usable_candidates_predict_three_windows_and_are_asked_once() -> None:
         ("t", 1, 5, "Likes B.", "echo"),
         ("s", 1, 0, "Likes A.", None),
     )
-    got = predict_candidates(rows, FRAME, BOOK, Cast(chat, PROMPTS, 1))
+    got = predict_candidates(rows, FRAME, BOOK, ChatSetup(chat, PROMPTS, 1))
     assert list(got.columns) == list(TABLES["candidate_predictions_1"].column_names)
     assert got.groupby(["user_id", "round", "candidate"])["window"].unique().map(list).to_dict() == {
         ("s", 1, 0): [0, 1, 2],
@@ -425,7 +425,7 @@ def test_each_prediction_goes_to_its_own_place() -> None:
 
     rows = usable(("t", 1, 0, "Likes 1.", None), ("t", 1, 1, "Likes 2.", None))
     frame = windows({"t": ("train", [[5.0], [4.0, 4.0]])})
-    got = predict_candidates(rows, frame, BOOK, Cast(ScriptedChat(answer), PROMPTS, 1))
+    got = predict_candidates(rows, frame, BOOK, ChatSetup(ScriptedChat(answer), PROMPTS, 1))
     shown = got[["candidate", "window", "place", "predicted"]].values.tolist()
     assert shown == [
         [0, 0, 0, 1.0],
@@ -439,7 +439,7 @@ def test_each_prediction_goes_to_its_own_place() -> None:
 
 def test_an_unreadable_prediction_is_unknown_and_says_why() -> None:
     chat = ScriptedChat(lambda prompt, attempt: "x" if "Title t 1" in prompt else always(4, prompt))
-    got = predict_candidates(usable(("t", 1, 0, "Likes A.", None)), FRAME, BOOK, Cast(chat, PROMPTS, 2))
+    got = predict_candidates(usable(("t", 1, 0, "Likes A.", None)), FRAME, BOOK, ChatSetup(chat, PROMPTS, 2))
     unknown = got["predicted"].isna()
     assert got.loc[unknown, ["window", "note", "attempts"]].values.tolist() == [[1, "no_json", 2]] * 2
     assert got.loc[~unknown, "note"].isna().all()

@@ -6,8 +6,7 @@ import re
 import pandas as pd
 import pytest
 
-from deeper_assets.engines.protocols import Decoding, Sample
-from deeper_assets.method.asking import Cast
+from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.candidates import sample_candidates
 from deeper_assets.method.contexts import (
     Contexts,
@@ -19,6 +18,7 @@ from deeper_assets.method.contexts import (
 from deeper_assets.method.domains import find_domain
 from deeper_assets.method.initial import initial_personas, initial_predictions
 from deeper_assets.method.prompts import Prompts, RatedItem
+from deeper_assets.method.protocols import Decoding, Sample
 from deeper_assets.store.schema import TABLES
 from deeper_assets_tests.fakes import ScriptedChat, ScriptedSampler
 from deeper_assets_tests.method.test_rounds import always, windows
@@ -34,12 +34,12 @@ def steady(prompt: str, attempt: int) -> str:
 
 
 def first(chat: ScriptedChat, frame: pd.DataFrame, update: str = "refinement") -> Contexts:
-    cast = Cast(chat, PROMPTS, 1)
-    personas = initial_personas(frame, BOOK, cast)
-    predictions = initial_predictions(frame, personas, BOOK, cast)
+    setup = ChatSetup(chat, PROMPTS, 1)
+    personas = initial_personas(frame, BOOK, setup)
+    predictions = initial_predictions(frame, personas, BOOK, setup)
     chat.asked.clear()
     return initial_contexts(
-        frame.sample(frac=1, random_state=1), personas[::-1], predictions[::-1], BOOK, cast, update
+        frame.sample(frac=1, random_state=1), personas[::-1], predictions[::-1], BOOK, setup, update
     )
 
 
@@ -47,7 +47,7 @@ def second(chat: ScriptedChat, frame: pd.DataFrame, sampler: ScriptedSampler) ->
     one = first(chat, frame)
     samples = sample_candidates(one.contexts, sampler, GREEDY, 1, 7, frame, BOOK, forbid_leaks=False)
     personas = refined_personas(one.contexts, samples)
-    return next_contexts(frame, personas, BOOK, Cast(chat, PROMPTS, 1), "refinement")
+    return next_contexts(frame, personas, BOOK, ChatSetup(chat, PROMPTS, 1), "refinement")
 
 
 def writes(text: str, finished: bool = True) -> ScriptedSampler:
@@ -68,7 +68,7 @@ def test_the_first_contexts_reuse_what_was_predicted_and_ask_nothing() -> None:
         BOOK, "A reader of many kinds of books.", items("t", 1, 5.0, 4.0), [3, 3]
     )
     assert (context["user_id"], context["round"], context["note"]) == ("t", 1, None)
-    assert (context["domain"], context["update"], context["model"]) == ("book", "refinement", "scripted-1")
+    assert (context["domain"], context["template"], context["model"]) == ("book", "refinement", "scripted-1")
     assert list(got.predictions.columns) == list(TABLES["context_predictions_1"].column_names)
     shown = got.predictions[["user_id", "round", "window", "place", "predicted"]]
     assert shown.values.tolist() == [["t", 1, w, place, 3.0] for w in (0, 1, 2) for place in (0, 1)]
@@ -78,7 +78,7 @@ def test_inc_update_shows_ratings_and_no_predictions() -> None:
     got = first(ScriptedChat(steady), windows({"t": ("train", FULL)}), "inc_update")
     expected = PROMPTS.inc_update(BOOK, "A reader of many kinds of books.", items("t", 1, 5.0, 4.0))
     assert got.contexts["prompt"].tolist() == [expected]
-    assert got.contexts["update"].tolist() == ["inc_update"]
+    assert got.contexts["template"].tolist() == ["inc_update"]
 
 
 @pytest.mark.parametrize(

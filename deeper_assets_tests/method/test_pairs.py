@@ -28,7 +28,7 @@ def told(totals: Totals) -> Given:
     of = [(*who, number, value) for who, values in totals.items() for number, value in enumerate(values)]
     rows = pd.DataFrame(of, columns=["domain", "user_id", "round", "candidate", "reward_current"])
     rows = rows.astype({"reward_current": "float64"}).assign(
-        update="refinement", reward_previous=0.0, reward_future=0.0
+        template="refinement", reward_previous=0.0, reward_future=0.0
     )
     names = rows["user_id"] + " r" + rows["round"].astype(str) + " c" + rows["candidate"].astype(str)
     contexts = pd.DataFrame(list(totals), columns=["domain", "user_id", "round"])

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from deeper_assets.method.domains import FIVE_STARS, HALF_STARS
-from deeper_assets.method.faults import UnreadableAnswer
+from deeper_assets.method.exceptions import UnreadableAnswer
 from deeper_assets.method.parsing import REASONS, parse_persona, parse_ratings
 
 TITLES = ["Heat (1995)", "Tom &amp; Jerry", "“Up”"]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deeper_assets.method.domains import find_domain
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.prompts import BUILT_IN, Prompts, RatedItem, one_line
 
 FILM = find_domain("movielens")

@@ -18,7 +18,7 @@ Predicted = dict[int, list[float | None]]
 def candidates(*rows: tuple[str, int, int, str | None]) -> pd.DataFrame:
     """Candidates of (user, round, candidate, unusable)."""
     frame = pd.DataFrame(rows, columns=["user_id", "round", "candidate", "unusable"])
-    return frame.assign(domain="book", update="refinement", persona="Likes A.")
+    return frame.assign(domain="book", template="refinement", persona="Likes A.")
 
 
 def predictions(of: dict[tuple, Predicted]) -> pd.DataFrame:

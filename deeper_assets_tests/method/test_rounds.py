@@ -7,15 +7,15 @@ import re
 import pandas as pd
 import pytest
 
-from deeper_assets.engines.protocols import Decoding, Sample
-from deeper_assets.method.asking import Cast, ask, ask_predictions
+from deeper_assets.method.asking import ChatSetup, ask, ask_predictions
 from deeper_assets.method.domains import find_domain
-from deeper_assets.method.faults import UnreadableAnswer
+from deeper_assets.method.exceptions import UnreadableAnswer
 from deeper_assets.method.histories import histories
 from deeper_assets.method.initial import initial_personas, initial_predictions
 from deeper_assets.method.prompts import Prompts, RatedItem
+from deeper_assets.method.protocols import Decoding, Sample
 from deeper_assets.method.rounds import Rounds, play_rounds
-from deeper_assets.method.updates import UPDATES, Update, by_policy
+from deeper_assets.method.updates import PROMPT_METHODS, UpdateMethod, by_policy
 from deeper_assets_tests.fakes import ScriptedChat, ScriptedSampler
 
 BOOK = find_domain("book")
@@ -44,19 +44,19 @@ def always(rating: float, prompt: str) -> str:
 GREEDY = Decoding(temperature=0, top_p=1, repetition_penalty=1, max_new_tokens=9)
 
 
-def policy(sampler: ScriptedSampler, update: str = "refinement") -> Update:
+def policy(sampler: ScriptedSampler, update: str = "refinement") -> UpdateMethod:
     return by_policy(sampler, GREEDY, update, 7)
 
 
 def play(
-    chat: ScriptedChat, frame: pd.DataFrame, method: str, asks: int = 1, by: Update | None = None
+    chat: ScriptedChat, frame: pd.DataFrame, method: str, asks: int = 1, by: UpdateMethod | None = None
 ) -> Rounds:
     """The rounds of a method by prompts, or (`by`) of another under that name."""
-    cast = Cast(chat, PROMPTS, asks)
-    personas = initial_personas(frame, BOOK, cast)
-    predictions = initial_predictions(frame, personas, BOOK, cast)
+    setup = ChatSetup(chat, PROMPTS, asks)
+    personas = initial_personas(frame, BOOK, setup)
+    predictions = initial_predictions(frame, personas, BOOK, setup)
     chat.asked.clear()
-    return play_rounds(frame, personas, predictions, method, by or UPDATES[method], BOOK, cast)
+    return play_rounds(frame, personas, predictions, method, by or PROMPT_METHODS[method], BOOK, setup)
 
 
 def steady(prompt: str, attempt: int) -> str:
@@ -101,21 +101,21 @@ def test_a_reader_that_breaks_is_no_unreadable_answer() -> None:
 
 def test_no_persona_no_question() -> None:
     chat = ScriptedChat(steady)
-    replies = ask_predictions(Cast(chat, PROMPTS, 1), BOOK, [(None, [RatedItem("T", 1.0)])])
+    replies = ask_predictions(ChatSetup(chat, PROMPTS, 1), BOOK, [(None, [RatedItem("T", 1.0)])])
     assert (replies[0].value, replies[0].note, chat.asked) == (None, "no_persona", [])
 
 
 def test_initial_predictions_cover_what_contexts_and_round_0_need() -> None:
     frame = windows({"t": ("train", FULL), "e": ("eval", FULL)})
-    cast = Cast(ScriptedChat(steady), PROMPTS, 1)
-    got = initial_predictions(frame, initial_personas(frame, BOOK, cast), BOOK, cast)
+    setup = ChatSetup(ScriptedChat(steady), PROMPTS, 1)
+    got = initial_predictions(frame, initial_personas(frame, BOOK, setup), BOOK, setup)
     assert got.groupby(["user_id", "window"]).size().to_dict() == {
         ("e", 1): 2, ("t", 0): 2, ("t", 1): 2, ("t", 2): 2
     }  # fmt: skip
     assert set(got["predicted"]) == {4.0}
 
 
-@pytest.mark.parametrize("method", list(UPDATES))
+@pytest.mark.parametrize("method", list(PROMPT_METHODS))
 def test_rounds_of_a_full_history(method: str) -> None:
     frame = windows({"t": ("train", FULL), "e": ("eval", FULL)})
     got = play(ScriptedChat(steady), frame, method)
@@ -146,7 +146,7 @@ COMPARED = re.compile(r"predicted ([\d.]+), actual ([\d.]+)")
 
 
 def test_prompts_to_the_chat_model_show_no_predictions() -> None:
-    for method in UPDATES:
+    for method in PROMPT_METHODS:
         chat = ScriptedChat(steady)
         play(chat, windows({"e": ("eval", FULL)}), method)
         updates = [prompt for prompt, _ in chat.asked if "<items>" not in prompt]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeper_assets.method.errors import mae_by_round, with_macro_average
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.statistics import bootstrap_difference, bootstrap_mae
 
 

@@ -12,8 +12,8 @@ from deeper_assets.method.domains import PAPER_DOMAINS, Domain, find_domain
 from deeper_assets.method.windows import (
     REASONS,
     Accounting,
-    Sampling,
     Tally,
+    UserSampling,
     WindowRules,
     account,
     cut_windows,
@@ -63,11 +63,11 @@ def raw_frame(rows: Iterable[dict[str, Any]], domain: Domain = BOOK) -> pd.DataF
 
 
 def cut(
-    raw: pd.DataFrame, domain: Domain = BOOK, rules: WindowRules = SHORT, sampling: Sampling | None = None
+    raw: pd.DataFrame, domain: Domain = BOOK, rules: WindowRules = SHORT, sampling: UserSampling | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame, Accounting]:
     """(rejected, windows, accounting), which add up."""
     rejected = reject_ratings(raw, domain, rules)
-    windows = cut_windows(raw, rejected, domain, rules, sampling or Sampling())
+    windows = cut_windows(raw, rejected, domain, rules, sampling or UserSampling())
     found = account(raw, rejected, windows, domain, rules)
     assert list(rejected.columns) == COLUMNS["rejected_ratings"]
     assert list(windows.columns) == COLUMNS["rating_windows"]
@@ -213,7 +213,7 @@ def test_the_source_decides_whether_a_window_is_complete() -> None:
 def test_the_source_splits_where_it_does() -> None:
     rows = [*history("t", 4, split="train"), *history("e", 4, split="eval"), *history("b", 4, split="train")]
     rows[-1]["split"] = "eval"
-    windows = cut(raw_frame(rows), sampling=Sampling(train_share=1.0))[1]
+    windows = cut(raw_frame(rows), sampling=UserSampling(train_share=1.0))[1]
     assert dict(said(windows.drop_duplicates("user_id"), "user_id", "split")) == {
         "t": "train",
         "e": "eval",
@@ -224,18 +224,18 @@ def test_the_source_splits_where_it_does() -> None:
 def test_a_hash_splits_where_the_source_does_not() -> None:
     users = [f"u{n}" for n in range(40)]
     raw = raw_frame([row for user in users for row in history(user, 4)])
-    sampling = Sampling(seed=7, train_share=0.3)
+    sampling = UserSampling(seed=7, train_share=0.3)
     _, windows, found = cut(raw, sampling=sampling)
     trained = {user for user in users if stable_share(7, "book", user) < 0.3}
     assert set(windows.loc[windows["split"] == "train", "user_id"]) == trained
     assert (found.train_users, found.eval_users) == (len(trained), 40 - len(trained))
-    assert cut(raw, sampling=Sampling(train_share=0.0))[2].eval_users == 40
-    assert cut(raw, sampling=Sampling(train_share=1.0))[2].train_users == 40
+    assert cut(raw, sampling=UserSampling(train_share=0.0))[2].eval_users == 40
+    assert cut(raw, sampling=UserSampling(train_share=1.0))[2].train_users == 40
 
 
 def test_an_unseen_domain_only_evaluates() -> None:
     rows = [*history("t", 5, split="train"), *history("e", 4, split="eval"), *history("o", 4)]
-    _, windows, found = cut(raw_frame(rows, GROCERY), GROCERY, sampling=Sampling(train_share=1.0))
+    _, windows, found = cut(raw_frame(rows, GROCERY), GROCERY, sampling=UserSampling(train_share=1.0))
     assert set(windows["user_id"]) == {"e", "o"}
     assert set(windows["split"]) == {"eval"}
     assert (found.unseen_train, found.not_sampled, found.used) == (Tally(1, 5), Tally(0, 0), Tally(2, 8))
@@ -244,13 +244,13 @@ def test_an_unseen_domain_only_evaluates() -> None:
 def test_samples_take_the_smallest_hashes() -> None:
     users = [f"u{n}" for n in range(30)]
     raw = raw_frame([row for user in users for row in history(user, 5)])
-    _, windows, found = cut(raw, sampling=Sampling(train_share=0.5, train_users=3, eval_users=4))
+    _, windows, found = cut(raw, sampling=UserSampling(train_share=0.5, train_users=3, eval_users=4))
     by_share = sorted(users, key=lambda user: stable_share(0, "book", user))
     trained = sum(stable_share(0, "book", user) < 0.5 for user in users)
     assert set(windows["user_id"]) == set(by_share[:3] + by_share[trained : trained + 4])
     assert (found.train_users, found.eval_users) == (3, 4)
     assert (found.used, found.not_sampled, found.left_over) == (Tally(7, 28), Tally(23, 115), 7)
-    assert cut(raw, sampling=Sampling(train_users=0, eval_users=0))[2].used == Tally(0, 0)
+    assert cut(raw, sampling=UserSampling(train_users=0, eval_users=0))[2].used == Tally(0, 0)
 
 
 def test_a_missing_item_id_is_the_title() -> None:
@@ -346,7 +346,7 @@ def test_the_median_reaches_its_known_error(
 ) -> None:
     errors = []
     for domain, raw in published.items():
-        _, windows, _ = cut(raw, domain, RULES, Sampling(train_share=train_share))
+        _, windows, _ = cut(raw, domain, RULES, UserSampling(train_share=train_share))
         errors.append(median_errors(windows[windows["split"] == "eval"]))
     assert np.mean(errors, axis=0) == pytest.approx(expected, abs=0.02)
 

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeper_assets.engines.protocols import Decoding, Sample
-from deeper_assets.method.asking import Cast
+from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.candidates import predict_candidates, sample_candidates
 from deeper_assets.method.contexts import initial_contexts, next_contexts, of_recipe, refined_personas
 from deeper_assets.method.domains import FIVE_STARS, Domain
 from deeper_assets.method.initial import initial_personas, initial_predictions
 from deeper_assets.method.prompts import Prompts
+from deeper_assets.method.protocols import Decoding, Sample
 from deeper_assets.method.rounds import play_rounds
-from deeper_assets.method.updates import UPDATES, by_policy
+from deeper_assets.method.updates import PROMPT_METHODS, by_policy
 from deeper_assets.method.workload import (
     PAPER,
     asked_in,
@@ -74,34 +74,34 @@ def test_as_many_are_counted_as_are_asked_whichever_windows_users_have(
     rows = windows(people)
     counted = population(rows)
     chat, sampler = Counting(), ScriptedSampler(told)
-    cast = Cast(chat, Prompts(), 1)
+    setup = ChatSetup(chat, Prompts(), 1)
 
-    personas = initial_personas(rows, DOMAIN, cast)
+    personas = initial_personas(rows, DOMAIN, setup)
     asked = [chat.since()]
-    predictions = initial_predictions(rows, personas, DOMAIN, cast)
+    predictions = initial_predictions(rows, personas, DOMAIN, setup)
     asked.append(chat.since())
     assert [one.requests for one in asked_initially(counted)] == asked
 
     first = initial_contexts(
-        rows, personas, predictions.query("split == 'train'"), DOMAIN, cast, "refinement"
+        rows, personas, predictions.query("split == 'train'"), DOMAIN, setup, "refinement"
     )
     assert len(first.contexts) == contexts(counted, 1)
 
     def sample(of: pd.DataFrame, n: int) -> pd.DataFrame:
         return sample_candidates(of, sampler, Decoding(), n, 0, rows, DOMAIN, False)
 
-    predict_candidates(sample(first.contexts, N), rows, DOMAIN, cast)
+    predict_candidates(sample(first.contexts, N), rows, DOMAIN, setup)
     assert sum(one.requests for one in asked_in(counted, 1, "refinement", N, 1.0)) == chat.since()
 
     refined = refined_personas(first.contexts, sample(first.contexts, 1))
-    second = next_contexts(rows, refined, DOMAIN, cast, "refinement")
+    second = next_contexts(rows, refined, DOMAIN, setup, "refinement")
     assert len(second.contexts) == contexts(counted, 2)
     by_table = {one.table: 0 for one in asked_in(counted, 2, "paper", N, 1.0)}
     for one in asked_in(counted, 2, "paper", N, 1.0):
         by_table[one.table] += one.requests
     assert by_table["contexts_2"] == chat.since()
     both = of_recipe("paper", first, second)
-    predict_candidates(sample(both.contexts, N), rows, DOMAIN, cast)
+    predict_candidates(sample(both.contexts, N), rows, DOMAIN, setup)
     assert by_table["candidate_predictions_2"] == chat.since()
     texts = sum(len(seeds) for _, given_, _ in sampler.calls for seeds in given_)
     assert texts == sum(
@@ -111,9 +111,9 @@ def test_as_many_are_counted_as_are_asked_whichever_windows_users_have(
     )
 
     sampler.calls.clear()
-    for method in [*UPDATES, "deeper"]:
-        way = UPDATES.get(method) or by_policy(sampler, Decoding(), "refinement", 0)
-        play_rounds(rows, personas, predictions, method, way, DOMAIN, cast)
+    for method in [*PROMPT_METHODS, "deeper"]:
+        way = PROMPT_METHODS.get(method) or by_policy(sampler, Decoding(), "refinement", 0)
+        play_rounds(rows, personas, predictions, method, way, DOMAIN, setup)
         assert sum(one.requests for one in asked_in_rounds(counted, method)) == chat.since(), method
     written = sum(len(prompts) for prompts, _, _ in sampler.calls)
     assert sum(one.texts for one in sampled_in_rounds(counted, "deeper", "refinement")) == written

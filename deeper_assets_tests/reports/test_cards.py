@@ -27,7 +27,7 @@ def origin(**changed: Any) -> Origin:
         "chats": ("gpt-4o-mini",),
         "stand_in": False,
         "policy": "meta-llama/Llama-3.1-8B-Instruct",
-        "update": "refinement",
+        "template": "refinement",
         "loss": "pairwise",
         "version": "0.1.0",
         "sources": {
@@ -87,11 +87,11 @@ def test_the_card_of_a_dataset_says_where_its_splits_are_and_what_it_came_from()
 
 def test_a_card_says_what_its_recipe_shows_the_policy_and_whether_pairs_taught_it() -> None:
     files = {"train": "train.json", "validation": "validation.json"}
-    for update, shown in (
+    for template, shown in (
         ("refinement", "persona with the ratings predicted from it and the actual ones"),
         ("inc_update", "persona with the ratings that came after it"),
     ):
-        other = origin(update=update, loss="lipo")
+        other = origin(template=template, loss="lipo")
         pairs = dataset_card(PAIRS, files, "trl", other, None)
         assert f"| messages: the old {shown}, and two refinements |" in pairs
         assert "did not learn from these pairs but from all candidates" in pairs

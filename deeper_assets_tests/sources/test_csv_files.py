@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.sources.csv_files import load_csv, read_header
 from deeper_assets.sources.shape import scratch
 

@@ -14,8 +14,15 @@ import duckdb
 import pytest
 
 from deeper_assets.method.domains import Domain, Scale
-from deeper_assets.method.faults import DeeperError
-from deeper_assets.method.windows import REASONS, Sampling, WindowRules, account, cut_windows, reject_ratings
+from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.windows import (
+    REASONS,
+    UserSampling,
+    WindowRules,
+    account,
+    cut_windows,
+    reject_ratings,
+)
 from deeper_assets.sources.custom import ColumnMap, CustomSource
 from deeper_assets_tests.sources.reading import frame, picked, real_data, written
 
@@ -265,7 +272,7 @@ def used(source: CustomSource, folder: Path) -> tuple[int, int, int]:
     raw = frame(source, folder)
     rejected = reject_ratings(raw, FILMS, WindowRules())
     found = account(
-        raw, rejected, cut_windows(raw, rejected, FILMS, WindowRules(), Sampling()), FILMS, WindowRules()
+        raw, rejected, cut_windows(raw, rejected, FILMS, WindowRules(), UserSampling()), FILMS, WindowRules()
     )
     assert found.adds_up
     assert found.reasons.keys() == {"too_few_windows"}

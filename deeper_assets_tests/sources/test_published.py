@@ -7,7 +7,7 @@ import duckdb
 import pytest
 
 from deeper_assets.method.domains import PAPER_DOMAINS, Domain, find_domain
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.windows import REASONS
 from deeper_assets.sources.published import PublishedSource
 from deeper_assets_tests.sources.reading import picked, real_data, written

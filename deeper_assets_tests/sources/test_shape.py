@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from deeper_assets.method.domains import find_domain
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.sources.shape import COLUMNS, RawRating, read_file, write_rows
 from deeper_assets.store.schema import TABLES
 

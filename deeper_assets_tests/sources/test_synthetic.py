@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from deeper_assets.method.domains import PAPER_DOMAINS, Domain, Scale, find_domain
-from deeper_assets.method.faults import DeeperError
-from deeper_assets.method.windows import Sampling, WindowRules, account, cut_windows, reject_ratings
+from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.windows import UserSampling, WindowRules, account, cut_windows, reject_ratings
 from deeper_assets.sources.synthetic import SyntheticSource
 from deeper_assets.sources.themes import CATALOGUES, catalogue
 from deeper_assets_tests.sources.reading import frame, picked, written
@@ -49,7 +49,7 @@ def test_other_seeds_and_domains_are_other_people(tmp_path: Path) -> None:
 def test_every_user_is_usable(tmp_path: Path, domain: Domain) -> None:
     raw = frame(SyntheticSource(domain, 0, 30), tmp_path)
     rejected = reject_ratings(raw, domain, WindowRules())
-    windows = cut_windows(raw, rejected, domain, WindowRules(), Sampling())
+    windows = cut_windows(raw, rejected, domain, WindowRules(), UserSampling())
     found = account(raw, rejected, windows, domain, WindowRules())
     assert (found.used.users, found.used.ratings, len(rejected)) == (30, 2100, 0)
     assert not raw.duplicated(["user_id", "title"]).any()

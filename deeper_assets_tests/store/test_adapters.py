@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.store.adapters import as_rows, identity, restore
 from deeper_assets_tests.store import workers
 from deeper_assets_tests.store.samples import stamp

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.store.warehouse import Warehouse
 from deeper_assets_tests.store.samples import samples, stamp, write_parquet
 

@@ -29,7 +29,7 @@ from dagster import (
     multi_asset,
 )
 
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.store.io_manager import OPTIONAL, WarehouseIOManager, column_schema, partition_expr
 from deeper_assets.store.schema import TABLES
 from deeper_assets.store.warehouse import (

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.store.schema import TABLES, Table
 from deeper_assets_tests.store.samples import stamp
 from deeper_assets_tests.training_graph import one_row
@@ -31,11 +31,11 @@ def test_keys_and_partitions_are_columns_that_hold_something(table: Table) -> No
 @pytest.mark.parametrize("name", PARTITIONS)
 def test_both_iterations_have_the_same_tables_but_for_what_shares_them(name: str) -> None:
     first, second = TABLES[f"{name}_1"], TABLES[f"{name}_2"]
-    assert first.partition == tuple("update" if one == "*" else one for one in PARTITIONS[name])
+    assert first.partition == tuple("template" if one == "*" else one for one in PARTITIONS[name])
     assert second.partition == tuple("recipe" if one == "*" else one for one in PARTITIONS[name])
 
     def others(table: Table) -> list[object]:
-        return [column for column in table.columns if column.name not in ("update", "recipe")]
+        return [column for column in table.columns if column.name not in ("template", "recipe")]
 
     assert others(first) == others(second)
 
@@ -43,15 +43,15 @@ def test_both_iterations_have_the_same_tables_but_for_what_shares_them(name: str
 @pytest.mark.parametrize(
     ("table", "partition", "changed", "fault"),
     [
-        ("contexts_1", {"domain": "book", "update": "refinement"}, {"round": 0}, "'round' must satisfy"),
+        ("contexts_1", {"domain": "book", "template": "refinement"}, {"round": 0}, "'round' must satisfy"),
         (
             "candidates_1",
-            {"domain": "book", "update": "u"},
+            {"domain": "book", "template": "u"},
             {"copies": 0},
             "'copies' must satisfy copies >= 1",
         ),
         ("candidates_2", {"domain": "book", "recipe": "r"}, {"unusable": "dull"}, "'unusable' must satisfy"),
-        ("rewards_2", {"domain": "book", "recipe": "r"}, {"update": "u"}, "'update' is not declared"),
+        ("rewards_2", {"domain": "book", "recipe": "r"}, {"template": "u"}, "'template' is not declared"),
         ("preference_pairs_1", {"recipe": "r"}, {"margin": -0.1}, "'margin' must satisfy margin >= 0"),
         ("preference_groups_2", {"recipe": "r"}, {"origin": "here"}, "'origin' must satisfy origin IN"),
         (

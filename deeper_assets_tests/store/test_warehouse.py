@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.store.schema import LEDGER, TABLES, Column, Table
 from deeper_assets.store.warehouse import Ingredients, Input, Stamp, Warehouse, fingerprint
 from deeper_assets_tests.store.samples import SAMPLES, errors, samples, stamp, write_parquet

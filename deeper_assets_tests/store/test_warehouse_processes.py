@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 import psutil
 import pytest
 
-from deeper_assets.method.faults import DeeperError
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.store.warehouse import Warehouse
 from deeper_assets_tests.store import workers
 from deeper_assets_tests.store.samples import stamp

@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from deeper_assets.engines import vllm_sampler
-from deeper_assets.engines.protocols import Decoding, Sample, Sampler
-from deeper_assets.engines.transformers_sampler import TransformersSampler
-from deeper_assets.engines.vllm_sampler import EngineOptions, VllmSampler
+from deeper_assets.engines.sampling import vllm_sampler
+from deeper_assets.engines.sampling.transformers_sampler import TransformersSampler
+from deeper_assets.engines.sampling.vllm_sampler import EngineOptions, VllmSampler
+from deeper_assets.method.protocols import Decoding, Sample, Sampler
 
 PACKAGE = Path(__file__).parents[2]
 

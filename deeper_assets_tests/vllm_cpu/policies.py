@@ -85,9 +85,9 @@ def _prompts(experiment: Experiment, name: str) -> list[str]:
     raw = pd.read_parquet(target)
     rejected = reject_ratings(raw, domain, experiment.rules)
     windows = cut_windows(raw, rejected, domain, experiment.rules, experiment.sampling)
-    personas = initial_personas(windows, domain, experiment.cast)
-    predictions = initial_predictions(windows, personas, domain, experiment.cast)
-    found = initial_contexts(windows, personas, predictions, domain, experiment.cast, "refinement")
+    personas = initial_personas(windows, domain, experiment.chat)
+    predictions = initial_predictions(windows, personas, domain, experiment.chat)
+    found = initial_contexts(windows, personas, predictions, domain, experiment.chat, "refinement")
     return [str(prompt) for prompt in found.contexts["prompt"].dropna()]
 
 

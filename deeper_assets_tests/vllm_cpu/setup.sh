@@ -22,6 +22,6 @@ rm -rf "$folder"
 "$folder/bin/pip" uninstall -q -y torchvision torchaudio torchcodec >&2
 # The code itself; Dagster and what only the trainer needs are left out.
 echo "$repository" >"$("$folder/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/deeper_assets.pth"
-"$folder/bin/python" -c "import peft, vllm, deeper_assets.engines.vllm_sampler" >&2
+"$folder/bin/python" -c "import peft, vllm, deeper_assets.engines.sampling.vllm_sampler" >&2
 cp "${BASH_SOURCE[0]}" "$done"
 echo "$folder/bin/python"

@@ -22,8 +22,8 @@ from zlib import crc32
 from deeper_assets.engines.offline.language import REMARKS, Reading, read, render
 from deeper_assets.engines.offline.tastes import combined, tastes_after_misses, tastes_in_ratings
 from deeper_assets.engines.offline.themes import find_kind, title_words, words_of
-from deeper_assets.engines.protocols import Answer
 from deeper_assets.method.domains import Scale
+from deeper_assets.method.protocols import Answer
 
 NEUTRAL = 0.625
 """What a persona without a habit makes of an item that touches no taste: chat models politely stay somewhat

@@ -5,8 +5,8 @@ import sys
 import time
 from pathlib import Path
 
-from deeper_assets.engines.journal import Journal
-from deeper_assets.engines.openai_chat import OpenAIChat
+from deeper_assets.engines.chat.journal import Journal
+from deeper_assets.engines.chat.openai_chat import OpenAIChat
 
 
 def main() -> None:

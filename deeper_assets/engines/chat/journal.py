@@ -1,0 +1,564 @@
+"""The journal: every answer that was paid for, written before it is used, and what all of them cost.
+
+One SQLite file in WAL mode for all processes of a home. An answer's key is the hash of the full request (the
+endpoint and the body) and the attempt number, so the same question is never paid for twice, by whichever
+process, in whichever run. What is on its way stands in `pending` with the most that it may cost: the spending
+cap counts it in, another process waits for it, and where its process was killed it is taken as spent, for it
+may have been.
+
+A request that was sent and not answered (a timeout, a dropped connection, a kill) may have been charged all
+the same. Its highest cost goes to `unsure_usd`, which the cap counts too, so that the cap holds whatever the
+provider's bill says.
+"""
+
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, astuple, dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from deeper_assets.method.exceptions import DeeperError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS answers (
+    key TEXT NOT NULL, attempt INTEGER NOT NULL, model TEXT NOT NULL, request BLOB NOT NULL,
+    text TEXT, reason TEXT, input_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL, cost_usd REAL, answered_at TEXT NOT NULL, PRIMARY KEY (key, attempt)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pending (
+    key TEXT NOT NULL, attempt INTEGER NOT NULL, owner TEXT NOT NULL, batch TEXT, request BLOB,
+    most_usd REAL NOT NULL, asset TEXT NOT NULL, domain TEXT NOT NULL, run_id TEXT NOT NULL,
+    model TEXT NOT NULL, PRIMARY KEY (key, attempt)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS pending_by_batch ON pending (batch);
+CREATE TABLE IF NOT EXISTS usage (
+    asset TEXT NOT NULL, domain TEXT NOT NULL, run_id TEXT NOT NULL, model TEXT NOT NULL,
+    requests INTEGER NOT NULL DEFAULT 0, hits INTEGER NOT NULL DEFAULT 0,
+    unreadable INTEGER NOT NULL DEFAULT 0, retries INTEGER NOT NULL DEFAULT 0,
+    input_tokens INTEGER NOT NULL DEFAULT 0, cached_tokens INTEGER NOT NULL DEFAULT 0,
+    output_tokens INTEGER NOT NULL DEFAULT 0, cost_usd REAL NOT NULL DEFAULT 0,
+    saved_usd REAL NOT NULL DEFAULT 0, unsure_usd REAL NOT NULL DEFAULT 0,
+    PRIMARY KEY (asset, domain, run_id, model)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS batches (
+    name TEXT PRIMARY KEY, owner TEXT NOT NULL, endpoint TEXT NOT NULL, provider_id TEXT,
+    made_at TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+
+_NOBODY = ""
+"""Owner of what its process has left."""
+
+_BUSY_SECONDS = 120.0
+_PLACES_AT_ONCE = 500
+"""Keys in one SQL statement; SQLite takes 32,766 parameters at most."""
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What an answer is asked for: the asset, its domain, and the Dagster run that makes it."""
+
+    asset: str = ""
+    domain: str = ""
+    run_id: str = ""
+
+
+_PURPOSE: ContextVar[Purpose | None] = ContextVar("purpose", default=None)
+
+
+@contextmanager
+def asking_for(purpose: Purpose) -> Iterator[None]:
+    """Everything asked within is booked on this purpose."""
+    token = _PURPOSE.set(purpose)
+    try:
+        yield
+    finally:
+        _PURPOSE.reset(token)
+
+
+Key: TypeAlias = tuple[str, int]
+"""Hash of the full request, and the number of the attempt."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One answer as the journal keeps it.
+
+    Attributes:
+        text: what the model said; None where it said nothing.
+        reason: why it cannot be used, a word out of `method.parsing.REASONS`; None where it can be read.
+        input_tokens, output_tokens: as the server counted them; input includes cached ones.
+        cached_tokens: of the input, those the server had read before.
+        cost_usd: None where prices are not known.
+    """
+
+    text: str | None
+    reason: str | None
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    cost_usd: float | None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What was asked for one purpose of one model.
+
+    Attributes:
+        requests: answers that were paid for.
+        hits: answers that the journal held already.
+        unreadable: answers among `requests` without a text that can be used: refusals, filtered, cut off.
+        retries: requests that came to nothing and were sent again.
+        input_tokens, cached_tokens, output_tokens, cost_usd: of `requests`, as in `Entry`.
+        saved_usd: what the hits had cost when they were paid for.
+        unsure_usd: the most that requests without an answer may have been charged.
+    """
+
+    asset: str
+    domain: str
+    run_id: str
+    model: str
+    requests: int
+    hits: int
+    unreadable: int
+    retries: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    cost_usd: float
+    saved_usd: float
+    unsure_usd: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Requests that were given to the provider's batch service in one file.
+
+    Attributes:
+        name: ours; the provider gets it with the batch, to find it again by.
+        endpoint: base URL of the service.
+        provider_id: theirs; None until they have said it.
+        abandoned: whether nobody is handing it in any more: that failed, or its process is gone.
+    """
+
+    name: str
+    endpoint: str
+    provider_id: str | None
+    abandoned: bool
+
+
+Claim: TypeAlias = Entry | Literal["granted", "taken", "too dear for now", "too dear"]
+
+
+def request_key(endpoint: str, body: Mapping[str, Any]) -> str:
+    """Hash (hex) of a full request: where it goes, and all it says."""
+    text = json.dumps([endpoint, body], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The journal in one file; it is made when something is first written.
+
+    Attributes:
+        path: the SQLite file.
+        cap_usd: no request is granted that could take the cost of all in the file beyond it; None for no cap.
+    """
+
+    path: Path
+    cap_usd: float | None = None
+
+    # ------------------------------------------------------------------------------------------ answers
+
+    def answers(self, keys: Sequence[Key]) -> dict[Key, Entry]:
+        """Those of `keys` that have been answered."""
+        rows = self._select(f"key, attempt, {_ENTRY}", "answers", keys)
+        return {(row[0], row[1]): Entry(*row[2:]) for row in rows}
+
+    def claim(self, key: Key, model: str, most_usd: float | None) -> Claim:
+        """Asks to send a request.
+
+        Args:
+            key: of the request.
+            model: that it is meant for.
+            most_usd: the most it may cost; None where prices are not known.
+
+        Returns:
+            `granted`; or the answer, if someone has got it meanwhile; `taken` while another process waits for
+            its answer; `too dear for now` while what is on its way may still turn out cheap enough; `too
+            dear` where it would break the cap in any case.
+        """
+        with self._writing() as db:
+            if found := self._find(db, key):
+                return found
+            self._bury_the_dead(db)
+            if self._is_pending(db, key):
+                return "taken"
+            if verdict := self._dearness(most_usd or 0.0):
+                return verdict
+            self._insert_pending(db, [(key, None)], model, most_usd or 0.0, None)
+            return "granted"
+
+    def record(self, key: Key, model: str, request: Mapping[str, Any], entry: Entry) -> None:
+        """Keeps an answer and books it. An answer that is there already stays, and is booked once."""
+        with self._writing() as db:
+            self._record(db, key, model, _packed(request), entry)
+
+    def release(self, key: Key, unsure: bool) -> None:
+        """Takes back a claim that came to no answer.
+
+        Args:
+            key: of the request.
+            unsure: whether it may have been charged all the same.
+        """
+        with self._writing() as db:
+            self._give_up(db, [key], unsure)
+
+    def book_hits(self, entries: Iterable[Entry], model: str) -> None:
+        """Books answers that need not be paid for again."""
+        saved = [entry.cost_usd or 0.0 for entry in entries]
+        if saved:
+            with self._writing() as db:
+                _book(db, _purpose(), model, hits=len(saved), saved_usd=sum(saved))
+
+    # ------------------------------------------------------------------------------------------ batches
+
+    def open_batch(
+        self, name: str, endpoint: str, model: str, requests: Mapping[Key, Mapping[str, Any]], most_usd: float
+    ) -> list[Key]:
+        """Claims requests for a batch that is about to be handed in.
+
+        Args:
+            name: of the batch.
+            endpoint: base URL of the service.
+            model: that the requests are meant for.
+            requests: key → body.
+            most_usd: the most that one of them may cost.
+
+        Returns:
+            Those that were granted, in order; the cap, or another process, may leave none.
+        """
+        with self._writing() as db:
+            self._bury_the_dead(db)
+            granted: list[tuple[Key, bytes]] = []
+            room = self.room()
+            for key, body in requests.items():
+                free = not self._is_pending(db, key) and not self._find(db, key)
+                if free and (len(granted) + 1) * most_usd <= room:
+                    granted.append((key, _packed(body)))
+            if granted:
+                values = (name, _own_name(), endpoint, _now())
+                db.execute("INSERT INTO batches (name, owner, endpoint, made_at) VALUES (?, ?, ?, ?)", values)
+                self._insert_pending(db, granted, model, most_usd, name)
+            return [key for key, _ in granted]
+
+    def name_batch(self, name: str, provider_id: str) -> None:
+        """Notes what the provider calls a batch."""
+        with self._writing() as db:
+            db.execute("UPDATE batches SET provider_id = ? WHERE name = ?", (provider_id, name))
+
+    def abandon_batch(self, name: str) -> None:
+        """Notes that handing a batch in has failed. It may have come about all the same."""
+        with self._writing() as db:
+            db.execute("UPDATE batches SET owner = ? WHERE name = ?", (_NOBODY, name))
+
+    def batches(self, endpoint: str) -> list[Batch]:
+        """Batches that have been opened and not closed, the oldest first."""
+        rows = self._db.execute(
+            "SELECT name, endpoint, provider_id, owner FROM batches WHERE endpoint = ?"
+            " ORDER BY made_at, name",
+            (endpoint,),
+        )
+        return [Batch(name, where, theirs, not _is_alive(owner)) for name, where, theirs, owner in rows]
+
+    def holding(self, keys: Sequence[Key]) -> set[str]:
+        """Names of the open batches that hold any of these requests."""
+        return {row[0] for row in self._select("batch", "pending", keys) if row[0] is not None}
+
+    def record_batch(self, batch: str, entries: Mapping[Key, Entry]) -> None:
+        """Keeps answers of a batch and closes it; its other requests may be asked anew."""
+        with self._writing() as db:
+            rows = db.execute(
+                "SELECT key, attempt, request, model, asset, domain, run_id FROM pending WHERE batch = ?",
+                (batch,),
+            ).fetchall()
+            for key, attempt, request, model, *purpose in rows:
+                if entry := entries.get((key, attempt)):
+                    self._record(db, (key, attempt), model, request, entry, Purpose(*purpose))
+            self._give_up(db, [(row[0], row[1]) for row in rows], unsure=False)
+            db.execute("DELETE FROM batches WHERE name = ?", (batch,))
+
+    # -------------------------------------------------------------------------------------------- money
+
+    def usage(self) -> list[Usage]:
+        """What has been asked, by purpose and model."""
+        names = ", ".join(Usage.__dataclass_fields__)
+        rows = self._db.execute(f"SELECT {names} FROM usage ORDER BY asset, domain, run_id, model")
+        return [Usage(*row) for row in rows]
+
+    def committed_usd(self) -> tuple[float, float]:
+        """What is spent (all that may have been charged counted in), and the most that is on its way."""
+        # In one statement: between two, an answer could move from what is on its way to what is spent.
+        [(spent, on_its_way)] = self._db.execute(
+            "SELECT (SELECT COALESCE(SUM(cost_usd + unsure_usd), 0) FROM usage),"
+            " (SELECT COALESCE(SUM(most_usd), 0) FROM pending)"
+        )
+        return spent, on_its_way
+
+    def room(self) -> float:
+        """What may still be spent (US dollars), with everything on its way at its dearest."""
+        return float("inf") if self.cap_usd is None else self.cap_usd - sum(self.committed_usd())
+
+    # ------------------------------------------------------------------------------------- housekeeping
+
+    def size(self) -> tuple[int, int]:
+        """How many answers it holds, and its bytes on disk."""
+        if not self.path.exists():
+            return 0, 0
+        [(answers,)] = self._db.execute("SELECT COUNT(*) FROM answers")
+        files = self.path.parent.glob(self.path.name + "*")
+        return answers, sum(file.stat().st_size for file in files)
+
+    def prune(self, before: datetime | None, model: str | None) -> int:
+        """Forgets answers, and makes the file smaller. What they cost stays booked.
+
+        Args:
+            before: only those answered earlier; None for any time.
+            model: only those of this model; None for any.
+
+        Returns:
+            How many answers are gone.
+        """
+        given = (None if before is None else before.astimezone(UTC).isoformat(), model)
+        with self._writing() as db:
+            gone = db.execute(
+                "DELETE FROM answers WHERE (?1 IS NULL OR answered_at < ?1) AND (?2 IS NULL OR model = ?2)",
+                given,
+            ).rowcount
+        self._db.execute("VACUUM")
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return gone
+
+    def export(self) -> Iterator[dict[str, Any]]:
+        """Every answer with its request, the oldest first."""
+        rows = self._db.execute(
+            f"SELECT key, attempt, model, request, answered_at, {_ENTRY} FROM answers"
+            " ORDER BY answered_at, key"
+        )
+        for key, attempt, model, request, answered_at, *entry in rows:
+            said = {"key": key, "attempt": attempt, "model": model, "answered_at": answered_at}
+            yield {**said, **asdict(Entry(*entry)), "request": _unpacked(request)}
+
+    # ------------------------------------------------------------------------------------------ SQLite
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        # A connection must not cross a fork, and two threads must not share a transaction.
+        return _connection(self.path, os.getpid(), threading.get_ident())
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        db = self._db
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:  # a full disk, for one, has ended it
+                    db.execute("ROLLBACK")
+                raise
+        except sqlite3.OperationalError as error:
+            raise DeeperError(
+                f"journal {self.path} cannot be written: {error}; nothing is asked that could not be kept"
+            ) from error
+
+    def _select(
+        self, columns: str, table: Literal["answers", "pending"], keys: Sequence[Key]
+    ) -> Iterator[tuple[Any, ...]]:
+        for start in range(0, len(keys), _PLACES_AT_ONCE):
+            part = keys[start : start + _PLACES_AT_ONCE]
+            places = ", ".join(["(?, ?)"] * len(part))
+            yield from self._db.execute(
+                f"SELECT {columns} FROM {table} WHERE (key, attempt) IN (VALUES {places})",
+                [value for key in part for value in key],
+            )
+
+    def _find(self, db: sqlite3.Connection, key: Key) -> Entry | None:
+        row = db.execute(f"SELECT {_ENTRY} FROM answers WHERE key = ? AND attempt = ?", key).fetchone()
+        return Entry(*row) if row else None
+
+    def _is_pending(self, db: sqlite3.Connection, key: Key) -> bool:
+        row = db.execute("SELECT 1 FROM pending WHERE key = ? AND attempt = ?", key).fetchone()
+        return row is not None
+
+    def _dearness(self, most_usd: float) -> Literal["too dear for now", "too dear"] | None:
+        if self.cap_usd is None or most_usd <= self.room():
+            return None
+        spent, on_its_way = self.committed_usd()
+        hopeless = spent + most_usd > self.cap_usd or not on_its_way
+        return "too dear" if hopeless else "too dear for now"
+
+    def _bury_the_dead(self, db: sqlite3.Connection) -> None:
+        """Takes what killed processes had on its way as spent, for it may have been."""
+        owners = [row[0] for row in db.execute("SELECT DISTINCT owner FROM pending WHERE batch IS NULL")]
+        for owner in owners:
+            if not _is_alive(owner):
+                rows = db.execute(
+                    "SELECT key, attempt FROM pending WHERE owner = ? AND batch IS NULL", (owner,)
+                )
+                self._give_up(db, rows.fetchall(), unsure=True)
+
+    def _insert_pending(
+        self,
+        db: sqlite3.Connection,
+        requests: Iterable[tuple[Key, bytes | None]],
+        model: str,
+        most_usd: float,
+        batch: str | None,
+    ) -> None:
+        purpose = _purpose()
+        shared = (_own_name(), batch, most_usd, purpose.asset, purpose.domain, purpose.run_id, model)
+        db.executemany(
+            "INSERT INTO pending"
+            " (key, attempt, request, owner, batch, most_usd, asset, domain, run_id, model)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(*key, body, *shared) for key, body in requests],
+        )
+
+    def _record(
+        self,
+        db: sqlite3.Connection,
+        key: Key,
+        model: str,
+        request: bytes,
+        entry: Entry,
+        purpose: Purpose | None = None,
+    ) -> None:
+        values = (*key, model, request, _now(), *astuple(entry))
+        new = db.execute(
+            f"INSERT OR IGNORE INTO answers (key, attempt, model, request, answered_at, {_ENTRY})"
+            f" VALUES ({', '.join('?' * len(values))})",
+            values,
+        ).rowcount
+        db.execute("DELETE FROM pending WHERE key = ? AND attempt = ?", key)
+        if new:
+            _book(
+                db,
+                purpose or _purpose(),
+                model,
+                requests=1,
+                unreadable=int(entry.reason is not None),
+                input_tokens=entry.input_tokens,
+                cached_tokens=entry.cached_tokens,
+                output_tokens=entry.output_tokens,
+                cost_usd=entry.cost_usd or 0.0,
+            )
+
+    def _give_up(self, db: sqlite3.Connection, keys: Iterable[Key], unsure: bool) -> None:
+        for key in keys:
+            row = db.execute(
+                "SELECT most_usd, model, asset, domain, run_id FROM pending WHERE key = ? AND attempt = ?",
+                key,
+            ).fetchone()
+            if row is not None:
+                db.execute("DELETE FROM pending WHERE key = ? AND attempt = ?", key)
+                most_usd, model, *purpose = row
+                _book(db, Purpose(*purpose), model, retries=1, unsure_usd=most_usd if unsure else 0.0)
+
+
+@lru_cache(maxsize=16)
+def _connection(path: Path, process: int, thread: int) -> sqlite3.Connection:  # noqa: ARG001 - part of the cache's key
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Autocommit: a transaction is what `_writing` says, and nothing else.
+        db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        _switch_to_wal(db)
+        # In WAL mode a killed process loses nothing by it; only a failing machine could, the last moments.
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.executescript(_SCHEMA)
+    except sqlite3.Error as error:
+        raise DeeperError(f"journal {path} cannot be opened: {error}") from error
+    return db
+
+
+def _switch_to_wal(db: sqlite3.Connection) -> None:
+    from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
+
+    def is_busy(error: BaseException) -> bool:
+        return isinstance(error, sqlite3.Error) and error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+
+    # Where another process makes the same file, SQLite gives up on this statement, and does not wait.
+    patiently = Retrying(
+        retry=retry_if_exception(is_busy),
+        stop=stop_after_delay(_BUSY_SECONDS),
+        wait=wait_random(0, 0.05),
+        reraise=True,
+    )
+    patiently(db.execute, "PRAGMA journal_mode = WAL")
+
+
+_ENTRY = ", ".join(Entry.__dataclass_fields__)
+
+
+def _purpose() -> Purpose:
+    return _PURPOSE.get() or Purpose()
+
+
+def _book(db: sqlite3.Connection, purpose: Purpose, model: str, **amounts: float) -> None:
+    names = ", ".join(amounts)
+    values = ", ".join("?" * len(amounts))
+    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in amounts)
+    db.execute(
+        f"INSERT INTO usage (asset, domain, run_id, model, {names}) VALUES (?, ?, ?, ?, {values}) "
+        f"ON CONFLICT (asset, domain, run_id, model) DO UPDATE SET {added}",
+        (purpose.asset, purpose.domain, purpose.run_id, model, *amounts.values()),
+    )
+
+
+def _packed(request: Mapping[str, Any]) -> bytes:
+    return zlib.compress(json.dumps(request, ensure_ascii=False).encode(errors="surrogatepass"))
+
+
+def _unpacked(request: bytes) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(zlib.decompress(request).decode(errors="surrogatepass"))
+    return body
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+def _own_name() -> str:
+    return _name_of(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _name_of(pid: int) -> str:
+    """Process number and start time: a number alone is given to another process one day."""
+    import psutil
+
+    return f"{pid} {psutil.Process(pid).create_time()}"
+
+
+def _is_alive(owner: str) -> bool:
+    import psutil
+
+    if owner == _NOBODY:
+        return False
+    if owner == _own_name():
+        return True
+    pid, started = owner.split()
+    try:
+        return bool(abs(psutil.Process(int(pid)).create_time() - float(started)) < 1)
+    except psutil.Error:
+        return False

@@ -1,0 +1,241 @@
+"""A policy sampled with transformers: the sampler for tiny policies, and for machines without vLLM.
+
+A text is drawn by its own seed and nothing else: for each of its tokens the seed gives one number between 0
+and 1, which picks from the tokens that top_p leaves, the likeliest first. So which prompts share a batch does
+not matter, beyond the last bits of a float.
+"""
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from deeper_assets.engines.sampling.policy_tokens import (
+    as_sample,
+    encode,
+    for_each_seed,
+    load_tokenizer,
+    room_for,
+    seeds_to_draw,
+)
+from deeper_assets.method.protocols import Decoding, Sample
+
+TOKENS_AT_ONCE = 24_000
+"""Prompt and new tokens of all texts that are written together: bounds the memory of the attention cache."""
+
+LIKELIEST = 64
+"""Tokens that are looked at first for those that top_p leaves."""
+
+ENDED_TOGETHER = 0.2
+"""Share of texts that have ended when their attention cache is dropped: that means copying the rest."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TransformersSampler:
+    """A causal language model, with a LoRA adapter merged into it if there is one.
+
+    Attributes:
+        name: identifies base and adapter by their content.
+        base: folder (or hub name) of the model.
+        adapter: folder of a PEFT adapter; None for the base itself.
+        device: where it runs; None for a GPU if there is one.
+        max_length: tokens of prompt and text; None for what the model takes.
+    """
+
+    name: str
+    base: Path | str
+    adapter: Path | None = None
+    device: str | None = None
+    max_length: int | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process gets the policy's place, not what is loaded here."""
+        return type(self), (self.name, self.base, self.adapter, self.device, self.max_length)
+
+    def sample(
+        self, prompts: Sequence[str], seeds: Sequence[Sequence[int]], decoding: Decoding
+    ) -> list[list[Sample]]:
+        """Writes as many texts for each prompt as there are seeds for it; see `Sampler`."""
+        if not prompts:
+            return []
+        encoded = encode(self._tokenizer, prompts)
+        room = room_for(encoded, self._longest, decoding.max_new_tokens)
+        texts: list[list[Sample]] = [[] for _ in prompts]
+        fitting = [i for i in range(len(prompts)) if room[i]]
+        for batch in _batches(fitting, encoded, seeds, decoding):
+            written = self._write([encoded[i] for i in batch], [seeds[i] for i in batch], decoding)
+            for i, rows in zip(batch, written, strict=True):
+                texts[i] = [self._sample(row[: room[i]]) for row in rows]
+        return [for_each_seed(of, len(own)) for of, own in zip(texts, seeds, strict=True)]
+
+    @property
+    def _tokenizer(self) -> Any:
+        return load_tokenizer(str(self.base))
+
+    @cached_property
+    def _model(self) -> Any:
+        import torch
+        from transformers import AutoModelForCausalLM
+        from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+        set_verbosity_error()
+        disable_progress_bar()
+        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        logger.info("transformers loads %s", self.name)
+        if device == "cpu":
+            # The order of sums is fixed then. What fits on a CPU is small; other processes use other cores.
+            torch.set_num_threads(1)
+        model = AutoModelForCausalLM.from_pretrained(self.base, dtype="auto")
+        if self.adapter is not None:
+            from peft import PeftModel
+
+            with warnings.catch_warnings():  # of what PEFT calls in transformers
+                warnings.simplefilter("ignore", FutureWarning)
+                model = PeftModel.from_pretrained(model, self.adapter).merge_and_unload()
+        return model.to(device).eval()
+
+    @property
+    def _longest(self) -> int:
+        known = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        return min(self.max_length or sys.maxsize, known or sys.maxsize)
+
+    def _write(
+        self, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]], decoding: Decoding
+    ) -> list[list[list[int]]]:
+        """The tokens of one batch's texts; of greedy decoding, one text a prompt.
+
+        Every prompt is read once, and its attention cache shared by its texts.
+        """
+        import numpy as np
+        import torch
+        from transformers import DynamicCache
+
+        model, ends = self._model, self._ends
+        pad = self._tokenizer.pad_token_id or 0  # any token will do: it is masked
+        greedy = decoding.temperature == 0
+        copies = [len(seeds_to_draw(own, decoding)) for own in seeds]
+        width = max(map(len, prompts))
+        ids = torch.full((len(prompts), width), pad, device=model.device)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
+        repeats = torch.tensor(copies, device=model.device)
+        draws = None
+        if not greedy:
+            draws = torch.from_numpy(
+                np.stack(
+                    [
+                        np.random.default_rng(seed).random(decoding.max_new_tokens)
+                        for own in seeds
+                        for seed in own
+                    ]
+                )
+            ).to(model.device)
+        with torch.inference_mode():
+            cache = DynamicCache(config=model.config)
+            positions = (mask.cumsum(1) - 1).clamp(min=0)
+            logits = model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+            index = torch.repeat_interleave(torch.arange(len(prompts), device=model.device), repeats)
+            cache.batch_select_indices(index)
+            logits, ids, mask = logits[index], ids[index], mask[index]
+            position = positions[index, -1]
+            seen = torch.zeros_like(logits, dtype=torch.bool)
+            if decoding.repetition_penalty != 1:
+                seen.scatter_(1, ids, mask.bool())
+            tokens = torch.full((len(index), decoding.max_new_tokens), -1, device=model.device)
+            rows = torch.arange(len(index), device=model.device)  # which texts are still written
+            ended = torch.zeros_like(rows, dtype=torch.bool)
+            for step in range(decoding.max_new_tokens):
+                if decoding.repetition_penalty != 1:
+                    penalized = torch.where(
+                        logits > 0, logits / decoding.repetition_penalty, logits * decoding.repetition_penalty
+                    )
+                    logits = torch.where(seen, penalized, logits)
+                chosen = logits.argmax(-1) if draws is None else _draw(logits, draws[rows, step], decoding)
+                tokens[rows, step] = chosen
+                ended = ended | torch.isin(chosen, ends)
+                if ended.all() or step == decoding.max_new_tokens - 1:
+                    break
+                if ended.sum() > len(rows) * ENDED_TOGETHER:
+                    going = (~ended).nonzero().squeeze(1)
+                    cache.batch_select_indices(going)
+                    rows, chosen, seen = rows[going], chosen[going], seen[going]
+                    mask, position, ended = mask[going], position[going], ended[going]
+                seen.scatter_(1, chosen[:, None], True)
+                mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+                position = (position + 1).clamp(max=self._longest - 1)  # what comes later is cut off
+                logits = model(
+                    input_ids=chosen[:, None],
+                    attention_mask=mask,
+                    position_ids=position[:, None],
+                    past_key_values=cache,
+                    use_cache=True,
+                ).logits[:, -1]
+        written = tokens[:, : step + 1].tolist()
+        starts = np.cumsum([0, *copies])
+        return [written[start:end] for start, end in pairwise(starts)]
+
+    @cached_property
+    def _ends(self) -> Any:
+        import torch
+
+        ends = self._model.generation_config.eos_token_id
+        if ends is None:
+            ends = self._tokenizer.eos_token_id
+        return torch.tensor(ends if isinstance(ends, list) else [ends], device=self._model.device)
+
+    def _sample(self, row: list[int]) -> Sample:
+        ends = set(self._ends.tolist())
+        end = next((i for i, token in enumerate(row) if token in ends), None)
+        return as_sample(self._tokenizer, row if end is None else row[: end + 1], end is not None)
+
+
+def _draw(logits: Any, draws: Any, decoding: Decoding) -> Any:
+    """The token that each row's number between 0 and 1 picks from what top_p leaves."""
+    import torch
+
+    probabilities = (logits.double() / decoding.temperature).softmax(-1)
+    # To order the likeliest tells the same as to order all, and takes a fraction of the time.
+    likeliest, order = probabilities.topk(min(LIKELIEST, probabilities.shape[-1]))
+    if not (likeliest.sum(-1) >= decoding.top_p).all():
+        likeliest, order = torch.sort(probabilities, dim=-1, descending=True, stable=True)
+    upto = likeliest.cumsum(-1)
+    kept = likeliest * (upto - likeliest < decoding.top_p)
+    upto = kept.cumsum(-1)
+    picked = (upto <= draws[:, None] * upto[:, -1:]).sum(-1, keepdim=True)
+    return order.gather(1, picked.clamp(max=order.shape[-1] - 1)).squeeze(1)
+
+
+def _batches(
+    places: Iterable[int],
+    prompts: Sequence[Sequence[int]],
+    seeds: Sequence[Sequence[int]],
+    decoding: Decoding,
+) -> Iterator[list[int]]:
+    """Those of these places whose texts are written together: of like length, and no more than fit."""
+    batch: list[int] = []
+    used = 0
+    for i in sorted(places, key=lambda i: (len(prompts[i]), i)):
+        needed = len(seeds[i]) * (len(prompts[i]) + min(decoding.max_new_tokens, 64))
+        if batch and used + needed > TOKENS_AT_ONCE:
+            yield batch
+            batch, used = [], 0
+        batch.append(i)
+        used += needed
+    if batch:
+        yield batch

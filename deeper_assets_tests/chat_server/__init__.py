@@ -1,0 +1,1 @@
+"""The offline chat model behind OpenAI's own HTTP protocol, with injected faults on request."""

@@ -1,0 +1,176 @@
+"""The journal: what is paid for is kept, what is on its way counts, what was killed may have been charged."""
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from deeper_assets.engines.chat.journal import Entry, Journal, Purpose, asking_for, request_key
+from deeper_assets.method.exceptions import DeeperError
+
+BODY = {"model": "m", "messages": [{"role": "user", "content": "Hello — “you”"}]}
+KEY = (request_key("http://here/v1", BODY), 0)
+ENTRY = Entry("Hello.", None, 10, 4, 2, 0.25)
+
+
+def key(number: int) -> tuple[str, int]:
+    return f"{number:064d}", 0
+
+
+def claim_and_hang(path: Path, started: object) -> None:
+    assert Journal(path).claim(KEY, "m", 0.5) == "granted"
+    started.set()  # type: ignore[attr-defined]
+    signal.pause()
+
+
+def test_a_key_depends_on_all_of_a_request_and_on_where_it_goes() -> None:
+    assert request_key("http://here/v1", dict(reversed(BODY.items()))) == KEY[0]
+    assert request_key("http://there/v1", BODY) != KEY[0]
+    assert request_key("http://here/v1", {**BODY, "temperature": 0}) != KEY[0]
+
+
+def test_an_answer_is_kept_under_its_attempt_and_booked_once(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    with asking_for(Purpose("initial_personas", "book", "run 1")):
+        assert journal.claim(KEY, "m", 0.5) == "granted"
+        assert journal.committed_usd() == (0, 0.5)
+        for _ in range(2):
+            journal.record(KEY, "m", BODY, ENTRY)
+    assert journal.committed_usd() == (0.25, 0)
+    assert journal.claim(KEY, "m", 0.5) == ENTRY
+    assert journal.answers([KEY, (KEY[0], 1), key(1)]) == {KEY: ENTRY}
+    journal.book_hits([ENTRY, ENTRY], "m")
+    first, second = journal.usage()
+    assert (first.asset, first.requests, first.hits, first.saved_usd) == ("", 0, 2, 0.5)
+    assert (second.asset, second.domain, second.run_id) == ("initial_personas", "book", "run 1")
+    assert (second.requests, second.input_tokens, second.cached_tokens, second.output_tokens) == (1, 10, 4, 2)
+    assert (second.cost_usd, second.unreadable) == (0.25, 0)
+
+
+def test_more_keys_than_a_statement_holds(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    for number in range(0, 1200, 3):
+        journal.record(key(number), "m", BODY, ENTRY)
+    assert set(journal.answers([key(n) for n in range(1200)])) == {key(n) for n in range(0, 1200, 3)}
+
+
+def test_what_may_have_been_charged_counts_as_spent(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    for unsure in (True, False):
+        assert journal.claim(KEY, "m", 0.5) == "granted"
+        journal.release(KEY, unsure)
+    assert journal.committed_usd() == (0.5, 0)
+    [row] = journal.usage()
+    assert (row.requests, row.retries, row.unsure_usd, row.cost_usd) == (0, 2, 0.5, 0)
+
+
+def test_the_cap_counts_in_what_is_on_its_way(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite", cap_usd=1.0)
+    assert [journal.claim(key(n), "m", 0.4) for n in range(2)] == ["granted"] * 2
+    # 0.8 may be spent by what is on its way, so a third has to wait; once that was cheap, it may go.
+    assert journal.claim(key(2), "m", 0.4) == "too dear for now"
+    journal.record(key(0), "m", BODY, Entry("a", None, 1, 0, 1, 0.1))
+    assert journal.claim(key(2), "m", 0.4) == "granted"
+    for number in (1, 2):
+        journal.record(key(number), "m", BODY, Entry("a", None, 1, 0, 1, 0.4))
+    assert journal.claim(key(3), "m", 0.4) == "too dear"
+    assert journal.claim(key(3), "m", 0.05) == "granted"
+    assert sum(journal.committed_usd()) <= 1.0
+
+
+@pytest.mark.slow
+def test_what_a_killed_process_was_waiting_for_is_asked_anew_and_counted(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite", cap_usd=1.0)
+    context = multiprocessing.get_context("spawn")
+    started = context.Event()
+    process = context.Process(target=claim_and_hang, args=(journal.path, started))
+    process.start()
+    assert started.wait(60)
+    assert journal.claim(KEY, "m", 0.5) == "taken"
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert journal.claim(KEY, "m", 0.6) == "too dear", "the 0.5 may have been charged"
+    assert journal.claim(KEY, "m", 0.5) == "granted"
+    assert journal.committed_usd() == (0.5, 0.5)
+
+
+def test_a_batch_is_claimed_named_and_closed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite", cap_usd=1.0)
+    bodies = {key(n): {**BODY, "n": n} for n in range(5)}
+    with asking_for(Purpose("initial_predictions", "book", "run 1")):
+        granted = journal.open_batch("b1", "http://here/v1", "m", bodies, 0.3)
+    assert granted == [key(0), key(1), key(2)], "the cap leaves room for three"
+    assert journal.open_batch("b2", "http://here/v1", "m", bodies, 0.05) == [key(3), key(4)]
+    journal.name_batch("b1", "batch_123")
+    assert [(b.name, b.provider_id, b.abandoned) for b in journal.batches("http://here/v1")] == [
+        ("b1", "batch_123", False),
+        ("b2", None, False),
+    ]
+    assert journal.batches("http://there/v1") == []
+    assert journal.holding([key(2), key(7)]) == {"b1"}
+    assert journal.holding(list(bodies)) == {"b1", "b2"}
+    assert journal.claim(key(1), "m", 0.01) == "taken"
+    journal.record_batch("b1", {key(0): ENTRY, key(2): ENTRY})
+    assert set(journal.answers(list(bodies))) == {key(0), key(2)}
+    asked = {(line["key"], line["attempt"]): line["request"] for line in journal.export()}
+    assert asked == {key(n): bodies[key(n)] for n in (0, 2)}
+    assert [batch.name for batch in journal.batches("http://here/v1")] == ["b2"]
+    assert journal.claim(key(1), "m", 0.01) == "granted", "what a batch left open may be asked anew"
+    row = next(row for row in journal.usage() if row.asset == "initial_predictions")
+    assert (row.domain, row.run_id, row.requests, row.retries) == ("book", "run 1", 2, 1)
+
+
+def test_pruned_answers_are_gone_but_stay_booked(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    journal.record(KEY, "m", BODY, ENTRY)
+    journal.record(key(1), "other", BODY, ENTRY)
+    before = datetime.now(UTC) - timedelta(days=1)
+    assert journal.prune(before, None) == 0
+    assert journal.prune(None, "other") == 1
+    assert set(journal.answers([KEY, key(1)])) == {KEY}
+    assert journal.prune(datetime.now(UTC) + timedelta(seconds=1), None) == 1
+    assert journal.committed_usd() == (0.5, 0)
+    assert journal.size()[0] == 0
+
+
+def test_an_export_holds_requests_and_answers(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    journal.record(KEY, "m", BODY, ENTRY)
+    [line] = journal.export()
+    assert line["request"] == BODY
+    assert (line["text"], line["cost_usd"], line["attempt"], line["key"]) == ("Hello.", 0.25, 0, KEY[0])
+
+
+def test_a_full_disk_is_an_error_that_says_so(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    journal.record(KEY, "m", BODY, ENTRY)
+    journal._db.execute("PRAGMA max_page_count = 1")  # as many as there are by now
+    with pytest.raises(DeeperError, match=r"journal\.sqlite cannot be written: database or disk is full"):
+        journal.record(key(1), "m", BODY, Entry("Hello. " * 100_000, None, 10, 4, 2, 0.25))
+    assert journal.size()[0] == 1
+    assert journal.committed_usd() == (0.25, 0)
+
+
+def test_a_file_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE t (x)")
+    other.execute("BEGIN IMMEDIATE")
+    ending = threading.Timer(0.3, other.execute, ["COMMIT"])
+    ending.start()
+    assert Journal(path).usage() == []
+    ending.join()
+    other.close()
+
+
+def test_a_file_that_is_no_journal_is_an_error_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    path.write_text("no database" * 100)
+    with pytest.raises(DeeperError, match=r"journal\.sqlite cannot be opened: file is not a database"):
+        Journal(path).answers([KEY])
