@@ -153,6 +153,7 @@ def estimate(home: Path | None, domains: str | None, **flags: Any) -> None:
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write one page to this file.")
 def report(home: Path | None, as_json_: bool, html: Path | None) -> None:
     """Print the tables of what has been made, methods beside floors."""
+    from deeper_assets.graph import Graph
     from deeper_assets.reports.text import as_json
     from deeper_assets.settings import home_folder
 
@@ -161,7 +162,7 @@ def report(home: Path | None, as_json_: bool, html: Path | None) -> None:
         _print_tables(experiment, None)
         return
     table, comparison = _mae_table(experiment), experiment.warehouse.load("comparison_table")
-    if others := experiment.made_otherwise():
+    if others := Graph.of(experiment).made_otherwise():
         click.echo(f"made from other settings or inputs than now: {', '.join(others)}", err=True)
     if html is not None:
         from deeper_assets.reports.page import render_page
@@ -403,11 +404,12 @@ def _mae_table(experiment: "Experiment") -> Any:
 
 
 def _print_tables(experiment: "Experiment", domains: list[str] | None) -> None:
+    from deeper_assets.graph import Graph
     from deeper_assets.reports.text import as_text
 
     table, comparison = _mae_table(experiment), experiment.warehouse.load("comparison_table")
     click.echo("\n" + as_text(table, comparison, domains))
-    others = experiment.made_otherwise()
+    others = Graph.of(experiment).made_otherwise()
     if others:
         names = ", ".join(others)
         click.echo(f"\nMade from other settings or inputs than now: {names}; `deeper run` makes them anew.")

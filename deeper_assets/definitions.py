@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dagster import Definitions, PipesSubprocessClient, definitions
+from dagster import Definitions, definitions
 from dagster_shared.utils.warnings import PreviewWarning
 
 if TYPE_CHECKING:
@@ -31,40 +31,15 @@ def build_definitions(experiment: "Experiment") -> Definitions:
     warnings.filterwarnings("ignore", category=PreviewWarning)
 
     from deeper_assets import jobs
-    from deeper_assets.assets import evaluation, histories, iterations, models, personas
-    from deeper_assets.checks import evaluation as evaluation_checks
-    from deeper_assets.checks import histories as histories_checks
-    from deeper_assets.checks import iterations as iterations_checks
-    from deeper_assets.checks import models as models_checks
-    from deeper_assets.checks import personas as personas_checks
-    from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
-    from deeper_assets.partitions import partitions_of
+    from deeper_assets.graph import Graph
     from deeper_assets.store.io_manager import WarehouseIOManager
 
-    recipes = {name: recipe.template for name, recipe in experiment.recipes.items()}
-    untrained = dict.fromkeys([FROZEN_POLICY, *PROMPT_METHODS])
-    partitions = partitions_of(experiment.domains, recipes, {**experiment.policies, **untrained})
+    graph = Graph.of(experiment)
     return Definitions(
-        assets=[
-            *histories.build(partitions),
-            *personas.build(partitions),
-            *iterations.build(partitions),
-            *models.build(partitions),
-            *evaluation.build(partitions),
-        ],
-        asset_checks=[
-            *histories_checks.build(partitions),
-            *personas_checks.build(partitions),
-            *iterations_checks.build(partitions),
-            *models_checks.build(partitions),
-            *evaluation_checks.build(partitions),
-        ],
+        assets=graph.assets(),
+        asset_checks=graph.checks(),
         jobs=jobs.JOBS,
-        schedules=[jobs.build_schedule(experiment, partitions)],
-        sensors=jobs.build_sensors(experiment),
-        resources={
-            "experiment": experiment,
-            "pipes": PipesSubprocessClient(),
-            "warehouse": WarehouseIOManager(experiment.warehouse, experiment.describe),
-        },
+        schedules=[jobs.build_schedule(experiment, graph.partitions)],
+        sensors=jobs.build_sensors(experiment, graph),
+        resources={"warehouse": WarehouseIOManager(experiment.warehouse, graph.ingredients)},
     )

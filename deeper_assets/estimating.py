@@ -15,6 +15,7 @@ import pandas as pd
 
 from deeper_assets.engines.token_counts import TokenCount, chat_tokens, policy_tokens
 from deeper_assets.engines.training.dpo_trainer import plan_steps
+from deeper_assets.graph import Graph
 from deeper_assets.method.histories import History, histories
 from deeper_assets.method.prompt_lengths import PromptLengths
 from deeper_assets.method.prompts import RatedItem
@@ -276,7 +277,7 @@ def _paper_history(name: str) -> History:
 
 def _stored_windows(experiment: Experiment, name: str) -> pd.DataFrame | None:
     """rating_windows of a domain, if today's settings made those that are stored."""
-    wanted = experiment.describe("rating_windows", {"domain": name})
+    wanted = Graph.of(experiment).settings("rating_windows", {"domain": name})
     for version in experiment.warehouse.current("rating_windows"):
         if version.partition["domain"] == name and version.ingredients.settings == wanted:
             return experiment.warehouse.load("rating_windows", {"domain": [name]})

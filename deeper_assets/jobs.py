@@ -9,7 +9,6 @@ from hashlib import sha256
 
 from dagster import (
     AssetSelection,
-    AutomationCondition,
     AutomationConditionSensorDefinition,
     RunRequest,
     ScheduleDefinition,
@@ -21,72 +20,62 @@ from dagster import (
     schedule,
     sensor,
 )
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from deeper_assets.graph import Graph
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.partitions import Partitions, columns_of
 from deeper_assets.resources import Experiment
 
 
-def _sampled(iteration: int) -> list[str]:
-    names = ("contexts", "context_predictions", "candidates", "candidate_predictions", "rewards")
-    return [f"{name}_{iteration}" for name in names]
+def _job(name: str, *groups: str, description: str) -> UnresolvedAssetJobDefinition:
+    return define_asset_job(name, AssetSelection.groups(*groups), description=description)
 
 
-PERSONAS = define_asset_job(
-    "personas",
-    AssetSelection.groups("histories", "personas"),
-    description="From source files to initial personas and their predictions, for one domain.",
-)
-# A job and an asset cannot share a name.
-BASE_POLICY = define_asset_job(
-    "pretraining",
-    AssetSelection.assets("base_policy"),
-    description="The policy before any training.",
-)
-ITERATION_1 = define_asset_job(
-    "iteration_1",
-    AssetSelection.assets(*_sampled(1)),
-    description="From initial personas to rewarded candidates of the base policy, for one domain and update.",
-)
-MODEL_1 = define_asset_job(
-    "training_1",
-    AssetSelection.assets("preference_pairs_1", "preference_groups_1", "model_1"),
-    description="Preferences of all training domains, and Model 1, for one recipe.",
-)
-ITERATION_2 = define_asset_job(
-    "iteration_2",
-    AssetSelection.assets(*_sampled(2)),
-    description="From Model 1's personas to rewarded candidates of Model 1, for one domain and recipe.",
-)
-MODEL_2 = define_asset_job(
-    "training_2",
-    AssetSelection.assets("preference_pairs_2", "preference_groups_2", "model_2"),
-    description="Preferences of all training domains, a replay of iteration 1, and Model 2, for one recipe.",
-)
-POLICIES = define_asset_job(
-    "methods",
-    AssetSelection.assets("policies"),
-    description="Which policy writes the personas of a method.",
-)
-EVALUATION = define_asset_job(
+EVALUATION = _job(
     "evaluation",
-    AssetSelection.assets("persona_rounds", "round_predictions", "round_errors"),
+    "evaluation",
     description="Four rounds of update and prediction and their errors, for one domain and method.",
 )
-TABLES = define_asset_job(
+PERSONAS = _job(
+    "personas",
+    *("histories", "personas"),
+    description="From source files to initial personas and their predictions, for one domain.",
+)
+TABLES_JOB = _job(
     "tables",
-    AssetSelection.assets("floors_table", "mae_table", "comparison_table", "chat_usage"),
+    "tables",
     description="The paper's tables with floors and intervals, from whatever has been evaluated; costs.",
 )
-JOBS = (PERSONAS, BASE_POLICY, ITERATION_1, MODEL_1, ITERATION_2, MODEL_2, POLICIES, EVALUATION, TABLES)
-
-# Unlike `eager()`, this does not wait until every domain and method has been evaluated once.
-AFTER_EVALUATION = (
-    AutomationCondition.any_deps_updated().since_last_handled()
-    & ~AutomationCondition.any_deps_in_progress()
-    & ~AutomationCondition.in_progress()
+# A job and an asset cannot share a name.
+JOBS = (
+    PERSONAS,
+    _job("pretraining", "base", description="The policy before any training."),
+    _job(
+        "iteration_1",
+        "iteration_1",
+        description="From initial personas to rewarded candidates of the base policy, for one domain.",
+    ),
+    _job(
+        "training_1",
+        "model_1",
+        description="Preferences of all training domains, and Model 1, for one recipe.",
+    ),
+    _job(
+        "iteration_2",
+        "iteration_2",
+        description="From Model 1's personas to rewarded candidates of Model 1, for one domain and recipe.",
+    ),
+    _job(
+        "training_2",
+        "model_2",
+        description="Preferences of all training domains and a replay, and Model 2, for one recipe.",
+    ),
+    _job("methods", "policies", description="Which policy writes the personas of a method."),
+    EVALUATION,
+    TABLES_JOB,
 )
-"""When the tables are due again: something they are made from is new, and nothing of it is being made."""
+"""In the order in which a run of everything takes them."""
 
 
 def build_schedule(experiment: Experiment, partitions: Partitions) -> ScheduleDefinition:
@@ -100,14 +89,14 @@ def build_schedule(experiment: Experiment, partitions: Partitions) -> ScheduleDe
         """
         tick = context.scheduled_execution_time.isoformat()
         ready = {version.partition["method"] for version in experiment.warehouse.current("policies")}
-        for key in partitions.domain_methods.get_partition_keys():
+        for key in partitions.by_columns["domain", "method"].get_partition_keys():
             if columns_of(key)["method"] in ready:
                 yield RunRequest(partition_key=key, run_key=f"{tick} {key}")
 
     return re_evaluation
 
 
-def build_sensors(experiment: Experiment) -> list[SensorDefinition]:
+def build_sensors(experiment: Experiment, graph: Graph) -> list[SensorDefinition]:
     """What notices that something is due; all of it off until it is switched on."""
 
     @sensor(job=PERSONAS, minimum_interval_seconds=60)
@@ -118,7 +107,7 @@ def build_sensors(experiment: Experiment) -> list[SensorDefinition]:
         touched = [
             name
             for name, listing in now.items()
-            if listing != before.get(name) and (name in before or not is_stored(experiment, name))
+            if listing != before.get(name) and (name in before or not is_stored(graph, name))
         ]
         requests = [RunRequest(partition_key=name, run_key=f"{name}:{now[name]}") for name in touched]
         return SensorResult(run_requests=requests, cursor=json.dumps(now))
@@ -144,10 +133,10 @@ def file_listing(experiment: Experiment, domain: str) -> str:
     return sha256(json.dumps(listing).encode()).hexdigest()[:16] if listing else ""
 
 
-def is_stored(experiment: Experiment, domain: str) -> bool:
+def is_stored(graph: Graph, domain: str) -> bool:
     """Whether raw_ratings already holds the domain as its source is now."""
     stored: Mapping[str, object] = {}
-    for version in experiment.warehouse.current("raw_ratings"):
+    for version in graph.experiment.warehouse.current("raw_ratings"):
         if version.partition == {"domain": domain}:
             stored = version.ingredients.settings
-    return stored == experiment.describe("raw_ratings", {"domain": domain})
+    return stored == graph.settings("raw_ratings", {"domain": domain})

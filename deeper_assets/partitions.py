@@ -2,30 +2,20 @@
 
 Built from the settings when the code location loads, because a user's own domains are partitions too. Every
 asset shares the very same dimensions: Dagster maps between a dimension and its multi-partitions only then.
-Where the key of one dimension decides that of another (a recipe its update, a method its recipe), an asset
-names one of the mappings here for its input.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dagster import (
     AllPartitionMapping,
-    DimensionPartitionMapping,
-    IdentityPartitionMapping,
     MultiPartitionKey,
-    MultiPartitionMapping,
     MultiPartitionsDefinition,
     PartitionMapping,
     PartitionsDefinition,
     StaticPartitionMapping,
     StaticPartitionsDefinition,
 )
-from dagster._core.definitions.partitions.mapping.multi.base import (
-    BaseMultiPartitionMapping,
-    DimensionDependency,
-)
-from dagster_shared.utils.warnings import disable_dagster_warnings
 
 from deeper_assets.method.exceptions import DeeperError
 
@@ -37,69 +27,39 @@ class Partitions:
     """The partition definitions of one code location, and the mappings that Dagster does not infer.
 
     Attributes:
-        domains, updates, recipes, methods: the four dimensions.
-        domain_updates, domain_recipes, domain_methods: a domain together with one of the others.
-        updates_of_recipes: for what is made by domain and recipe from what is there by domain and update:
-            the recipe's update in the same domain.
-        updates_over_domains: for what is made by recipe from what is there by domain and update: the
-            recipe's update in every domain.
+        by_columns: the definition of the tables with these partition columns.
         models: for what is made by method from the models of an iteration: the model of the method's
             recipe, if it takes that iteration's, else nothing.
     """
 
-    domains: StaticPartitionsDefinition
-    updates: StaticPartitionsDefinition
-    recipes: StaticPartitionsDefinition
-    methods: StaticPartitionsDefinition
-    domain_updates: MultiPartitionsDefinition
-    domain_recipes: MultiPartitionsDefinition
-    domain_methods: MultiPartitionsDefinition
-    updates_of_recipes: PartitionMapping
-    updates_over_domains: PartitionMapping
+    by_columns: Mapping[tuple[str, ...], PartitionsDefinition[str]]
     models: Mapping[int, PartitionMapping]
 
-
-class _UpdatesOverDomains(BaseMultiPartitionMapping, AllPartitionMapping):
-    """From domain × update to recipe: the recipe's update, in every domain.
-
-    Dagster has no mapping from one dimension of multi-partitions to other keys of a single dimension, and its
-    UI and daemon know no mapping but its own: with any other they take the keys for the same, and refuse the
-    definitions. So they are given this one as AllPartitionMapping. They then think that a recipe needs every
-    update, which makes a backfill wait for more than it has to. Runs and `deeper run` go by what is here.
-    """
-
-    def __new__(cls, recipes: Mapping[str, Sequence[str]]) -> "_UpdatesOverDomains":
-        mapping = super().__new__(cls)
-        mapping._by_update = StaticPartitionMapping(recipes)
-        return mapping
-
-    _by_update: StaticPartitionMapping
-
-    def get_dimension_dependencies(
-        self,
-        upstream_partitions_def: PartitionsDefinition,  # noqa: ARG002
-        downstream_partitions_def: PartitionsDefinition,  # noqa: ARG002
-    ) -> Sequence[DimensionDependency]:
-        return [DimensionDependency(self._by_update, upstream_dimension_name="template")]
+    def of(self, columns: tuple[str, ...]) -> PartitionsDefinition[str] | None:
+        """The definition of the tables with these partition columns; None for unpartitioned ones."""
+        return self.by_columns[columns] if columns else None
 
 
-_UpdatesOverDomains.__name__ = AllPartitionMapping.__name__  # by which Dagster writes and reads it
+def every_partition(_: Partitions) -> PartitionMapping:
+    """For what is made from all partitions of a table that is cut by other keys."""
+    return AllPartitionMapping()
 
 
 def partitions_of(
-    domains: Iterable[str], recipes: Mapping[str, str], methods: Mapping[str, tuple[str, int] | None]
+    domains: Iterable[str], recipes: Iterable[str], methods: Mapping[str, tuple[str, int] | None]
 ) -> Partitions:
     """The partitions of one experiment.
 
     Args:
         domains: names of the domains.
-        recipes: the update of each recipe.
+        recipes: names of the recipes.
         methods: recipe and iteration of the model that writes for each method; None where no trained one
             does.
 
     Raises:
         DeeperError: a method's recipe is none of the recipes, or its iteration neither 1 nor 2.
     """
+    recipes = list(recipes)
     for method, model in methods.items():
         if model is not None and (model[0] not in recipes or model[1] not in ITERATIONS):
             raise DeeperError(
@@ -107,34 +67,24 @@ def partitions_of(
                 f" of {', '.join(recipes) or 'no recipe'}"
             )
     by_domain = StaticPartitionsDefinition(list(domains))
-    by_update = StaticPartitionsDefinition(list(dict.fromkeys(recipes.values())))
-    by_recipe = StaticPartitionsDefinition(list(recipes))
+    by_recipe = StaticPartitionsDefinition(recipes)
     by_method = StaticPartitionsDefinition(list(methods))
-    recipes_of = _grouped(recipes.items())
-    with disable_dagster_warnings():  # mappings between multi-partitions are said to be beta
-        updates_of_recipes = MultiPartitionMapping(
-            {
-                "domain": DimensionPartitionMapping("domain", IdentityPartitionMapping()),
-                "template": DimensionPartitionMapping("recipe", StaticPartitionMapping(recipes_of)),
-            }
-        )
+    trained = {method: model for method, model in methods.items() if model is not None}
     return Partitions(
-        by_domain,
-        by_update,
-        by_recipe,
-        by_method,
-        MultiPartitionsDefinition({"domain": by_domain, "template": by_update}),
-        MultiPartitionsDefinition({"domain": by_domain, "recipe": by_recipe}),
-        MultiPartitionsDefinition({"domain": by_domain, "method": by_method}),
-        updates_of_recipes,
-        _UpdatesOverDomains(recipes_of),
+        {
+            ("domain",): by_domain,
+            ("recipe",): by_recipe,
+            ("method",): by_method,
+            ("domain", "recipe"): MultiPartitionsDefinition({"domain": by_domain, "recipe": by_recipe}),
+            ("domain", "method"): MultiPartitionsDefinition({"domain": by_domain, "method": by_method}),
+        },
         {
             iteration: StaticPartitionMapping(
-                _grouped(
-                    (method, model[0])
-                    for method, model in methods.items()
-                    if model is not None and model[1] == iteration
-                )
+                {
+                    recipe: [method for method, model in trained.items() if model == (recipe, iteration)]
+                    for recipe, trained_in in dict.fromkeys(trained.values())
+                    if trained_in == iteration
+                }
             )
             for iteration in ITERATIONS
         },
@@ -153,11 +103,3 @@ def columns_of(partition_key: str | MultiPartitionKey | None, dimension: str = "
     if isinstance(partition_key, MultiPartitionKey):
         return dict(partition_key.keys_by_dimension)
     return {dimension: partition_key}
-
-
-def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """The first of each pair, by the second."""
-    groups: dict[str, list[str]] = {}
-    for one, by in pairs:
-        groups.setdefault(by, []).append(one)
-    return groups

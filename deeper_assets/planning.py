@@ -1,59 +1,173 @@
-"""What is missing or stale: the graph, walked against what the warehouse says its partitions were made from.
+"""What is to be made: the units of a run and their edges, and which of their tables are missing or stale.
 
-A partition is up to date when its fingerprint is the one it would get now: same code version, same settings,
-same content of the same inputs. Which partitions those are is asked of Dagster's own partition mappings, as
-a run asks them. Contents are only known once they are made, so a plan is made afresh before every job.
+A unit is one job for one partition. What it is made from is asked of Dagster's graph and of its partition
+mappings, as a run asks them. A partition is up to date when its fingerprint is the one it would get now: same
+code version, same settings, same content of the same inputs. Contents are only known once they are made, so
+the stale tables of a unit are looked for when all that it needs is there.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from dagster import AssetKey, MultiPartitionsDefinition
+from dagster import AssetKey, Definitions, MultiPartitionKey, MultiPartitionsDefinition
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
+from deeper_assets.graph import Graph
+from deeper_assets.jobs import EVALUATION, JOBS, TABLES_JOB
 from deeper_assets.partitions import columns_of
-from deeper_assets.resources import Experiment
-from deeper_assets.store.warehouse import Ingredients, Input, Version, canonical_json, find_table, fingerprint
+from deeper_assets.store.warehouse import Input, Partition, Version, canonical_json, find_table, fingerprint
 
 Stored = Mapping[str, Version]
 """The current version of every stored partition, by table and partition."""
 
+Key = str | MultiPartitionKey | None
+"""A partition key; None of an unpartitioned table."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One run: the tables that one job makes for one partition (None: unpartitioned)."""
+
+    job: str
+    partition_key: Key
+    tables: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.job} {self.partition_key}" if self.partition_key else self.job
+
+
+@dataclass(frozen=True)
+class Edges:
+    """What stands before a unit.
+
+    Attributes:
+        needs: units that have to have come out well.
+        follows: units that have to have ended, well or not: what there is of their tables is taken.
+    """
+
+    needs: frozenset[Unit]
+    follows: frozenset[Unit]
+
 
 @dataclass(frozen=True)
 class Planner:
-    """Tells which tables of a unit of work are stale.
+    """Tells what a run of everything consists of, and which tables of it are stale.
 
     Attributes:
-        experiment: settings and warehouse.
-        graph: Dagster's graph of the assets; the one place that says what is made from what.
+        graph: the declared assets.
+        definitions: Dagster's form of them; the one place that says which partitions are made from which.
     """
 
-    experiment: Experiment
-    graph: AssetGraph
+    graph: Graph
+    definitions: Definitions
+
+    @cached_property
+    def assets(self) -> AssetGraph:
+        """Dagster's graph."""
+        return self.definitions.resolve_asset_graph()
 
     @cached_property
     def order(self) -> list[str]:
         """Tables, inputs before what is made from them."""
-        return [key.to_user_string() for key in self.graph.toposorted_asset_keys]
+        return [key.to_user_string() for key in self.assets.toposorted_asset_keys]
+
+    # ------------------------------------------------------------------------------------- units and edges
+
+    def units(self, domains: Sequence[str]) -> dict[Unit, Edges]:
+        """All units of a run that evaluates these domains, each after those it needs.
+
+        The models are those of all training domains, whichever domains are evaluated.
+        """
+        found: dict[Unit, Edges] = {}
+        left = [self._unit(TABLES_JOB.name, None)]
+        left += [
+            self._unit(EVALUATION.name, MultiPartitionKey({"domain": domain, "method": method}))
+            for method in self.graph.experiment.methods
+            for domain in domains
+        ]
+        while left:
+            unit = left.pop()
+            if unit not in found:
+                found[unit] = Edges(self._before(unit, optional=False), self._before(unit, optional=True))
+                left += found[unit].needs
+        units = sorted(found, key=self._place)
+        return {unit: Edges(found[unit].needs, found[unit].follows & found.keys()) for unit in units}
+
+    def _before(self, unit: Unit, optional: bool) -> frozenset[Unit]:
+        """The other units in force that make an input of a unit's tables."""
+        parents = {
+            self._unit(self._job_of[parent], key)
+            for table in unit.tables
+            for read in self.graph.tables[table].reads.values()
+            if read.optional == optional and (parent := read.table)
+            for key in self.parent_keys(table, unit.partition_key, parent)
+            if self._in_force(parent, key)
+        }
+        return frozenset(parents - {unit})
+
+    def _in_force(self, table: str, key: Key) -> bool:
+        """Whether a run makes this partition: its recipe is trained, its method evaluated, and so on."""
+        here, columns = self.graph.experiment, self.columns(table, key)
+        trains = not self.graph.tables[table].training or columns.get("domain") in [
+            None,
+            *here.training_domains,
+        ]
+        return (
+            trains
+            and columns.get("recipe") in [None, *here.settings.train_recipes]
+            and columns.get("method") in [None, *here.methods]
+        )
+
+    def _place(self, unit: Unit) -> tuple[int, ...]:
+        """The order of units: by job, then by recipe or method (a policy stays loaded), then by domain."""
+        here = self.graph.experiment
+        columns = self.columns(unit.tables[0], unit.partition_key)
+        orders = (
+            ("recipe", here.settings.train_recipes),
+            ("method", here.methods),
+            ("domain", list(here.domains)),
+        )
+        return (
+            list(self._tables_of).index(unit.job),
+            *(order.index(columns[name]) if name in columns else -1 for name, order in orders),
+        )
+
+    @cached_property
+    def _tables_of(self) -> Mapping[str, tuple[str, ...]]:
+        """Job → its tables, in the order of the jobs."""
+        layers = {job.name: self.definitions.resolve_job_def(job.name).asset_layer for job in JOBS}
+        return {
+            name: tuple(sorted(key.to_user_string() for key in layer.executable_asset_keys))
+            for name, layer in layers.items()
+        }
+
+    @cached_property
+    def _job_of(self) -> Mapping[str, str]:
+        return {table: job for job, tables in self._tables_of.items() for table in tables}
+
+    def _unit(self, job: str, key: Key) -> Unit:
+        tables = self._tables_of[job]
+        definition = self.assets.get(AssetKey(tables[0])).partitions_def
+        if isinstance(definition, MultiPartitionsDefinition) and key is not None:
+            key = definition.get_partition_key_from_str(str(key))
+        return Unit(job, key, tables)
+
+    # ------------------------------------------------------------------------------------------- staleness
 
     def stored(self) -> Stored:
         """What the warehouse holds now; a plan for many units reads it once."""
-        versions = self.experiment.warehouse.current()
+        versions = self.graph.experiment.warehouse.current()
         return {_key(version.table, version.partition): version for version in versions}
 
     def stale(
-        self,
-        tables: Collection[str],
-        partition_key: str | None,
-        stored: Stored,
-        unchecked: Collection[str] = (),
+        self, tables: Collection[str], key: Key, stored: Stored, unchecked: Collection[str] = ()
     ) -> list[str]:
         """Those of `tables` whose partition is missing, or would come out with another fingerprint.
 
         Args:
             tables: tables that are made together, in one run.
-            partition_key: their partition key, as Dagster writes it; None for unpartitioned tables.
+            key: their partition key; None for unpartitioned tables.
             stored: what `stored` gave.
             unchecked: tables to make again although nothing about them has changed.
 
@@ -61,59 +175,55 @@ class Planner:
             The stale ones, inputs first. What is made from a stale table, or together with it by the same
             computation, counts as stale.
         """
-        stale = {
-            table for table in tables if table in unchecked or self._changed(table, partition_key, stored)
-        }
+        stale = {table for table in tables if table in unchecked or self._changed(table, key, stored)}
         before: set[str] = set()
         while stale != before:  # until nothing more is made from, or together with, a stale table
             before = set(stale)
             for table in tables:
-                node = self.graph.get(AssetKey(table))
+                node = self.assets.get(AssetKey(table))
                 related = node.parent_keys | node.execution_set_asset_keys
                 if stale & {key.to_user_string() for key in related}:
                     stale.add(table)
         return [table for table in self.order if table in stale]
 
-    def _changed(self, table: str, partition_key: str | None, stored: Stored) -> bool:
+    def _changed(self, table: str, key: Key, stored: Stored) -> bool:
         """Whether a partition is missing, or its fingerprint is not the one it would get now."""
-        node = self.graph.get(AssetKey(table))
-        partition = self._columns(table, partition_key)
-        ingredients = Ingredients(node.code_version or "", self.experiment.describe(table, partition))
+        partition = self.columns(table, key)
         known = stored.get(_key(table, partition))
         return known is None or known.fingerprint != fingerprint(
-            ingredients, list(self._inputs(table, partition_key, stored))
+            self.graph.ingredients(table, partition), list(self._inputs(table, key, stored))
         )
 
-    def _inputs(self, table: str, partition_key: str | None, stored: Stored) -> Iterator[Input]:
+    def _inputs(self, table: str, key: Key, stored: Stored) -> Iterator[Input]:
         """The stored partitions that a table's partition is made from."""
-        child = AssetKey(table)
-        for parent in sorted(self.graph.get(child).parent_keys):
-            for key in self._parent_keys(child, partition_key, parent):
-                name = parent.to_user_string()
-                version = stored.get(_key(name, self._columns(name, key)))
+        for parent in sorted(self.assets.get(AssetKey(table)).parent_keys):
+            name = parent.to_user_string()
+            for parent_key in self.parent_keys(table, key, name):
+                version = stored.get(_key(name, self.columns(name, parent_key)))
                 if version is not None:
                     yield version.as_input()
 
-    def _parent_keys(
-        self, child: AssetKey, partition_key: str | None, parent: AssetKey
-    ) -> Iterable[str | None]:
-        """The keys of the parent's partitions that the child's is made from, stored or not."""
-        above, below = self.graph.get(parent).partitions_def, self.graph.get(child).partitions_def
+    # -------------------------------------------------------------------------------------------- the graph
+
+    def parent_keys(self, table: str, key: Key, parent: str) -> Iterable[Key]:
+        """The keys of the parent's partitions that the table's is made from, stored or not."""
+        above, below = (self.assets.get(AssetKey(name)).partitions_def for name in (parent, table))
         if above is None:
             return [None]
-        mapping = self.graph.get_partition_mapping(child, parent)
-        wanted = below.subset_with_partition_keys([partition_key]) if below and partition_key else None
-        found = mapping.get_upstream_mapped_partitions_result_for_partitions(wanted, below, above)
-        return found.partitions_subset.get_partition_keys()
+        mapping = self.assets.get_partition_mapping(AssetKey(table), AssetKey(parent))
+        wanted = below.subset_with_partition_keys([key]) if below and key else None
+        mapped = mapping.get_upstream_mapped_partitions_result_for_partitions(wanted, below, above)
+        return mapped.partitions_subset.get_partition_keys()
 
-    def _columns(self, table: str, partition_key: str | None) -> dict[str, str]:
-        if partition_key is None:
+    def columns(self, table: str, key: Key) -> Partition:
+        """A partition key as values of the table's partition columns."""
+        if key is None:
             return {}
-        definition = self.graph.get(AssetKey(table)).partitions_def
+        definition = self.assets.get(AssetKey(table)).partitions_def
         if isinstance(definition, MultiPartitionsDefinition):
-            return columns_of(definition.get_partition_key_from_str(partition_key))
-        return columns_of(partition_key, *find_table(table).partition)
+            return columns_of(definition.get_partition_key_from_str(str(key)))
+        return columns_of(key, *find_table(table).partition)
 
 
-def _key(table: str, partition: Mapping[str, str]) -> str:
+def _key(table: str, partition: Partition) -> str:
     return canonical_json([table, dict(partition)])

@@ -1,12 +1,13 @@
 """The one resource that assets take: an experiment, which joins settings, sources, engines and the store."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
+from uuid import uuid4
 
 import pandas as pd
 
@@ -18,22 +19,82 @@ from deeper_assets.engines.sampling.policy_host import HostedSampler, alone_on_g
 from deeper_assets.engines.sampling.transformers_sampler import TransformersSampler
 from deeper_assets.engines.sampling.vllm_sampler import EngineOptions, VllmSampler, usable
 from deeper_assets.engines.sampling.vllm_server import VllmServerSampler
+from deeper_assets.engines.training.hardware import Hardware
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.domains import PAPER_DOMAINS, Domain, Scale, find_domain
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.prompts import Prompts
 from deeper_assets.method.protocols import ChatModel, Decoding, Sampler
-from deeper_assets.method.recipes import Recipe, policy_methods
-from deeper_assets.method.rounds import ROUNDS
-from deeper_assets.method.updates import PROMPT_METHODS
+from deeper_assets.method.recipes import Recipe, Training, policy_methods
+from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
 from deeper_assets.method.windows import UserSampling, WindowRules
 from deeper_assets.settings import DomainSettings, Settings
 from deeper_assets.sources.custom import ColumnMap, CustomSource
 from deeper_assets.sources.published import PublishedSource
 from deeper_assets.sources.shape import Source
 from deeper_assets.sources.synthetic import SyntheticSource
-from deeper_assets.store.adapters import identity, restore
+from deeper_assets.store.adapters import as_rows, identity, restore
 from deeper_assets.store.warehouse import Warehouse
+
+
+class Samplers(Protocol):
+    """The policies that stored files make."""
+
+    @property
+    def engine(self) -> str:
+        """What they are sampled with, in a word."""
+        ...
+
+    def sampler(self, base: pd.DataFrame, adapter: pd.DataFrame | None = None) -> Sampler:
+        """The policy with these files: rows of base_policy, and of a model if there is an adapter."""
+        ...
+
+    def policy_sampler(self, policies: pd.DataFrame) -> Sampler:
+        """The policy that rows of `policies` name."""
+        ...
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a training is after: the loss, what holds it back, how hard it works, and on what machine."""
+
+    loss: str
+    reference: str
+    training: Training
+    seed: int
+    hardware: Hardware
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a training: the adapter's files as rows, a report, and a row a logged step."""
+
+    rows: pd.DataFrame
+    report: Mapping[str, Any]
+    history: Sequence[Mapping[str, Any]]
+
+
+class Trainer(Protocol):
+    """What turns preferences into an adapter."""
+
+    def train(
+        self,
+        name: str,
+        base: pd.DataFrame,
+        start: pd.DataFrame | None,
+        examples: pd.DataFrame,
+        objective: Objective,
+    ) -> Trained:
+        """Trains an adapter.
+
+        Args:
+            name: of the training: a killed one of this name goes on where it was.
+            base: rows of base_policy.
+            start: the adapter to go on from, as rows; None for a new one.
+            examples: `training_examples` rows.
+            objective: what is trained for, and how.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -162,6 +223,20 @@ class Experiment:
         """The folder of an adapter, restored from its rows."""
         return restore(rows, self.home / "models")
 
+    @property
+    def engine(self) -> str:
+        """What policies are sampled with, for people."""
+        return self.sampler_engine
+
+    @cached_property
+    def methods(self) -> list[str]:
+        """The methods in force: those of trained recipes, the untrained policy beside them, and prompts.
+
+        Without a recipe there is nothing to compare the untrained policy with.
+        """
+        trained = [m for m, (recipe, _) in self.policies.items() if recipe in self.settings.train_recipes]
+        return [*trained, *([FROZEN_POLICY] if trained else []), *PROMPT_METHODS]
+
     @cached_property
     def sampler_engine(self) -> Literal["transformers", "vllm", "vllm_server"]:
         """What policies are sampled with: as set, or for `auto` what fits the machine and the policy."""
@@ -234,98 +309,17 @@ class Experiment:
             )
         return sampler
 
-    def scratch(self, name: str) -> Path:
+    def scratch(self) -> Path:
         """A path for a file that lives only until it is stored."""
         folder = self.home / "scratch"
         folder.mkdir(parents=True, exist_ok=True)
-        return folder / name
+        return folder / f"{uuid4().hex}.parquet"
 
-    def describe(self, table: str, partition: Mapping[str, str]) -> dict[str, Any]:
-        """The settings that, besides code and inputs, decide what a table's partition holds.
-
-        They are hashed into the fingerprint of its rows, so a changed setting makes stale exactly the tables
-        that it touches, and `deeper lineage` shows them.
-        """
-        if "domain" in partition:
-            return self._describe_in_domain(table, partition)
-        match table:
-            case "base_policy":
-                return {"policy": self.settings.policy, **_base_version(self)}
-            case "preference_pairs_1" | "preference_groups_1" | "preference_pairs_2" | "preference_groups_2":
-                recipe = self._recipe(partition["recipe"])
-                share = self.settings.training.validation_share
-                seed = self.settings.seed
-                return {**asdict(recipe), "validation_share": share, "seed": seed}
-            case "model_1" | "model_2":
-                recipe = self._recipe(partition["recipe"])
-                reference = recipe.reference if table == "model_2" else "start"
-                training = {**asdict(self.settings.training), "seed": self.settings.seed}
-                hardware = self.settings.hardware.decides()
-                return {"loss": recipe.loss, "reference": reference, **training, **hardware}
-            case "chat_usage":
-                # The journal is no table, so what it says is what this one is made from.
-                return {"usage": hashlib.sha256(self.usage().to_csv().encode()).hexdigest()}
-            case "policies":
-                recipe_name, iteration = self.policies.get(partition["method"], (None, None))
-                return {"recipe": recipe_name, "iteration": iteration}
-            case _:
-                return {}
-
-    def _describe_in_domain(self, table: str, partition: Mapping[str, str]) -> dict[str, Any]:
-        domain = self.domain(partition["domain"])
-        chat = {"chat": self.chat.model.name, "prompts": self.chat.prompts.digest, "asks": self.chat.asks}
-        wording = {"item_type": domain.item_type, "scale": str(domain.scale)}
-        trains = {"trains": domain.name in self.training_domains}
-        seed = {"seed": self.settings.seed}
-        match table.removesuffix("_1").removesuffix("_2"):
-            case "raw_ratings":
-                return {"source": self.source(domain.name).identity()}
-            case "rejected_ratings":
-                return {"scale": str(domain.scale), **_plain(self.rules)}
-            case "rating_windows":
-                return {"seen": domain.seen, **_plain(self.rules), **_plain(self.user_sampling)}
-            case "initial_personas" | "initial_predictions" | "candidate_predictions":
-                return {**chat, **wording}
-            case "contexts" | "context_predictions":
-                refining = {"refining": asdict(self.refining_decoding), **seed}
-                return {**chat, **wording, **trains, **(refining if table.endswith("_2") else {})}
-            case "candidates":
-                how = {"sampling": asdict(self.candidate_decoding), "candidates": self.settings.candidates}
-                return {**how, **seed, "forbid_leaks": self.settings.forbid_leaks}
-            case "persona_rounds" | "round_predictions":
-                writing = {"evaluation": asdict(self.evaluation_decoding), **seed}
-                by_prompt = partition["method"] in PROMPT_METHODS
-                return {**chat, **wording, "rounds": ROUNDS, **({} if by_prompt else writing)}
-            case _:
-                return {}
-
-    def _recipe(self, name: str) -> Recipe:
+    def recipe(self, name: str) -> Recipe:
+        """The recipe called `name`; DeeperError where there is none."""
         if name not in self.recipes:
             raise DeeperError(f"there is no recipe {name!r}; known: {', '.join(self.recipes)}")
         return self.recipes[name]
-
-    def made_otherwise(self) -> list[str]:
-        """Domains of which something is stored that other settings or other inputs than today's have made.
-
-        Their rows stand in the same tables, so whoever reads those has to know.
-        """
-        versions = self.warehouse.current()
-        contents = {version.place: version.content for version in versions}
-        return sorted(
-            {
-                version.partition["domain"]
-                for version in versions
-                if version.partition.get("domain") in self.domains
-                and (
-                    any(contents.get(read.place) != read.content for read in version.inputs)
-                    # raw_ratings are left to `deeper run`: their settings are hashes of files, maybe large.
-                    or (
-                        version.table != "raw_ratings"
-                        and version.ingredients.settings != self.describe(version.table, version.partition)
-                    )
-                )
-            }
-        )
 
 
 REFERENCE = "reference"
@@ -338,12 +332,15 @@ def _loaded(name: str, base: str, adapter: Path | None, max_length: int | None) 
     return TransformersSampler(name, base, adapter, max_length=max_length)
 
 
-def _base_version(experiment: "Experiment") -> dict[str, Any]:
-    return {"version": base_policy.NAME} if experiment.settings.policy == "offline" else {}
-
-
-def _plain(value: object) -> dict[str, Any]:
-    return dict(vars(value))
+def base_policy_rows(policy: str) -> pd.DataFrame:
+    """Rows of `base_policy`: the files of the offline policy, or one row that names a model of one's own."""
+    if policy == "offline":
+        return as_rows(base_policy.SHIPPED)
+    content = policy.encode()
+    digest = hashlib.sha256(content).hexdigest()
+    return pd.DataFrame(
+        [(REFERENCE, content, len(content), digest)], columns=["file", "content", "size", "sha256"]
+    )
 
 
 def _own_domain(name: str, given: DomainSettings) -> Domain:

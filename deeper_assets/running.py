@@ -14,11 +14,11 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -29,7 +29,6 @@ from dagster import (
     DagsterInstance,
     DagsterRunStatus,
     Definitions,
-    MultiPartitionKey,
     RunsFilter,
 )
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
@@ -41,20 +40,9 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 
 from deeper_assets.definitions import build_definitions
-from deeper_assets.jobs import (
-    BASE_POLICY,
-    EVALUATION,
-    ITERATION_1,
-    ITERATION_2,
-    MODEL_1,
-    MODEL_2,
-    PERSONAS,
-    POLICIES,
-    TABLES,
-)
+from deeper_assets.graph import Graph
 from deeper_assets.method.exceptions import DeeperError, one_line
-from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
-from deeper_assets.planning import Planner
+from deeper_assets.planning import Edges, Planner, Unit
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
 
@@ -88,27 +76,6 @@ WAITING_FOR_BATCHES = 16
 
 
 @dataclass(frozen=True)
-class Unit:
-    """One run: the tables that one job makes for one partition (None: unpartitioned)."""
-
-    job: str
-    partition_key: str | MultiPartitionKey | None
-    tables: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"{self.job} {self.partition_key}" if self.partition_key else self.job
-
-    needs: frozenset[str] = frozenset()
-    """What has to have come out well before: names of things such as `domain book` or `model_1 paper`."""
-
-    makes: str = ""
-    """What units after it may need of it, by such a name."""
-
-    follows: frozenset[str] = frozenset()
-    """What has to have ended before, well or not, by such names."""
-
-
-@dataclass(frozen=True)
 class Failure:
     """Why a unit could not be made: one readable line, and the traceback for whoever asks for it."""
 
@@ -138,14 +105,14 @@ class Outcome:
         return len(self.made) + len(self.up_to_date) + len(self.failed) + len(self.skipped)
 
     @property
-    def settled(self) -> set[str]:
-        """What is there for other units to need."""
-        return {unit.makes for unit, _ in self.made} | {unit.makes for unit in self.up_to_date}
+    def settled(self) -> set[Unit]:
+        """Units whose tables are there for other units to need."""
+        return {unit for unit, _ in self.made} | set(self.up_to_date)
 
     @property
-    def broken(self) -> set[str]:
-        """What will not be there."""
-        return {unit.makes for unit, _ in self.failed} | {unit.makes for unit in self.skipped}
+    def broken(self) -> set[Unit]:
+        """Units whose tables will not be there."""
+        return {unit for unit, _ in self.failed} | set(self.skipped)
 
 
 Report = Callable[[str, int, int], None]
@@ -169,17 +136,18 @@ def run_everything(experiment: Experiment, domains: Sequence[str], report: Repor
     for name in domains:
         experiment.domain(name)
     worker = Worker(experiment)
-    planner = Planner(experiment, worker.definitions.resolve_asset_graph())
+    planner = Planner(Graph.of(experiment), worker.definitions)
     outcome = Outcome()
     with _alone_in(experiment.home), _Crew(worker) as crew:
         _bury_the_dead(worker.instance)
         _sweep(experiment.home / "scratch")
-        units = _units(worker, domains)
+        edges = planner.units(domains)
+        units = list(edges)
         job = ""
-        waiting: list[Unit] = units
+        waiting = units
         due: dict[Unit, list[str]] = {}
         while waiting or due or crew.at_work:
-            ready, waiting = _ready(waiting, outcome)
+            ready, waiting = _ready(waiting, edges, outcome)
             if ready:
                 due |= _due(worker.instance, planner, ready, outcome)
             elif due and crew.has_room:
@@ -198,101 +166,22 @@ def run_everything(experiment: Experiment, domains: Sequence[str], report: Repor
     return outcome
 
 
-def _ready(waiting: Sequence[Unit], outcome: Outcome) -> tuple[list[Unit], list[Unit]]:
+def _ready(
+    waiting: Sequence[Unit], edges: Mapping[Unit, Edges], outcome: Outcome
+) -> tuple[list[Unit], list[Unit]]:
     """Units that nothing stands before any more, and those to wait on; hopeless ones are skipped."""
     settled, broken = outcome.settled, outcome.broken
     ready, others = [], []
     for unit in waiting:
-        if unit.needs & broken:
+        before = edges[unit]
+        if before.needs & broken:
             outcome.skipped.append(unit)
-            broken.add(unit.makes)
-        elif unit.needs <= settled and unit.follows <= settled | broken:
+            broken.add(unit)
+        elif before.needs <= settled and before.follows <= settled | broken:
             ready.append(unit)
         else:
             others.append(unit)
     return ready, others
-
-
-def _units(worker: "Worker", domains: Sequence[str]) -> list[Unit]:
-    """All units, each after those it needs.
-
-    The models are those of all training domains, whichever domains are asked for.
-    """
-    experiment, definitions = worker.experiment, worker.definitions
-    recipes = list(experiment.settings.train_recipes)
-    updates = list(dict.fromkeys(experiment.recipes[name].template for name in recipes))
-    trained = {method: model for method, model in experiment.policies.items() if model[0] in recipes}
-    training = experiment.training_domains if recipes else []
-    everyone = list(dict.fromkeys([*domains, *training]))
-    # Without a recipe there is nothing to compare the untrained policy with.
-    policies = [*trained, FROZEN_POLICY] if recipes else []
-    base = ["base_policy"] if recipes else []
-
-    def units(
-        job: str, keys: Iterable[tuple[str | MultiPartitionKey | None, str, Iterable[str]]]
-    ) -> list[Unit]:
-        made = definitions.resolve_job_def(job).asset_layer.executable_asset_keys
-        tables = tuple(sorted(key.to_user_string() for key in made))
-        return [Unit(job, key, tables, frozenset(needs), makes) for key, makes, needs in keys]
-
-    def pair(domain: str, other: str, dimension: str) -> MultiPartitionKey:
-        return MultiPartitionKey({"domain": domain, dimension: other})
-
-    def model(iteration: int) -> list[Unit]:
-        return units(
-            (MODEL_1 if iteration == 1 else MODEL_2).name,
-            [
-                (
-                    name,
-                    f"model_{iteration} {name}",
-                    [f"sampled_{iteration} {d} {_sampled_by(experiment, iteration, name)}" for d in training],
-                )
-                for name in recipes
-            ],
-        )
-
-    def chosen() -> Iterator[tuple[str, str, list[str]]]:
-        for method in [*policies, *PROMPT_METHODS]:
-            recipe, iteration = trained.get(method, (None, None))
-            needs = [f"model_{iteration} {recipe}"] if recipe else base if method == FROZEN_POLICY else []
-            yield method, f"policy {method}", needs
-
-    evaluations = [
-        (pair(d, m, "method"), f"errors {d} {m}", [f"domain {d}", f"policy {m}"])
-        for m in [*policies, *PROMPT_METHODS]  # a policy stays loaded for the next domain
-        for d in domains
-    ]
-    (tables,) = units(TABLES.name, [(None, "", [])])
-    return [
-        *units(BASE_POLICY.name, [(None, name, []) for name in base]),
-        *units(PERSONAS.name, [(name, f"domain {name}", []) for name in everyone]),
-        *units(
-            ITERATION_1.name,
-            [
-                (pair(d, u, "template"), f"sampled_1 {d} {u}", ["base_policy", f"domain {d}"])
-                for d in training
-                for u in updates
-            ],
-        ),
-        *model(1),
-        *units(
-            ITERATION_2.name,
-            [
-                (pair(d, r, "recipe"), f"sampled_2 {d} {r}", [f"model_1 {r}"])
-                for r in recipes  # a policy stays loaded for the next domain
-                for d in training
-            ],
-        ),
-        *model(2),
-        *units(POLICIES.name, chosen()),
-        *units(EVALUATION.name, evaluations),
-        # Over all that came out well, so it is made whatever failed.
-        replace(tables, follows=frozenset(makes for _, makes, _ in evaluations)),
-    ]
-
-
-def _sampled_by(experiment: Experiment, iteration: int, recipe: str) -> str:
-    return experiment.recipes[recipe].template if iteration == 1 else recipe
 
 
 @dataclass(frozen=True)
@@ -474,7 +363,7 @@ def _unchecked(instance: DagsterInstance, planner: Planner, unit: Unit) -> set[s
 
     What was made from them may not be gone on with: they are made, and checked, again.
     """
-    latest = latest_checks(instance, blocking_checks(planner.graph, unit), unit)
+    latest = latest_checks(instance, blocking_checks(planner.assets, unit), unit)
     passed = AssetCheckExecutionRecordStatus.SUCCEEDED
     return {key.asset_key.to_user_string() for key, record in latest.items() if record.status != passed}
 

@@ -1,8 +1,7 @@
 """The plan and the runs agree on what is made from what, whatever maps the partitions."""
 
 import time
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import pytest
 from dagster import AssetKey
@@ -10,31 +9,21 @@ from dagster import AssetKey
 from deeper_assets.partitions import columns_of
 from deeper_assets.planning import Planner, Stored
 from deeper_assets.store.schema import TABLES
-from deeper_assets.store.warehouse import Partition, Version, Warehouse, canonical_json
-from deeper_assets_tests import training_graph
+from deeper_assets.store.warehouse import Partition, Version, canonical_json
 from deeper_assets_tests.training_graph import Made
-
-
-@dataclass(frozen=True)
-class Settled:
-    """An experiment on whose settings nothing depends."""
-
-    warehouse: Warehouse
-
-    def describe(self, table: str, partition: Partition) -> dict[str, Any]:
-        return {}
 
 
 @pytest.fixture
 def planner(training: Made) -> Planner:
-    return Planner(Settled(training.warehouse), training_graph.defs.resolve_asset_graph())  # type: ignore[arg-type]
+    """Over the recorded graph; its experiment's home is the recorded one."""
+    return Planner(training.graph, training.graph.definitions(training.warehouse))
 
 
 def stale(planner: Planner, stored: Stored) -> set[tuple[str, str | None]]:
     """Every partition of which a run would make something again, each asked for by itself."""
     found = set()
     for table in planner.order:
-        definition = planner.graph.get(AssetKey(table)).partitions_def
+        definition = planner.assets.get(AssetKey(table)).partitions_def
         for key in definition.get_partition_keys() if definition else [None]:
             if planner.stale([table], key, stored):
                 found.add((table, key))
@@ -47,7 +36,10 @@ def identity(table: str, partition: Partition) -> str:
 
 def test_nothing_is_stale_but_what_was_never_made(planner: Planner) -> None:
     found = stale(planner, planner.stored())
-    assert {table for table, _ in found} == {"initial_personas", "contexts_1", "contexts_2", "persona_rounds"}
+    assert {table for table, _ in found} == {
+        *("initial_personas", "contexts_1", "context_predictions_1", "contexts_2", "context_predictions_2"),
+        *("persona_rounds", "round_predictions", "round_errors"),
+    }
     assert all("movies tv" in str(key) for _, key in found)
 
 
@@ -70,10 +62,12 @@ def test_another_content_makes_stale_exactly_what_has_read_it(planner: Planner, 
 def test_a_domain_that_comes_later_makes_stale_what_is_over_all_domains(planner: Planner) -> None:
     stored = dict(planner.stored())
     before = stale(planner, stored)
-    partition = {"domain": "movies tv", "template": "inc_update"}
-    book: Version = stored[identity("contexts_1", {**partition, "domain": "book"})]
+    partition = {"domain": "movies tv"}
+    book: Version = stored[identity("contexts_1", {"domain": "book"})]
     stored[identity("contexts_1", partition)] = replace(book, partition=partition)
-    assert stale(planner, stored) - before == {("preference_pairs_1", "inc_ft")}
+    over_all = {"preference_pairs_1", "preference_groups_1"}
+    recipes = ("paper", "inc_ft", "balanced")
+    assert stale(planner, stored) - before == {(table, recipe) for table in over_all for recipe in recipes}
 
 
 def test_planning_is_quick(planner: Planner) -> None:
@@ -86,6 +80,6 @@ def test_planning_is_quick(planner: Planner) -> None:
 
 def test_keys_of_a_single_dimension_are_read_as_the_tables_own(planner: Planner) -> None:
     for table in planner.order:
-        definition = planner.graph.get(AssetKey(table)).partitions_def
+        definition = planner.assets.get(AssetKey(table)).partitions_def
         for key in definition.get_partition_keys() if definition else [None]:
             assert set(columns_of(key, *TABLES[table].partition[:1])) == set(TABLES[table].partition)

@@ -1,31 +1,21 @@
 """Checks on evaluation: every user is counted, and no error stands without its floors."""
 
-from typing import Any
-
 import pandas as pd
-from dagster import (
-    AssetCheckResult,
-    AssetChecksDefinition,
-    AssetCheckSeverity,
-    AssetIn,
-    ResourceParam,
-    asset_check,
-)
+from dagster import AssetCheckResult, AssetCheckSeverity
 
 from deeper_assets.checks.personas import share_readable
+from deeper_assets.declaring import check
 from deeper_assets.method.floors import FLOORS
 from deeper_assets.method.rounds import ROUNDS
-from deeper_assets.partitions import Partitions
-from deeper_assets.resources import Experiment
 
 
-def rounds_readable(
-    experiment: ResourceParam[Experiment], round_predictions: pd.DataFrame
-) -> AssetCheckResult:
+@check("round_predictions", blocking=True)
+def rounds_readable(round_predictions: pd.DataFrame, unreadable_limit: float) -> AssetCheckResult:
     """Most predictions of the rounds could be read."""
-    return share_readable(round_predictions, "predicted", experiment.settings.unreadable_limit)
+    return share_readable(round_predictions, "predicted", unreadable_limit)
 
 
+@check("round_errors", blocking=True)
 def every_user_counted(round_errors: pd.DataFrame, rating_windows: pd.DataFrame) -> AssetCheckResult:
     """Every evaluation user stands in every round whose window exists."""
     evaluated = rating_windows[rating_windows["split"] == "eval"]
@@ -38,6 +28,7 @@ def every_user_counted(round_errors: pd.DataFrame, rating_windows: pd.DataFrame)
     )
 
 
+@check("mae_table", blocking=True)
 def floors_beside_methods(mae_table: pd.DataFrame) -> AssetCheckResult:
     """Every error stands beside its floors, for the same domain and round."""
     methods, floors = (mae_table[mae_table["kind"] == kind] for kind in ("method", "floor"))
@@ -48,6 +39,7 @@ def floors_beside_methods(mae_table: pd.DataFrame) -> AssetCheckResult:
     return AssetCheckResult(passed=not missing, description=f"{len(missing)} floors missing")
 
 
+@check("mae_table")
 def methods_beat_the_median(mae_table: pd.DataFrame) -> AssetCheckResult:
     """Whether any method's macro average lies under the user's own median at the last round (a warning)."""
     last = mae_table[(mae_table["domain"] == "macro") & (mae_table["round"] == ROUNDS)].set_index("method")[
@@ -65,16 +57,3 @@ def methods_beat_the_median(mae_table: pd.DataFrame) -> AssetCheckResult:
         description=f"best method {best.idxmin()} {best.min():.3f}, the user's median {floor:.3f}",
         metadata={"best": float(best.min()), "floor_user_median": float(floor)},
     )
-
-
-def build(partitions: Partitions) -> list[AssetChecksDefinition]:
-    """The checks on this group."""
-    by_method: dict[str, Any] = {"blocking": True, "partitions_def": partitions.domain_methods}
-    return [
-        asset_check(asset="round_predictions", **by_method)(rounds_readable),
-        asset_check(
-            asset="round_errors", additional_ins={"rating_windows": AssetIn("rating_windows")}, **by_method
-        )(every_user_counted),
-        asset_check(asset="mae_table", blocking=True)(floors_beside_methods),
-        asset_check(asset="mae_table")(methods_beat_the_median),
-    ]

@@ -1,16 +1,15 @@
-"""Checks on histories: what would make every later figure wrong."""
-
-from typing import Any
+"""Checks on histories: what would make every later figure wrong. All of them block."""
 
 import pandas as pd
-from dagster import AssetCheckResult, AssetChecksDefinition, AssetIn, ResourceParam, asset_check
+from dagster import AssetCheckResult
 
 from deeper_assets.assets.histories import accounts
-from deeper_assets.method.windows import account
-from deeper_assets.partitions import Partitions
-from deeper_assets.resources import Experiment
+from deeper_assets.declaring import check
+from deeper_assets.method.domains import Domain
+from deeper_assets.method.windows import WindowRules, account
 
 
+@check("rating_windows", blocking=True)
 def users_in_one_split(rating_windows: pd.DataFrame) -> AssetCheckResult:
     """No user is both trained on and evaluated."""
     splits = rating_windows.groupby("user_id")["split"].nunique()
@@ -24,6 +23,7 @@ def users_in_one_split(rating_windows: pd.DataFrame) -> AssetCheckResult:
     )
 
 
+@check("rating_windows", blocking=True)
 def someone_to_evaluate(rating_windows: pd.DataFrame) -> AssetCheckResult:
     """There is an evaluation user; without one, every table after this would be empty."""
     users = rating_windows.loc[rating_windows["split"] == "eval", "user_id"].nunique()
@@ -34,38 +34,19 @@ def someone_to_evaluate(rating_windows: pd.DataFrame) -> AssetCheckResult:
     )
 
 
+@check("rating_windows", blocking=True)
 def everything_accounted_for(
-    experiment: ResourceParam[Experiment],
     rating_windows: pd.DataFrame,
     raw_ratings: pd.DataFrame,
     rejected_ratings: pd.DataFrame,
+    domain: Domain,
+    rules: WindowRules,
 ) -> AssetCheckResult:
     """Every user and rating that was read is used, rejected with a reason, not sampled, or left over."""
-    domain = next(iter(raw_ratings["domain"]), None)
-    if domain is None:
-        return AssetCheckResult(passed=rating_windows.empty, description="the source holds nothing")
-    found = account(
-        raw_ratings, rejected_ratings, rating_windows, experiment.domain(domain), experiment.rules
-    )
+    accounting = account(raw_ratings, rejected_ratings, rating_windows, domain, rules)
+    read, used = accounting.read, accounting.used
     return AssetCheckResult(
-        passed=found.adds_up,
-        description=f"{found.read.users} users with {found.read.ratings} ratings, {found.used.users} used",
-        metadata=accounts(found),
+        passed=accounting.adds_up,
+        description=f"{read.users} users with {read.ratings} ratings, {used.users} used",
+        metadata=accounts(accounting),
     )
-
-
-def build(partitions: Partitions) -> list[AssetChecksDefinition]:
-    """The checks on this group; all of them block."""
-    on_windows: dict[str, Any] = {
-        "asset": "rating_windows",
-        "blocking": True,
-        "partitions_def": partitions.domains,
-    }
-    return [
-        asset_check(**on_windows)(users_in_one_split),
-        asset_check(**on_windows)(someone_to_evaluate),
-        asset_check(
-            **on_windows,
-            additional_ins={name: AssetIn(name) for name in ("raw_ratings", "rejected_ratings")},
-        )(everything_accounted_for),
-    ]

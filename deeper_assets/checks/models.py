@@ -1,12 +1,12 @@
-"""Checks on models: what is stored is what was trained."""
+"""Checks on models: what is stored is what was trained. All of them block."""
 
 from hashlib import sha256
-from typing import Any
 
 import pandas as pd
-from dagster import AssetCheckResult, AssetChecksDefinition, asset_check
+from dagster import AssetCheckResult
 
-from deeper_assets.partitions import Partitions
+from deeper_assets.declaring import Check, check
+from deeper_assets.partitions import ITERATIONS
 
 WEIGHTS = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -26,7 +26,4 @@ def adapter_whole(model: pd.DataFrame) -> AssetCheckResult:
     )
 
 
-def build(partitions: Partitions) -> list[AssetChecksDefinition]:
-    """The checks on this group; all of them block."""
-    blocking: dict[str, Any] = {"blocking": True, "partitions_def": partitions.recipes}
-    return [asset_check(asset=f"model_{i}", **blocking)(adapter_whole) for i in (1, 2)]
+CHECKS: list[Check] = [check(f"model_{number}", blocking=True)(adapter_whole) for number in ITERATIONS]

@@ -84,6 +84,10 @@ class ChatSetup:
     prompts: Prompts
     asks: int
 
+    def identity(self) -> dict[str, Any]:
+        """What decides the answers: the model and what shapes them, the templates, the number of tries."""
+        return {"model": self.model.name, "asks": self.asks, "prompts": self.prompts.identity()}
+
 
 def ask_personas(chat: ChatSetup, prompts: Sequence[str]) -> list[Reply[str]]:
     """Asks the chat model for a persona a prompt."""

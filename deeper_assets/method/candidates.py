@@ -42,11 +42,28 @@ repeat, "Do not name any item and do not state any rating", has eleven; what a p
 chance, "tastes, values and way of judging", has six."""
 
 CANDIDATE = ["user_id", "round", "candidate"]
-"""Columns that name a candidate of one domain."""
+"""Columns that name a candidate of one domain and one template (iteration 1) or recipe (iteration 2)."""
 
 
-def partition_columns(frame: pd.DataFrame) -> list[str]:
-    """The columns that name the partition: the domain, and template (iteration 1) or recipe (iteration 2)."""
+@dataclass(frozen=True)
+class CandidateDraw:
+    """How candidates are drawn from a policy.
+
+    Attributes:
+        decoding: how the policy writes.
+        n: samples a context.
+        seed: of the experiment.
+        forbid_leaks: whether a candidate that names a shown item or states a score is unusable.
+    """
+
+    decoding: Decoding
+    n: int
+    seed: int
+    forbid_leaks: bool = False
+
+
+def sampled_for(frame: pd.DataFrame) -> list[str]:
+    """The columns that say what rows were sampled for: domain, and template or recipe."""
     return [column for column in ("domain", "template", "recipe") if column in frame.columns]
 
 
@@ -58,50 +75,44 @@ def seeds(user_id: str, round_: int, n: int, seed: int) -> list[int]:
 def sample_candidates(
     contexts: pd.DataFrame,
     sampler: Sampler,
-    decoding: Decoding,
-    n: int,
-    seed: int,
+    draw: CandidateDraw,
     windows: pd.DataFrame,
     domain: Domain,
-    forbid_leaks: bool,
 ) -> pd.DataFrame:
     """Samples refinements of every context that has a prompt, in one call of the sampler.
 
     Args:
         contexts: contexts rows of one domain.
         sampler: the policy.
-        decoding: how it writes.
-        n: samples a context.
-        seed: of the experiment.
+        draw: how it writes, how often, and what makes a text unusable.
         windows: rating_windows rows of the domain: which items a prompt shows.
         domain: that domain.
-        forbid_leaks: whether a candidate that names a shown item or states a score is unusable.
 
     Returns:
         candidates rows, one a distinct text of a context: `candidate` is the number of its first sample,
         `copies` how many samples said the same, `tokens` what the first of them took.
     """
-    contexts = contexts[contexts["prompt"].notna()].sort_values(["user_id", "round"])
-    contexts = contexts.assign(domain=domain.name)
-    keys = partition_columns(contexts)
+    contexts = contexts[contexts["prompt"].notna()].assign(domain=domain.name)
+    keys = sampled_for(contexts)
+    contexts = contexts.sort_values([*keys, "user_id", "round"])
     wanted = contexts.to_dict("records")
     written = sampler.sample(
         [str(row["prompt"]) for row in wanted],
-        [seeds(row["user_id"], row["round"], n, seed) for row in wanted],
-        decoding,
+        [seeds(row["user_id"], row["round"], draw.n, draw.seed) for row in wanted],
+        draw.decoding,
     )
     users = histories(windows[windows["user_id"].isin(contexts["user_id"])])
     rows: list[tuple[object, ...]] = []
     for context, samples in zip(wanted, written, strict=True):
-        if len(samples) != n:
-            raise RuntimeError(f"{sampler.name} gave {len(samples)} samples of a prompt, not {n}")
+        if len(samples) != draw.n:
+            raise RuntimeError(f"{sampler.name} gave {len(samples)} samples of a prompt, not {draw.n}")
         shown = _Shown.of(str(context["prompt"]), str(context["persona"]))
         titles = [item.title for item in users[context["user_id"]][context["round"]]]
         of = (*(context[key] for key in keys), context["user_id"], context["round"])
         for found in _distinct(samples, shown):
             names, states = names_item(found.text, titles), states_score(found.text)
             leak = "names_item" if names else "states_score" if states else None
-            unusable = found.fault or (leak if forbid_leaks else None)
+            unusable = found.fault or (leak if draw.forbid_leaks else None)
             row = (found.number, found.text, found.copies, found.tokens, unusable, int(names), int(states))
             rows.append((*of, *row, sampler.name))
     columns = [
@@ -128,7 +139,9 @@ def predict_candidates(
     Returns:
         candidate_predictions rows, one a predicted rating, for the windows that the user has.
     """
-    usable = candidates[candidates["unusable"].isna()].sort_values(CANDIDATE).assign(domain=domain.name)
+    usable = candidates[candidates["unusable"].isna()].assign(domain=domain.name)
+    keys = [*sampled_for(usable), *CANDIDATE]
+    usable = usable.sort_values(keys)
     windows = windows[windows["user_id"].isin(usable["user_id"])]
     users, at = histories(windows), places(windows)
     questions: dict[tuple[str, int, str], int] = {}
@@ -144,7 +157,6 @@ def predict_candidates(
         chat, domain, [(persona, users[user][window]) for user, window, persona in questions]
     )
     # Columns at once, not rows: a domain of the paper's size has some three million of them.
-    keys = [*partition_columns(usable), *CANDIDATE]
     places_of = [at[user, window] for user, window, _ in questions]
     items = [len(places_of[question]) for *_, question in asked]
     frame = usable[keys].iloc[np.repeat(np.array([i for i, *_ in asked], dtype="int64"), items)]

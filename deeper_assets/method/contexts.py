@@ -56,23 +56,28 @@ def initial_contexts(
     personas: pd.DataFrame,
     predictions: pd.DataFrame,
     domain: Domain,
-    chat: ChatSetup,
-    template: str,
+    prompts: Prompts,
+    templates: Sequence[str],
 ) -> Contexts:
-    """(S0, O1) of every training user who has W1 and at least one window beside it.
+    """(S0, O1) of every training user who has W1 and at least one window beside it, for each template.
 
     Args:
         windows: rating_windows rows of one domain.
         personas: initial_personas rows: S0.
         predictions: initial_predictions rows, which are used as they are: nothing is asked.
         domain: that domain.
-        chat: its prompts are used.
-        template: a key of PROMPTS.
+        prompts: these templates at least.
+        templates: keys of PROMPTS; none give no contexts.
     """
     personas = personas[personas["split"] == "train"]
-    users = _learning(personas, histories(windows), 1)
-    predictions = predictions[predictions["user_id"].isin(users)].assign(template=template, round=1)
-    return _contexts(users, personas, predictions, domain, chat.prompts, template, 1)
+    users = _learning(personas, histories(windows), 1) if templates else {}
+    predictions = predictions[predictions["user_id"].isin(users)].assign(round=1)
+    return _joined(
+        [
+            _contexts(users, personas, predictions.assign(template=one), domain, prompts, one, 1)
+            for one in templates or ("",)
+        ]
+    )
 
 
 def refined_personas(contexts: pd.DataFrame, candidates: pd.DataFrame) -> pd.DataFrame:
@@ -134,14 +139,26 @@ def next_contexts(
     return _contexts(users, personas, predictions, domain, chat.prompts, template, 2)
 
 
+def of_template(rows: pd.DataFrame, template: str) -> pd.DataFrame:
+    """The rows of iteration 1 that belong to one prompt template: those a recipe with it learns from."""
+    return rows[rows["template"] == template]
+
+
 def of_recipe(recipe: str, *rounds: Contexts) -> Contexts:
     """The contexts of iteration 2: those of both rounds, under the name of the recipe whose model samples."""
+    both = _joined(rounds)
+    named = [
+        frame.assign(template=recipe).rename(columns={"template": "recipe"})
+        for frame in (both.contexts, both.predictions)
+    ]
+    return Contexts(*named)
 
+
+def _joined(parts: Sequence[Contexts]) -> Contexts:
     def join(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-        joined = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
-        return joined.assign(template=recipe).rename(columns={"template": "recipe"})
+        return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
 
-    return Contexts(join([part.contexts for part in rounds]), join([part.predictions for part in rounds]))
+    return Contexts(join([part.contexts for part in parts]), join([part.predictions for part in parts]))
 
 
 def _learning(personas: pd.DataFrame, history: Mapping[str, History], round_: int) -> Mapping[str, History]:

@@ -4,16 +4,40 @@ Not in the paper, and the reason they stand in every table here: a user's own me
 lower error than the paper's refined personas, so an error without its floors says little.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from deeper_assets.method.domains import Scale
+from deeper_assets.method.rounds import ROUNDS
 
 FLOORS: dict[str, str] = {
     "floor_constant": "the scale's highest mark for everything",
     "floor_user_mean": "the mean of the user's ratings in all windows before the predicted one",
     "floor_user_median": "the median of the user's ratings in all windows before the predicted one",
 }
+
+
+COLUMNS = ["domain", "method", "user_id", "round", "error"]
+
+
+def floors_of_rounds(windows: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFrame:
+    """The errors of every floor on the windows that the rounds of evaluation predict.
+
+    Args:
+        windows: rating_windows rows of any number of domains; training users are left out here.
+        scales: the scale of each domain.
+
+    Returns:
+        `floor_errors` of all domains, by domain.
+    """
+    evaluated = windows[windows["split"] == "eval"]
+    parts = [
+        floor_errors(rows, str(name), scales[str(name)], ROUNDS)
+        for name, rows in evaluated.groupby("domain", sort=True)
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
 
 
 def floor_errors(windows: pd.DataFrame, domain: str, scale: Scale, rounds: int) -> pd.DataFrame:
@@ -28,7 +52,6 @@ def floor_errors(windows: pd.DataFrame, domain: str, scale: Scale, rounds: int) 
     Returns:
         One row a floor, user and round whose window exists: domain, method, user_id, round, error.
     """
-    columns = ["domain", "method", "user_id", "round", "error"]
     rows: list[tuple[str, str, object, int, float]] = []
     ordered = windows.sort_values(["user_id", "window"], kind="stable")
     for user, history in ordered.groupby("user_id", sort=True):
@@ -41,4 +64,4 @@ def floor_errors(windows: pd.DataFrame, domain: str, scale: Scale, rounds: int) 
                 guesses = (scale.highest, before.mean(), np.median(before))
                 for name, guess in zip(FLOORS, guesses, strict=True):
                     rows.append((domain, name, user, round_, float(np.abs(predicted - guess).mean())))
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=COLUMNS)

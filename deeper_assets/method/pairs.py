@@ -7,6 +7,8 @@ Departs from the paper: it does not say how many pairs a context may give, nor h
 for iteration 2; `choose_pairs` and `replayed` say how it is done here.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
@@ -150,19 +152,44 @@ def replayed(first: pd.DataFrame, recipe: Recipe, own: int) -> pd.DataFrame:
     return kept.sort_values([*CONTEXT, *kept.columns.intersection(["pair", "candidate"])], ignore_index=True)
 
 
-def mark_validation(examples: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
+@dataclass(frozen=True)
+class ValidationSplit:
+    """Which users measure a training: this share (0-1) of them, by a hash with this seed."""
+
+    share: float
+    seed: int
+
+
+def mark_validation(examples: pd.DataFrame, split: ValidationSplit) -> pd.DataFrame:
     """`examples` with `validation`: 1 where they measure the training, 0 where they are trained on.
 
     A user is on one side with all examples, whatever their iteration and whoever else there is.
 
     Args:
         examples: rows with domain and user_id.
-        share: of users who validate, 0-1.
-        seed: of the experiment.
+        split: how many users validate.
     """
     owners = list(zip(examples["domain"], examples["user_id"], strict=True))
-    sides = {owner: int(stable_share(seed, "validation", *owner) < share) for owner in set(owners)}
+    sides = {
+        owner: int(stable_share(split.seed, "validation", *owner) < split.share) for owner in set(owners)
+    }
     return examples.assign(validation=np.array([sides[owner] for owner in owners], dtype=np.int64))
+
+
+def training_examples(preferences: pd.DataFrame) -> pd.DataFrame:
+    """Preferences as a trainer takes them.
+
+    Args:
+        preferences: preference_pairs or preference_groups rows of one recipe.
+
+    Returns:
+        Of pairs: prompt, chosen, rejected, validation. Of groups: group (0-based, a number a context and
+        origin), prompt, completion, reward, validation.
+    """
+    if "pair" in preferences.columns:
+        return preferences[["prompt", "chosen", "rejected", "validation"]]
+    groups = preferences.assign(group=preferences.groupby([*CONTEXT, "origin"]).ngroup())
+    return groups[["group", "prompt", "completion", "reward", "validation"]]
 
 
 def _scored(

@@ -14,7 +14,7 @@ words, because a small model is trained on it.
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import lru_cache
@@ -147,7 +147,7 @@ class RatedItem:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The eight templates in force, and the prompts they make.
+    """The templates in force (all eight, or those that a table uses), and the prompts they make.
 
     Attributes:
         persona_words: fewest words a persona is asked to have (the paper: 200).
@@ -171,23 +171,26 @@ class Prompts:
             texts[name] = _read_template(name, path)
         return cls(persona_words, texts)
 
-    @property
-    def digest(self) -> str:
-        """A hash (hex) of everything that shapes a prompt: the texts and, by an example, the blocks."""
+    def only(self, names: Iterable[str]) -> "Prompts":
+        """These templates alone; a prompt of any other is a KeyError."""
+        return Prompts(self.persona_words, {name: self.texts[name] for name in sorted(set(names))})
+
+    def identity(self) -> dict[str, str]:
+        """What shapes the prompts: a hash of each template's text and of an example, which has its blocks."""
         domain = Domain("example", "example item", Scale(0.5, 5, 0.5), seen=False)
         window = [RatedItem("a", 1), RatedItem("b\n<c>", 4.5)]
-        examples = [
-            self.initial_persona(domain, window),
-            self.prediction(domain, "d", ["a", "b"]),
-            self.refinement(domain, "d", window, [2, 3.5]),
-            self.full_regen(domain, [window, window]),
-            self.slide_regen(domain, window),
-            self.inc_update(domain, "d", window),
-            self.short_term_persona(domain, window),
-            self.merge_personas(domain, "d", "e"),
-        ]
-        everything = json.dumps([sorted(self.texts.items()), self.persona_words, examples])
-        return hashlib.sha256(everything.encode()).hexdigest()
+        examples: Mapping[str, Callable[[], str]] = {
+            "initial_persona": lambda: self.initial_persona(domain, window),
+            "prediction": lambda: self.prediction(domain, "d", ["a", "b"]),
+            "refinement": lambda: self.refinement(domain, "d", window, [2, 3.5]),
+            "full_regen": lambda: self.full_regen(domain, [window, window]),
+            "slide_regen": lambda: self.slide_regen(domain, window),
+            "inc_update": lambda: self.inc_update(domain, "d", window),
+            "short_term_persona": lambda: self.short_term_persona(domain, window),
+            "merge_personas": lambda: self.merge_personas(domain, "d", "e"),
+        }
+        both = {name: json.dumps([text, examples[name]()]) for name, text in self.texts.items()}
+        return {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in both.items()}
 
     def initial_persona(self, domain: Domain, window: Sequence[RatedItem]) -> str:
         """Asks for the first persona: S0 from window W0 (Section 3)."""

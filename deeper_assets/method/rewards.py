@@ -7,7 +7,7 @@ They are kept apart, so that a recipe weighs them; a component is unknown where 
 import numpy as np
 import pandas as pd
 
-from deeper_assets.method.candidates import CANDIDATE, partition_columns
+from deeper_assets.method.candidates import sampled_for
 from deeper_assets.method.errors import window_errors
 
 COMPONENTS = ("reward_previous", "reward_current", "reward_future")
@@ -35,16 +35,17 @@ def rewards(
         rewards rows, one a candidate, by user, round and candidate: COMPONENTS in rating points, NaN where
         a window is missing or one of its two errors is unknown; an unusable candidate has no known reward.
     """
-    keys = [*partition_columns(candidates), *CANDIDATE]
-    found = candidates[keys].sort_values(CANDIDATE, ignore_index=True)
-    before = window_errors(context_predictions, windows, ["user_id", "round", "window"])
-    after = window_errors(candidate_predictions, windows, [*CANDIDATE, "window"])
+    context = [*sampled_for(candidates), "user_id", "round"]
+    keys = [*context, "candidate"]
+    scored = candidates[keys].sort_values(keys, ignore_index=True)
+    before = window_errors(context_predictions, windows, [*context, "window"])
+    after = window_errors(candidate_predictions, windows, [*keys, "window"])
     for offset, component in zip((-1, 0, 1), COMPONENTS, strict=True):
-        wanted = found.assign(window=found["round"] + offset)
-        old = wanted.merge(before, on=["user_id", "round", "window"], how="left")["error"]
-        new = wanted.merge(after, on=[*CANDIDATE, "window"], how="left")["error"]
-        found[component] = (old - new).astype("float64")
-    return found
+        wanted = scored.assign(window=scored["round"] + offset)
+        old = wanted.merge(before, on=[*context, "window"], how="left")["error"]
+        new = wanted.merge(after, on=[*keys, "window"], how="left")["error"]
+        scored[component] = (old - new).astype("float64")
+    return scored
 
 
 def total(rewards: pd.DataFrame, weights: tuple[float, float, float]) -> "pd.Series[float]":

@@ -46,14 +46,14 @@ class UpdateMethod:
     """A way to update personas.
 
     Attributes:
-        describes: one line on how, for people.
         update: new personas for a domain's observations, in order.
+        templates: names of the prompt templates that it uses.
         needs_persona, needs_predictions: whether an observation without them cannot be updated.
         model: name of the policy that writes; None where the frozen chat model does.
     """
 
-    describes: str
     update: Callable[[ChatSetup, Domain, Sequence[Observation]], list[Reply[str]]]
+    templates: tuple[str, ...]
     needs_persona: bool = False
     needs_predictions: bool = False
     model: str | None = None
@@ -92,24 +92,28 @@ def _merge_hierarchically(
 
 
 PROMPT_METHODS: dict[str, UpdateMethod] = {
+    # writes the persona anew from all windows so far
     "full_regen": UpdateMethod(
-        "writes the persona anew from all windows so far",
         _from_prompt(lambda prompts, domain, seen: prompts.full_regen(domain, seen.history)),
+        ("full_regen",),
     ),
+    # writes the persona anew from the latest window alone
     "slide_regen": UpdateMethod(
-        "writes the persona anew from the latest window alone",
         _from_prompt(lambda prompts, domain, seen: prompts.slide_regen(domain, seen.latest)),
+        ("slide_regen",),
     ),
+    # updates the old persona with the latest window
     "inc_update": UpdateMethod(
-        "updates the old persona with the latest window",
         _from_prompt(
             lambda prompts, domain, seen: prompts.inc_update(domain, seen.persona or "", seen.latest)
         ),
+        ("inc_update",),
         needs_persona=True,
     ),
+    # merges a short-term persona of the latest window into the old one
     "hier_merge": UpdateMethod(
-        "merges a short-term persona of the latest window into the old one",
         _merge_hierarchically,
+        ("short_term_persona", "merge_personas"),
         needs_persona=True,
     ),
 }
@@ -119,33 +123,46 @@ FROZEN_POLICY = "frozen_policy"
 """The method whose personas the untrained base policy writes."""
 
 
-def by_policy(sampler: Sampler, decoding: Decoding, template: str, seed: int) -> UpdateMethod:
+@dataclass(frozen=True)
+class PolicyWriting:
+    """How a policy writes the personas of a method.
+
+    Attributes:
+        template: a key of `contexts.PROMPTS`.
+        decoding: how it writes.
+        seed: of the experiment.
+    """
+
+    template: str
+    decoding: Decoding
+    seed: int
+
+
+def by_policy(sampler: Sampler, writing: PolicyWriting) -> UpdateMethod:
     """The update by a policy: one text for each observation, from the prompt that it was trained on.
 
     Args:
         sampler: the policy.
-        decoding: how it writes.
-        template: a key of `contexts.PROMPTS`.
-        seed: of the experiment.
+        writing: with which template, and how.
     """
 
     def refine(chat: ChatSetup, domain: Domain, observations: Sequence[Observation]) -> list[Reply[str]]:
-        write = PROMPTS[template]
+        write = PROMPTS[writing.template]
         written = sampler.sample(
             [
                 write(chat.prompts, domain, seen.persona or "", seen.latest, seen.predicted or ())
                 for seen in observations
             ],
-            [seeds(seen.user_id, seen.round, 1, seed) for seen in observations],
-            decoding,
+            [seeds(seen.user_id, seen.round, 1, writing.seed) for seen in observations],
+            writing.decoding,
         )
         return [_read(samples[0]) for samples in written]
 
     return UpdateMethod(
-        "refines the old persona by its predictions' errors",
         refine,
+        (writing.template,),
         needs_persona=True,
-        needs_predictions=template == "refinement",
+        needs_predictions=writing.template == "refinement",
         model=sampler.name,
     )
 

@@ -37,7 +37,6 @@ from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.store.fitting import quote
 from deeper_assets.store.schema import PROVENANCE
 from deeper_assets.store.warehouse import (
-    JSON,
     Ingredients,
     Input,
     Partition,
@@ -51,7 +50,7 @@ from deeper_assets.store.warehouse import (
     read_partitions,
 )
 
-Describe = Callable[[str, Partition], Mapping[str, JSON]]
+Describe = Callable[[str, Partition], Ingredients]
 
 
 def column_schema(table: str) -> TableSchema:
@@ -103,7 +102,7 @@ class WarehouseIOManager(DbIOManager):
 
         Args:
             warehouse: where everything is stored.
-            describe: the settings that a table's partition depends on, for its ingredients.
+            describe: the ingredients of a table's partition.
         """
         super().__init__(
             type_handlers=[_RowsHandler(describe)],
@@ -242,11 +241,8 @@ class _RowsHandler(DbTypeHandler[pd.DataFrame | Path]):
         connection: DuckDBPyConnection,
     ) -> Mapping[str, RawMetadataValue]:
         table, partition = find_table(table_slice.table), _partition(context)
-        ingredients = Ingredients(
-            context.asset_spec.code_version or "1", self._describe(table.name, partition)
-        )
         inputs = self._read.get((context.run_id, context.step_key), {})
-        stamp = Stamp(context.run_id, ingredients, tuple(inputs.values()))
+        stamp = Stamp(context.run_id, self._describe(table.name, partition), tuple(inputs.values()))
         version = insert_partition(connection, table, partition, obj, stamp)
         return {
             "dagster/row_count": version.row_count,

@@ -130,9 +130,12 @@ def _reward(which: str, window: str) -> Column:
 
 
 def _iteration(number: int, by: Column) -> tuple[Table, ...]:
-    """The tables of one training iteration; `by` is what its samples are partitioned by beside the domain."""
-    sampled = ("domain", by.name)
-    context = (*sampled, "user_id", "round")
+    """The tables of one training iteration; `by` is what its samples are drawn for beside the domain.
+
+    Recipes with the same template share the samples of iteration 1, so these are cut by domain alone.
+    """
+    sampled = ("domain",) if by is _TEMPLATE else ("domain", by.name)
+    context = ("domain", by.name, "user_id", "round")
     trained = ("recipe", "domain", "user_id", "round", "origin")
     return (
         Table(

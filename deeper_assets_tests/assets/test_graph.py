@@ -10,6 +10,7 @@ from dagster import AssetKey, DagsterInstance, MultiPartitionKey
 from dagster._core.errors import DagsterAssetCheckFailedError
 
 from deeper_assets.definitions import build_definitions
+from deeper_assets.graph import Graph
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.planning import Planner
 from deeper_assets.resources import Experiment
@@ -122,10 +123,10 @@ def test_one_domain_through_the_whole_graph(experiment: Experiment) -> None:
 
 def test_the_plan_follows_settings_code_and_contents(experiment: Experiment) -> None:
     tables = ("raw_ratings", "rejected_ratings", "rating_windows", "initial_personas", "initial_predictions")
-    graph = build_definitions(experiment).resolve_asset_graph()
+    definitions = build_definitions(experiment)
 
     def stale(one: Experiment, key: str = "book", unchecked: tuple[str, ...] = ()) -> list[str]:
-        planner = Planner(one, graph)
+        planner = Planner(Graph.of(one), definitions)
         return planner.stale(tables, key, planner.stored(), unchecked)
 
     assert stale(experiment) == list(tables)
@@ -151,7 +152,7 @@ def test_the_plan_follows_settings_code_and_contents(experiment: Experiment) -> 
 
 
 def test_tables_of_one_computation_are_made_together(experiment: Experiment) -> None:
-    planner = Planner(experiment, build_definitions(experiment).resolve_asset_graph())
+    planner = Planner(Graph.of(experiment), build_definitions(experiment))
     tables = ("persona_rounds", "round_predictions", "round_errors")
     with DagsterInstance.ephemeral() as instance:
         make(experiment, "personas", "book", instance)

@@ -1,21 +1,23 @@
 """The checks on iterations and models: each fails where what it guards against is there, and says what."""
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 import pytest
-from dagster import AssetCheckExecutionContext, AssetCheckSeverity
+from dagster import AssetCheckResult, AssetCheckSeverity
 
 from deeper_assets.checks.iterations import (
     candidates_differ,
     candidates_usable,
     chosen_beats_rejected,
-    every_domain_trains,
+    every_domain_trains_1,
+    every_domain_trains_2,
+    groups_compare,
     only_training_users,
 )
 from deeper_assets.checks.models import adapter_whole
+from deeper_assets.method.recipes import RECIPES
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
 from deeper_assets.store.adapters import as_rows
@@ -44,12 +46,7 @@ def experiment(tmp_path: Path) -> Experiment:
     return here
 
 
-def at(recipe: str) -> AssetCheckExecutionContext:
-    """The context of a check on a recipe's partition."""
-    return cast(
-        AssetCheckExecutionContext,
-        SimpleNamespace(op_execution_context=SimpleNamespace(partition_key=recipe)),
-    )
+TRAINING = ("book", "recipe")
 
 
 def candidates(*unusable: str | None, user: str = "a") -> pd.DataFrame:
@@ -89,10 +86,10 @@ def pair(**changed: Any) -> pd.DataFrame:
     return pd.DataFrame([row | changed])
 
 
-def test_candidates_that_cannot_be_used_stop_a_run_beyond_a_limit(experiment: Experiment) -> None:
-    passed = candidates_usable(experiment, candidates(None, "echo"))
+def test_candidates_that_cannot_be_used_stop_a_run_beyond_a_limit() -> None:
+    passed = candidates_usable(candidates(None, "echo"), 0.5)
     assert passed.passed
-    failed = candidates_usable(experiment, candidates(None, "echo", "truncated", "truncated"))
+    failed = candidates_usable(candidates(None, "echo", "truncated", "truncated"), 0.5)
     assert not failed.passed
     assert failed.description is not None
     assert "75.0% unreadable, limit 50%" in failed.description
@@ -116,19 +113,22 @@ def test_contexts_with_one_text_alone_are_warned_of() -> None:
         ("paper", {"reward_chosen": 0.4, "margin": 0.5}, False),  # the margin is not what the rewards say
         ("paper", {"origin": "iteration_2"}, False),  # 0.8 in iteration 2
         ("paper", {"origin": "iteration_2", "reward_chosen": 0.8, "margin": 0.8}, True),
-        ("paper", {"origin": "replay"}, True),
+        ("paper", {"origin": "replay", "reward_chosen": 0.9, "margin": 0.9}, True),
+        ("paper", {"origin": "replay", "reward_chosen": 0.8, "margin": 0.8}, False),  # not above 0.8
+        ("paper", {"origin": "replay"}, False),
+        ("balanced", {"origin": "replay", "reward_chosen": 0.2, "margin": 0.2}, True),  # above 0.1
         ("balanced", {"origin": "iteration_2"}, True),  # 0.1
         ("balanced", {"reward_chosen": -0.5, "reward_rejected": 0.0, "margin": -0.5}, False),
         ("balanced", {"reward_chosen": 0.0, "margin": 0.0}, False),
     ],
 )
 def test_chosen_beats_rejected_by_the_recipes_margin(
-    experiment: Experiment, recipe: str, changed: dict[str, Any], passes: bool
+    recipe: str, changed: dict[str, Any], passes: bool
 ) -> None:
     pairs = pd.concat([pair(reward_chosen=9.0, margin=9.0), pair(**changed)], ignore_index=True)
-    found = chosen_beats_rejected(at(recipe), experiment, pairs)
-    assert found.passed == passes
-    assert found.description == f"2 pairs, {int(not passes)} without their margin"
+    result = chosen_beats_rejected(pairs, RECIPES[recipe])
+    assert result.passed == passes
+    assert result.description == f"2 pairs, {int(not passes)} without their margin"
 
 
 @pytest.mark.parametrize(
@@ -144,31 +144,65 @@ def test_a_pair_of_someone_who_does_not_train_is_found(
     experiment: Experiment, domain: str, user: str, passes: bool
 ) -> None:
     pairs = pd.concat([pair(), pair(domain=domain, user_id=user)], ignore_index=True)
-    found = only_training_users(experiment, pairs)
-    assert found.passed == passes
-    assert found.description == f"{int(not passes)} of 2 pairs are of someone who does not train"
+    result = only_training_users(pairs, TRAINING, experiment.warehouse)
+    assert result.passed == passes
+    assert result.description == f"{int(not passes)} of 2 rows are of someone who does not train"
 
 
 def test_no_pairs_are_left_to_the_training_to_complain_of(experiment: Experiment) -> None:
     nothing = pair().iloc[:0]
-    assert only_training_users(experiment, nothing).passed
-    assert chosen_beats_rejected(at("paper"), experiment, nothing).passed
+    assert only_training_users(nothing, TRAINING, experiment.warehouse).passed
+    assert chosen_beats_rejected(nothing, RECIPES["paper"]).passed
+    assert groups_compare(group().iloc[:0], RECIPES["balanced"]).passed
+
+
+def group(*rewards: float, origin: str = "iteration_1", user: str = "a") -> pd.DataFrame:
+    """One group of book's training user with these rewards."""
+    row = {"recipe": "balanced", "domain": "book", "user_id": user, "round": 1, "origin": origin}
+    rows = [row | {"candidate": number, "reward": reward} for number, reward in enumerate(rewards or (0.0,))]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("rows", "passes"),
+    [
+        (group(0.5, 0.0, 0.0, user="b"), True),
+        (group(0.2, 0.2, user="b"), False),  # nothing is preferred to anything
+        (group(0.2, user="b"), False),
+        (group(0.2, float("nan"), user="b"), False),  # a reward is unknown
+        (group(0.2, 0.0, origin="replay"), True),  # above 0.1
+        (group(0.1, 0.0, origin="replay"), False),
+    ],
+)
+def test_a_group_with_nothing_to_compare_stops_a_training(rows: pd.DataFrame, passes: bool) -> None:
+    result = groups_compare(pd.concat([group(1.0, 0.5), rows], ignore_index=True), RECIPES["balanced"])
+    assert result.passed == passes
+    assert result.description == f"2 groups, {int(not passes)} with nothing to compare"
+
+
+def test_a_group_of_someone_who_does_not_train_is_found(experiment: Experiment) -> None:
+    groups = pd.concat([group(1.0, 0.5), group(1.0, 0.5, user="e")])
+    result = only_training_users(groups, TRAINING, experiment.warehouse)
+    assert not result.passed
+    assert result.description == "2 of 4 rows are of someone who does not train"
 
 
 def test_a_domain_that_was_not_sampled_is_named(experiment: Experiment) -> None:
-    key = {"domain": "book", "template": "refinement"}
-    experiment.warehouse.replace("candidates_1", key, candidates(None), stamp())
-    missing = every_domain_trains(1)(at("paper"), experiment, pair())
-    assert not missing.passed
-    assert missing.description == "missing: recipe; sample them, or set training_domains"
-    # Another recipe's prompt has not been sampled at all.
-    other = every_domain_trains(1)(at("inc_ft"), experiment, pair())
-    assert other.description == "missing: book, recipe; sample them, or set training_domains"
-    key = {"domain": "recipe", "template": "refinement"}
-    rows = candidates(None).assign(domain="recipe")
-    experiment.warehouse.replace("candidates_1", key, rows, stamp())
-    assert every_domain_trains(1)(at("paper"), experiment, pair()).passed
-    assert not every_domain_trains(2)(at("paper"), experiment, pair()).passed
+    def sampled(domain: str) -> None:
+        rows = candidates(None).assign(domain=domain)
+        experiment.warehouse.replace("candidates_1", {"domain": domain}, rows, stamp())
+
+    def first(recipe: str) -> AssetCheckResult:
+        return every_domain_trains_1(pair(), RECIPES[recipe], TRAINING, experiment.warehouse)
+
+    sampled("book")
+    assert not first("paper").passed
+    assert first("paper").description == "missing: recipe; sample them, or set training_domains"
+    # Another recipe's template has not been sampled at all.
+    assert first("inc_ft").description == "missing: book, recipe; sample them, or set training_domains"
+    sampled("recipe")
+    assert first("paper").passed
+    assert not every_domain_trains_2(pair(), "paper", TRAINING, experiment.warehouse).passed
 
 
 def test_a_damaged_or_partial_adapter_is_named(tmp_path: Path) -> None:
@@ -197,7 +231,8 @@ def test_the_checks_stand_on_the_tables_of_both_iterations(experiment: Experimen
         assert {
             (f"candidates_{i}", "candidates_usable"),
             (f"preference_pairs_{i}", "chosen_beats_rejected"),
-            (f"preference_pairs_{i}", "only_training_users"),
-            (f"preference_pairs_{i}", "every_domain_trains"),
+            (f"preference_groups_{i}", "groups_compare"),
+            *((f"preference_{form}_{i}", "only_training_users") for form in ("pairs", "groups")),
+            *((f"preference_{form}_{i}", "every_domain_trains") for form in ("pairs", "groups")),
             (f"model_{i}", "adapter_whole"),
         } <= blocking

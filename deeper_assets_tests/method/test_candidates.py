@@ -15,6 +15,7 @@ from deeper_assets.engines.offline.themes import themes
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.candidates import (
     REASONS,
+    CandidateDraw,
     names_item,
     predict_candidates,
     sample_candidates,
@@ -61,7 +62,9 @@ def sample(
 
     frame = contexts(("t", 1, REFINEMENT)) if given is None else given
     sampler = ScriptedSampler(write)
-    got = sample_candidates(frame, sampler, Decoding(), len(texts), 7, FRAME, BOOK, forbid_leaks)
+    got = sample_candidates(
+        frame, sampler, CandidateDraw(Decoding(), len(texts), 7, forbid_leaks), FRAME, BOOK
+    )
     assert len(sampler.calls) == 1
     assert not got.duplicated(["user_id", "round", "candidate"]).any()
     assert set(got["unusable"].dropna()) <= set(REASONS)
@@ -85,7 +88,7 @@ def test_seeds_come_from_identity_alone() -> None:
 def test_one_call_samples_every_context_that_has_a_prompt() -> None:
     sampler = ScriptedSampler(lambda prompt, seed: Sample(f"Likes {seed}.", 2, True))
     given = contexts(("t", 2, "two"), ("t", 1, "one"), ("s", 1, None), ("s", 2, "three"))
-    got = sample_candidates(given, sampler, Decoding(), 2, 7, FRAME, BOOK, False)
+    got = sample_candidates(given, sampler, CandidateDraw(Decoding(), 2, 7), FRAME, BOOK)
     ((prompts, asked, decoding),) = sampler.calls
     assert prompts == ["three", "one", "two"]
     assert asked == [seeds("s", 2, 2, 7), seeds("t", 1, 2, 7), seeds("t", 2, 2, 7)]
@@ -97,17 +100,34 @@ def test_one_call_samples_every_context_that_has_a_prompt() -> None:
     assert set(got["model"]) == {"scripted-policy-1"}
 
 
+def test_templates_of_one_domain_are_sampled_and_asked_about_apart() -> None:
+    """A user has a context of each template; what is drawn for one is not taken for the other's."""
+    first, second = (contexts(("t", 1, prompt)) for prompt in ("p", "q"))
+    both = pd.concat([first.assign(template="refinement"), second.assign(template="inc_update")])
+    sampler = ScriptedSampler(lambda prompt, seed: Sample(f"Likes what {prompt} says.", 4, True))
+    got = sample_candidates(both, sampler, CandidateDraw(Decoding(), 3, 7), FRAME, BOOK)
+    assert got[["template", "persona", "copies"]].values.tolist() == [
+        ["inc_update", "Likes what q says.", 3],
+        ["refinement", "Likes what p says.", 3],
+    ]
+    chat = ScriptedChat(lambda prompt, _: always(3 if "what p says" in prompt else 1, prompt))
+    predicted = predict_candidates(got, FRAME, BOOK, ChatSetup(chat, PROMPTS, 1))
+    assert predicted.groupby("template")["predicted"].unique().map(list).to_dict() == {
+        "inc_update": [1.0],
+        "refinement": [3.0],
+    }
+
+
 def test_iteration_2_is_partitioned_by_recipe() -> None:
     sampler = ScriptedSampler(lambda prompt, seed: Sample("Likes it.", 2, True))
-    got = sample_candidates(
-        contexts(("t", 1, "p"), key="recipe"), sampler, Decoding(), 1, 7, FRAME, BOOK, False
-    )
+    draw = CandidateDraw(Decoding(), 1, 7)
+    got = sample_candidates(contexts(("t", 1, "p"), key="recipe"), sampler, draw, FRAME, BOOK)
     assert list(got.columns) == list(TABLES["candidates_2"].column_names)
 
 
 def test_without_any_prompt_there_are_no_candidates() -> None:
     sampler = ScriptedSampler(lambda prompt, seed: Sample("Likes it.", 2, True))
-    got = sample_candidates(contexts(("t", 1, None)), sampler, Decoding(), 15, 7, FRAME, BOOK, False)
+    got = sample_candidates(contexts(("t", 1, None)), sampler, CandidateDraw(Decoding(), 15, 7), FRAME, BOOK)
     assert got.empty
     assert list(got.columns) == list(TABLES["candidates_1"].column_names)
     assert predict_candidates(got, FRAME, BOOK, ChatSetup(ScriptedChat(lambda *_: None), PROMPTS, 1)).empty
@@ -141,7 +161,7 @@ def test_a_sampler_that_gives_too_few_samples_is_noticed() -> None:
 
     short = Short(lambda *_: Sample("x", 1, True))
     with pytest.raises(RuntimeError, match="1 samples of a prompt, not 15"):
-        sample_candidates(contexts(("t", 1, "p")), short, Decoding(), 15, 7, FRAME, BOOK, False)
+        sample_candidates(contexts(("t", 1, "p")), short, CandidateDraw(Decoding(), 15, 7), FRAME, BOOK)
 
 
 @pytest.mark.parametrize(

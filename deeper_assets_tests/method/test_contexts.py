@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from deeper_assets.method.asking import ChatSetup
-from deeper_assets.method.candidates import sample_candidates
+from deeper_assets.method.candidates import CandidateDraw, sample_candidates
 from deeper_assets.method.contexts import (
     Contexts,
     initial_contexts,
@@ -33,19 +33,19 @@ def steady(prompt: str, attempt: int) -> str:
     return always(3, prompt) if "<items>" in prompt else "A reader of many kinds of books."
 
 
-def first(chat: ScriptedChat, frame: pd.DataFrame, update: str = "refinement") -> Contexts:
+def first(chat: ScriptedChat, frame: pd.DataFrame, *templates: str) -> Contexts:
     setup = ChatSetup(chat, PROMPTS, 1)
     personas = initial_personas(frame, BOOK, setup)
     predictions = initial_predictions(frame, personas, BOOK, setup)
     chat.asked.clear()
-    return initial_contexts(
-        frame.sample(frac=1, random_state=1), personas[::-1], predictions[::-1], BOOK, setup, update
-    )
+    shuffled = frame.sample(frac=1, random_state=1)
+    asked = templates or ("refinement",)
+    return initial_contexts(shuffled, personas[::-1], predictions[::-1], BOOK, PROMPTS, asked)
 
 
 def second(chat: ScriptedChat, frame: pd.DataFrame, sampler: ScriptedSampler) -> Contexts:
     one = first(chat, frame)
-    samples = sample_candidates(one.contexts, sampler, GREEDY, 1, 7, frame, BOOK, forbid_leaks=False)
+    samples = sample_candidates(one.contexts, sampler, CandidateDraw(GREEDY, 1, 7), frame, BOOK)
     personas = refined_personas(one.contexts, samples)
     return next_contexts(frame, personas, BOOK, ChatSetup(chat, PROMPTS, 1), "refinement")
 

@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deeper_assets.method.pairs import choose_pairs, group_candidates, mark_validation, replayed
+from deeper_assets.method.pairs import (
+    ValidationSplit,
+    choose_pairs,
+    group_candidates,
+    mark_validation,
+    replayed,
+)
 from deeper_assets.method.recipes import RECIPES, Recipe
 from deeper_assets.store.schema import TABLES
 
@@ -135,7 +141,7 @@ def test_nothing_gives_no_pairs_and_no_groups() -> None:
         assert groups.empty
         assert replayed(pairs, FREE, 100).empty
         assert replayed(groups, FREE, 100).empty
-        assert mark_validation(pairs, 0.1, 7)["validation"].empty
+        assert mark_validation(pairs, ValidationSplit(0.1, 7))["validation"].empty
 
 
 def naive(values: list[float | None], recipe: Recipe) -> list[tuple[int, int]]:
@@ -250,15 +256,17 @@ def test_groups_are_replayed_whole() -> None:
 
 def test_validation_splits_by_user_and_by_nothing_else() -> None:
     pairs = choose_pairs(*many(2000), FREE, "r", 1)
-    got = mark_validation(pairs, 0.1, 7)
+    got = mark_validation(pairs, ValidationSplit(0.1, 7))
     assert list(got.columns) == [*pairs.columns, "validation"]
     assert set(got["validation"]) == {0, 1}
     assert got["validation"].mean() == pytest.approx(0.1, abs=0.02)
-    groups = mark_validation(group_candidates(*many(100), FREE, "r", 2)[::-1], 0.1, 7)
+    groups = mark_validation(group_candidates(*many(100), FREE, "r", 2)[::-1], ValidationSplit(0.1, 7))
     sides = pd.concat([got, groups]).groupby(["domain", "user_id"])["validation"].nunique()
     assert (sides == 1).all()
-    assert mark_validation(pairs, 0.1, 8)["validation"].tolist() != got["validation"].tolist()
-    assert mark_validation(pairs, 0, 7)["validation"].sum() == 0
+    assert (
+        mark_validation(pairs, ValidationSplit(0.1, 8))["validation"].tolist() != got["validation"].tolist()
+    )
+    assert mark_validation(pairs, ValidationSplit(0, 7))["validation"].sum() == 0
 
 
 def test_twenty_thousand_contexts_take_seconds() -> None:

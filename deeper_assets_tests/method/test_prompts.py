@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deeper_assets.method import prompts as prompts_module
 from deeper_assets.method.domains import find_domain
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.prompts import BUILT_IN, Prompts, RatedItem, one_line
@@ -96,15 +97,35 @@ def test_a_users_file_replaces_a_template(tmp_path: Path) -> None:
     assert prompts.slide_regen(FILM, WINDOW) == PROMPTS.slide_regen(FILM, WINDOW)
 
 
-def test_the_digest_changes_with_every_text_and_number_and_with_nothing_else(tmp_path: Path) -> None:
-    assert Prompts().digest == PROMPTS.digest == Prompts.load({}, 200).digest
-    digests = {PROMPTS.digest, Prompts(100).digest}
+def changed(other: Prompts) -> set[str]:
+    """The templates that are another than the built-in ones."""
+    return {name for name, digest in other.identity().items() if digest != PROMPTS.identity()[name]}
+
+
+def test_a_template_is_another_when_its_own_text_or_number_changes(tmp_path: Path) -> None:
+    assert Prompts().identity() == PROMPTS.identity() == Prompts.load({}, 200).identity()
     for name, text in BUILT_IN.items():
         path = tmp_path / name
         path.write_text(text + " ", encoding="utf-8")
-        digests.add(Prompts.load({name: path}, 200).digest)
-    assert len(digests) == 2 + len(BUILT_IN)
+        assert changed(Prompts.load({name: path}, 200)) == {name}
+    assert changed(Prompts(100)) == {name for name, text in BUILT_IN.items() if "$persona_words" in text}
     assert hash(PROMPTS) == hash(replace(PROMPTS))
+
+
+def test_a_block_that_is_written_otherwise_changes_what_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompts_module, "_ratings", lambda window: f"<ratings>{len(window)}</ratings>")
+    of_ratings = {"initial_persona", "full_regen", "slide_regen", "inc_update", "short_term_persona"}
+    before = PROMPTS.identity()
+    monkeypatch.undo()
+    assert {name for name, digest in PROMPTS.identity().items() if digest != before[name]} == of_ratings
+
+
+def test_only_the_listed_templates_can_be_used() -> None:
+    few = PROMPTS.only(["prediction"])
+    assert few.prediction(FILM, "p", ["t"]) == PROMPTS.prediction(FILM, "p", ["t"])
+    assert set(few.identity()) == {"prediction"}
+    with pytest.raises(KeyError, match="slide_regen"):
+        few.slide_regen(FILM, WINDOW)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def predictions(of: dict[tuple, Predicted]) -> pd.DataFrame:
         for place, value in enumerate(values)
     ]
     frame = pd.DataFrame(rows, columns=[*columns, "window", "place", "predicted"])
-    return frame.astype({"predicted": "float64"})
+    return frame.astype({"predicted": "float64"}).assign(domain="book", template="refinement")
 
 
 # Two ratings a window.

@@ -15,7 +15,7 @@ from deeper_assets.method.initial import initial_personas, initial_predictions
 from deeper_assets.method.prompts import Prompts, RatedItem
 from deeper_assets.method.protocols import Decoding, Sample
 from deeper_assets.method.rounds import Rounds, play_rounds
-from deeper_assets.method.updates import PROMPT_METHODS, UpdateMethod, by_policy
+from deeper_assets.method.updates import PROMPT_METHODS, PolicyWriting, UpdateMethod, by_policy
 from deeper_assets_tests.fakes import ScriptedChat, ScriptedSampler
 
 BOOK = find_domain("book")
@@ -44,8 +44,8 @@ def always(rating: float, prompt: str) -> str:
 GREEDY = Decoding(temperature=0, top_p=1, repetition_penalty=1, max_new_tokens=9)
 
 
-def policy(sampler: ScriptedSampler, update: str = "refinement") -> UpdateMethod:
-    return by_policy(sampler, GREEDY, update, 7)
+def policy(sampler: ScriptedSampler, template: str = "refinement") -> UpdateMethod:
+    return by_policy(sampler, PolicyWriting(template, GREEDY, 7))
 
 
 def play(

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeper_assets.method.asking import ChatSetup
-from deeper_assets.method.candidates import predict_candidates, sample_candidates
+from deeper_assets.method.candidates import CandidateDraw, predict_candidates, sample_candidates
 from deeper_assets.method.contexts import initial_contexts, next_contexts, of_recipe, refined_personas
 from deeper_assets.method.domains import FIVE_STARS, Domain
 from deeper_assets.method.initial import initial_personas, initial_predictions
 from deeper_assets.method.prompts import Prompts
 from deeper_assets.method.protocols import Decoding, Sample
 from deeper_assets.method.rounds import play_rounds
-from deeper_assets.method.updates import PROMPT_METHODS, by_policy
+from deeper_assets.method.updates import PROMPT_METHODS, PolicyWriting, by_policy
 from deeper_assets.method.workload import (
     PAPER,
     asked_in,
@@ -83,12 +83,12 @@ def test_as_many_are_counted_as_are_asked_whichever_windows_users_have(
     assert [one.requests for one in asked_initially(counted)] == asked
 
     first = initial_contexts(
-        rows, personas, predictions.query("split == 'train'"), DOMAIN, setup, "refinement"
+        rows, personas, predictions.query("split == 'train'"), DOMAIN, Prompts(), ["refinement"]
     )
     assert len(first.contexts) == contexts(counted, 1)
 
     def sample(of: pd.DataFrame, n: int) -> pd.DataFrame:
-        return sample_candidates(of, sampler, Decoding(), n, 0, rows, DOMAIN, False)
+        return sample_candidates(of, sampler, CandidateDraw(Decoding(), n, 0), rows, DOMAIN)
 
     predict_candidates(sample(first.contexts, N), rows, DOMAIN, setup)
     assert sum(one.requests for one in asked_in(counted, 1, "refinement", N, 1.0)) == chat.since()
@@ -112,7 +112,7 @@ def test_as_many_are_counted_as_are_asked_whichever_windows_users_have(
 
     sampler.calls.clear()
     for method in [*PROMPT_METHODS, "deeper"]:
-        way = PROMPT_METHODS.get(method) or by_policy(sampler, Decoding(), "refinement", 0)
+        way = PROMPT_METHODS.get(method) or by_policy(sampler, PolicyWriting("refinement", Decoding(), 0))
         play_rounds(rows, personas, predictions, method, way, DOMAIN, setup)
         assert sum(one.requests for one in asked_in_rounds(counted, method)) == chat.since(), method
     written = sum(len(prompts) for prompts, _, _ in sampler.calls)

@@ -1,6 +1,5 @@
 """Assets through Dagster itself: what is stored, what is loaded, and what the ledger says was read."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +91,9 @@ def floors_table(round_errors: pd.DataFrame) -> pd.DataFrame:
 GRAPH = [initial_personas, round_errors, floors_table]
 
 
-def describe(table: str, partition: Partition) -> Mapping[str, Any]:
-    return {"setting": f"of {table}", "for": list(partition.values())}
+def describe(table: str, partition: Partition) -> Ingredients:
+    settings = {"setting": f"of {table}", "for": list(partition.values())}
+    return Ingredients("7" if table == "initial_personas" else "1", settings)
 
 
 def make(

@@ -638,7 +638,7 @@ def _identity(job: TrainingJob) -> str:
     The number of devices is no part of it: a training that four began, two may go on with.
     """
     settings = {key: value for key, value in asdict(job).items() if key not in {"output", "hardware"}}
-    settings |= job.hardware.decides()
+    settings |= job.hardware.identity()
     base = Path(job.base)
     settings["base"] = {"name": base.name, **_files(base)} if base.is_dir() else job.base
     settings["examples"] = _sha256(job.examples)

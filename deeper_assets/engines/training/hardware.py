@@ -32,8 +32,8 @@ class Hardware:
     precompute_reference: bool = True
     group_by_length: bool = False
 
-    def decides(self) -> dict[str, Any]:
-        """What of this an adapter depends on beyond the last bits of floats, as settings of a fingerprint.
+    def identity(self) -> dict[str, Any]:
+        """What of this an adapter depends on beyond the last bits of floats.
 
         Defaults are left out, so that adapters from before this could be set are not stale.
         """

@@ -27,18 +27,16 @@ from dagster import (
     InputContext,
     IOManager,
     OutputContext,
-    PipesSubprocessClient,
     materialize,
 )
 
-from deeper_assets.assets import models
 from deeper_assets.engines.training import dpo_trainer, launching
 from deeper_assets.engines.training.dpo_trainer import FAILURE, Progress, TrainingJob, repeats, train
 from deeper_assets.engines.training.hardware import Hardware
 from deeper_assets.engines.training.preference_examples import PairCollator
 from deeper_assets.engines.training.preference_trainer import COMPLETE
+from deeper_assets.graph import Graph
 from deeper_assets.method.exceptions import DeeperError
-from deeper_assets.partitions import partitions_of
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
 from deeper_assets.store.adapters import as_rows
@@ -217,14 +215,8 @@ def killed(process: "subprocess.Popen[str]", output: Path) -> None:
 
 def materialized(experiment: Experiment, given: Given, instance: DagsterInstance) -> ExecuteInProcessResult:
     """Model 1, by the asset that makes it."""
-    built = models.build(partitions_of(["book"], {"paper": "refinement"}, {}))
-    (asset,) = [one for one in built if AssetKey("model_1") in one.keys]
-    resources = {
-        "experiment": experiment,
-        "pipes": PipesSubprocessClient(),
-        "warehouse": given,
-        "io_manager": given,
-    }
+    (asset,) = [one for one in Graph.of(experiment).assets() if AssetKey("model_1") in one.keys]
+    resources = {"warehouse": given, "io_manager": given}
     assets = [asset, *map(AssetSpec, given.frames)]
     return materialize(
         assets, instance=instance, resources=resources, partition_key="paper", raise_on_error=False
@@ -492,11 +484,11 @@ def test_the_machine_is_no_part_of_what_a_model_is(job: TrainingJob, tmp_path: P
     elsewhere = Hardware(devices=4, gradient_checkpointing=True, precompute_reference=False)
     assert train(replace(job, hardware=elsewhere), ignore) == done
     described = [
-        Experiment(tmp_path, Settings(hardware=hardware)).describe("model_1", {"recipe": "paper"})
+        Graph.of(Experiment(tmp_path, Settings(hardware=hardware))).settings("model_1", {"recipe": "paper"})
         for hardware in (Hardware(), elsewhere, Hardware(group_by_length=True))
     ]
     assert described[0] == described[1]
-    assert described[2] == {**described[0], "group_by_length": True}
+    assert described[2] == {**described[0], "hardware": {"group_by_length": True}}
 
 
 def test_what_all_processes_foresee_the_first_one_says(

@@ -1,0 +1,275 @@
+"""The graph of one experiment: its declared assets and checks, what they take, and how Dagster has them."""
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from types import ModuleType
+from typing import Any, TypeVar
+
+import pandas as pd
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetChecksDefinition,
+    AssetExecutionContext,
+    AssetIn,
+    AssetOut,
+    AssetsDefinition,
+    Output,
+    PartitionsDefinition,
+    asset_check,
+    multi_asset,
+)
+
+from deeper_assets.assets import evaluation, histories, iterations, models, personas
+from deeper_assets.checks import evaluation as evaluation_checks
+from deeper_assets.checks import histories as histories_checks
+from deeper_assets.checks import iterations as iterations_checks
+from deeper_assets.checks import models as models_checks
+from deeper_assets.checks import personas as personas_checks
+from deeper_assets.declaring import Check, Declared, In, TableAsset
+from deeper_assets.engines.chat.journal import Purpose, asking_for
+from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
+from deeper_assets.partitions import Partitions, columns_of, partitions_of
+from deeper_assets.resources import Experiment
+from deeper_assets.store.io_manager import OPTIONAL, column_schema, partition_expr
+from deeper_assets.store.schema import TABLES
+from deeper_assets.store.warehouse import JSON, Ingredients, Partition, canonical_json
+from deeper_assets.values import Tools, Values, described
+
+ASSETS: tuple[ModuleType, ...] = (histories, personas, iterations, models, evaluation)
+CHECKS: tuple[ModuleType, ...] = (
+    histories_checks,
+    personas_checks,
+    iterations_checks,
+    models_checks,
+    evaluation_checks,
+)
+
+
+Kind = TypeVar("Kind", bound=Declared)
+
+
+def _declared(modules: tuple[ModuleType, ...], kind: type[Kind]) -> list[Kind]:
+    members = [member for module in modules for member in vars(module).values()]
+    lists = [member if isinstance(member, list) else [member] for member in members]
+    return [one for group in lists for one in group if isinstance(one, kind)]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What the assets of one experiment take.
+
+    Attributes:
+        values: resolves values; `deeper estimate` has some that count.
+        tools: resolves tools, likewise.
+    """
+
+    values: Values
+    tools: Tools
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> "Graph":
+        """The graph of an experiment."""
+        return cls(Values(experiment), Tools(experiment))
+
+    @property
+    def experiment(self) -> Experiment:
+        """Whose graph it is."""
+        return self.values.experiment
+
+    @cached_property
+    def declared(self) -> Sequence[TableAsset]:
+        """The declared assets, in the order of their modules."""
+        return _declared(ASSETS, TableAsset)
+
+    @cached_property
+    def tables(self) -> Mapping[str, TableAsset]:
+        """Every table and the asset that makes it."""
+        return {name: asset for asset in self.declared for name in asset.tables}
+
+    @cached_property
+    def partitions(self) -> Partitions:
+        """How the graph is cut."""
+        untrained = dict.fromkeys([FROZEN_POLICY, *PROMPT_METHODS])
+        here = self.experiment
+        return partitions_of(here.domains, here.recipes, {**here.policies, **untrained})
+
+    def given(self, declared: Declared, partition: Partition) -> dict[str, Any]:
+        """The values and tools that a function takes, for a partition."""
+        return {
+            name: self._value(declared, name, partition)
+            if hasattr(Values, name)
+            else getattr(self.tools, name)
+            for name in declared.takes
+        }
+
+    def settings(self, table: str, partition: Partition) -> dict[str, JSON]:
+        """The values of a table's partition as they are recorded and hashed, by name."""
+        asset = self.tables[table]
+        return {name: described(self._value(asset, name, partition)) for name in asset.values}
+
+    def ingredients(self, table: str, partition: Partition) -> Ingredients:
+        """What, beside its inputs, decides what a table's partition holds."""
+        return Ingredients(self.tables[table].code_version, self.settings(table, partition))
+
+    def _value(self, declared: Declared, name: str, partition: Partition) -> Any:
+        value = getattr(self.values, name)(partition)
+        if not isinstance(declared, TableAsset):
+            return value
+        if name == "chat":
+            templates = declared.templates_for(self.values, partition)
+            return replace(value, prompts=value.prompts.only(templates))
+        return value.only(declared.templates_for(self.values, partition)) if name == "prompts" else value
+
+    def made_otherwise(self) -> list[str]:
+        """Domains of which something is stored that other settings or other inputs than today's have made.
+
+        Their rows stand in the same tables, so whoever reads those has to know. raw_ratings are left to
+        `deeper run`: their settings are hashes of files, which may be large.
+        """
+        versions = self.experiment.warehouse.current()
+        contents = {version.place: version.content for version in versions}
+        return sorted(
+            {
+                version.partition["domain"]
+                for version in versions
+                if version.partition.get("domain") in self.experiment.domains
+                and (
+                    any(contents.get(read.place) != read.content for read in version.inputs)
+                    or (
+                        version.table != "raw_ratings"
+                        and version.ingredients != self.ingredients(version.table, version.partition)
+                    )
+                )
+            }
+        )
+
+    # ----------------------------------------------------------------------------------- as Dagster has it
+
+    def assets(self) -> list[AssetsDefinition]:
+        """The Dagster assets."""
+        return [self._asset(declared) for declared in self.declared]
+
+    def checks(self) -> list[AssetChecksDefinition]:
+        """The Dagster checks."""
+        return [self._check(declared) for declared in _declared(CHECKS, Check)]
+
+    def _asset(self, declared: TableAsset) -> AssetsDefinition:
+        first = next(iter(declared.tables))
+        dimensions = TABLES[first].partition
+
+        def compute(context: AssetExecutionContext, **frames: pd.DataFrame) -> Iterator[Output[Any]]:
+            partition = columns_of(context.partition_key if dimensions else None, *dimensions[:1])
+            with self._booked(declared, Purpose(first, partition.get("domain", ""), context.run_id)) as spent:
+                results = declared.function(**frames, **self.given(declared, partition))
+            for name, result in zip(declared.tables, _outputs(declared, results), strict=True):
+                metadata = {**result.metadata, **(spent if name == first else {})}
+                yield Output(result.value, name, metadata=metadata)
+
+        return multi_asset(
+            name=first,
+            ins={parameter: self._input(read) for parameter, read in declared.reads.items()},
+            outs={
+                name: AssetOut(
+                    description=meaning,
+                    group_name=declared.group,
+                    code_version=self.version(name),
+                    automation_condition=declared.automation,
+                    **stored(name),
+                )
+                for name, meaning in declared.tables.items()
+            },
+            partitions_def=self.partitions.of(dimensions),
+        )(_signed(compute, AssetExecutionContext, declared))
+
+    def _check(self, declared: Check) -> AssetChecksDefinition:
+        dimensions = TABLES[declared.table].partition
+
+        def compute(context: AssetCheckExecutionContext, **frames: pd.DataFrame) -> AssetCheckResult:
+            key = context.op_execution_context.partition_key if dimensions else None
+            given = self.given(declared, columns_of(key, *dimensions[:1]))
+            result: AssetCheckResult = declared.function(**frames, **given)
+            return result
+
+        return asset_check(
+            asset=declared.table,
+            name=declared.name,
+            description=inspect.getdoc(declared.function),
+            blocking=declared.blocking,
+            additional_ins={name: self._input(read) for name, read in list(declared.reads.items())[1:]},
+            partitions_def=self.partitions.of(dimensions),
+        )(_signed(compute, AssetCheckExecutionContext, declared))
+
+    def _input(self, read: In) -> AssetIn:
+        mapping = read.mapping(self.partitions) if read.mapping else None
+        metadata = OPTIONAL if read.optional else None
+        return AssetIn(read.table, partition_mapping=mapping, metadata=metadata)
+
+    def version(self, table: str) -> str:
+        """The code version that the UI compares: of the code, and of all values but those from outside.
+
+        Dagster knows nothing else of a table that changes when a setting does.
+        """
+        asset, definition = self.tables[table], self.partitions.of(TABLES[table].partition)
+        inside = [name for name in asset.values if name not in Values.OUTSIDE]
+        values = [
+            described(self._value(asset, name, partition))
+            for partition in _partitions(definition, table)
+            for name in inside
+        ]
+        return f"{asset.code_version}-{hashlib.sha256(canonical_json(values).encode()).hexdigest()[:12]}"
+
+    @contextmanager
+    def _booked(self, declared: TableAsset, purpose: Purpose) -> Iterator[dict[str, Any]]:
+        """Books what the chat model is asked on this asset, domain and run; yields the metadata of that."""
+        spent: dict[str, Any] = {}
+        with asking_for(purpose):
+            yield spent
+        if "chat" in declared.takes:
+            usage = self.experiment.usage()
+            rows = usage.merge(pd.DataFrame([vars(purpose)]))
+            if not rows.empty:
+                spent.update({words: rows[column].sum().item() for column, words in BOOKED.items()})
+
+
+BOOKED = {
+    "requests": "chat requests",
+    "hits": "chat answers from the journal",
+    "input_tokens": "chat prompt tokens",
+    "output_tokens": "chat answer tokens",
+    "cost_usd": "chat cost, US dollars",
+    "saved_usd": "chat cost saved, US dollars",
+}
+"""What the metadata calls the columns of a `Usage` of the journal."""
+
+
+def stored(table: str) -> dict[str, Any]:
+    """Arguments for the AssetOut of the asset that is this table: where it goes, what it holds."""
+    metadata: dict[str, Any] = {"dagster/column_schema": column_schema(table)}
+    if TABLES[table].partition:
+        metadata["partition_expr"] = partition_expr(table)
+    return {"io_manager_key": "warehouse", "metadata": metadata, "kinds": {"duckdb"}}
+
+
+def _outputs(declared: TableAsset, results: Any) -> list[Output[Any]]:
+    several = results if len(declared.tables) > 1 else [results]
+    return [result if isinstance(result, Output) else Output(result) for result in several]
+
+
+def _partitions(definition: PartitionsDefinition[str] | None, table: str) -> list[Partition]:
+    if definition is None:
+        return [{}]
+    return [columns_of(key, *TABLES[table].partition[:1]) for key in definition.get_partition_keys()]
+
+
+def _signed(compute: Callable[..., Any], context: type, declared: Declared) -> Callable[..., Any]:
+    """`compute` with the parameters that Dagster looks for: the context and the tables."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    frames = [inspect.Parameter(name, kind, annotation=pd.DataFrame) for name in declared.reads]
+    signature = inspect.Signature([inspect.Parameter("context", kind, annotation=context), *frames])
+    compute.__signature__ = signature  # type: ignore[attr-defined]
+    return compute

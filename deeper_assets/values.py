@@ -1,0 +1,238 @@
+"""What assets and checks can take beside tables: by the name of a parameter, resolved for each partition.
+
+A *value* decides what a table holds. The values of an asset are hashed into the fingerprint of its rows, so a
+changed setting makes stale exactly the tables that take it. No asset reads a setting that it does not take.
+A *tool* computes or stores, and decides nothing: which machine a policy is sampled on, where files lie.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from deeper_assets.engines.offline import base_policy
+from deeper_assets.engines.training.hardware import Hardware
+from deeper_assets.method.asking import ChatSetup
+from deeper_assets.method.candidates import CandidateDraw
+from deeper_assets.method.domains import Domain, Scale
+from deeper_assets.method.pairs import ValidationSplit
+from deeper_assets.method.prompts import Prompts
+from deeper_assets.method.recipes import Recipe, Training
+from deeper_assets.method.updates import PROMPT_METHODS, PolicyWriting
+from deeper_assets.method.windows import UserSampling, WindowRules
+from deeper_assets.sources.shape import Source
+from deeper_assets.store.warehouse import JSON, Partition, Warehouse
+
+if TYPE_CHECKING:
+    from deeper_assets.resources import Experiment, Samplers, Trainer
+
+UNTRAINED_TEMPLATE = "refinement"
+"""The template by which the untrained policy refines."""
+
+
+@dataclass(frozen=True)
+class BasePolicy:
+    """The base of all policies: `offline`, or a folder or hub name; and the version of the offline one."""
+
+    name: str
+    version: str | None
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The model that writes for a method: its recipe and iteration."""
+
+    recipe: str
+    iteration: int
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What the journal of the chat model has booked. The journal is no table, so its rows are a value."""
+
+    rows: pd.DataFrame
+
+    def identity(self) -> str:
+        """A hash of the rows."""
+        return hashlib.sha256(self.rows.to_csv().encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Values:
+    """The values of one experiment: a method a value, which gets the partition by column.
+
+    The methods of `OUTSIDE` look at files or at the journal, so they may change while no setting does.
+    """
+
+    experiment: "Experiment"
+
+    OUTSIDE = frozenset({"source", "usage"})
+
+    def source(self, partition: Partition) -> Source:
+        """Where the domain's ratings come from."""
+        return self.experiment.source(partition["domain"])
+
+    def domain(self, partition: Partition) -> Domain:
+        """The partition's domain."""
+        return self.experiment.domain(partition["domain"])
+
+    def scales(self, _: Partition) -> Mapping[str, Scale]:
+        """The rating scale of every domain."""
+        return {name: domain.scale for name, domain in self.experiment.domains.items()}
+
+    def training_domains(self, _: Partition) -> tuple[str, ...]:
+        """Names of the domains whose training users train the policies."""
+        return tuple(self.experiment.training_domains)
+
+    def rules(self, _: Partition) -> WindowRules:
+        """How histories are cut in windows."""
+        return self.experiment.rules
+
+    def user_sampling(self, _: Partition) -> UserSampling:
+        """Which users take part, and which of them train."""
+        return self.experiment.user_sampling
+
+    def chat(self, _: Partition) -> ChatSetup:
+        """The frozen chat model and how often it is asked; `Graph` leaves the asset's templates in it."""
+        return self.experiment.chat
+
+    def prompts(self, _: Partition) -> Prompts:
+        """The prompt templates; `Graph` leaves those of the asset."""
+        return self.experiment.chat.prompts
+
+    def unreadable_limit(self, _: Partition) -> float:
+        """The share of unreadable answers that stops a run."""
+        return self.experiment.settings.unreadable_limit
+
+    def seed(self, _: Partition) -> int:
+        """The experiment's seed."""
+        return self.experiment.settings.seed
+
+    def templates(self, partition: Partition) -> tuple[str, ...]:
+        """The templates that the trained recipes refine by; none in a domain that does not train."""
+        if partition["domain"] not in self.experiment.training_domains:
+            return ()
+        trained = self.experiment.settings.train_recipes
+        return tuple(dict.fromkeys(str(self.experiment.recipe(name).template) for name in trained))
+
+    def template(self, partition: Partition) -> str:
+        """The template that the partition's recipe refines by."""
+        return self.recipe(partition).template
+
+    def recipe(self, partition: Partition) -> Recipe:
+        """The partition's recipe."""
+        return self.experiment.recipe(partition["recipe"])
+
+    def recipe_name(self, partition: Partition) -> str:
+        """The name of the partition's recipe."""
+        return partition["recipe"]
+
+    def candidate_draw(self, _: Partition) -> CandidateDraw:
+        """How candidates are drawn."""
+        settings = self.experiment.settings
+        decoding = self.experiment.candidate_decoding
+        return CandidateDraw(decoding, settings.candidates, settings.seed, settings.forbid_leaks)
+
+    def refining_draw(self, _: Partition) -> CandidateDraw:
+        """How Model 1 writes the personas that iteration 2 starts from: greedily, one a context."""
+        settings = self.experiment.settings
+        return CandidateDraw(self.experiment.refining_decoding, 1, settings.seed, settings.forbid_leaks)
+
+    def validation(self, _: Partition) -> ValidationSplit:
+        """Which users measure a training."""
+        settings = self.experiment.settings
+        return ValidationSplit(settings.training.validation_share, settings.seed)
+
+    def loss(self, partition: Partition) -> str:
+        """The loss of the partition's recipe."""
+        return self.recipe(partition).loss
+
+    def reference(self, partition: Partition) -> str:
+        """What iteration 2 of the partition's recipe is held to."""
+        return self.recipe(partition).reference
+
+    def training(self, _: Partition) -> Training:
+        """How hard the optimizer works."""
+        return self.experiment.settings.training
+
+    def hardware(self, _: Partition) -> Hardware:
+        """What training runs on; its identity is what of it decides."""
+        return self.experiment.settings.hardware
+
+    def policy(self, _: Partition) -> BasePolicy:
+        """The base of all policies."""
+        name = self.experiment.settings.policy
+        return BasePolicy(name, base_policy.NAME if name == "offline" else None)
+
+    def method(self, partition: Partition) -> str:
+        """The partition's method."""
+        return partition["method"]
+
+    def trained(self, partition: Partition) -> TrainedModel | None:
+        """The model that writes for the partition's method; None where no trained one does."""
+        model = self.experiment.policies.get(partition["method"])
+        return None if model is None else TrainedModel(*model)
+
+    def writing(self, partition: Partition) -> PolicyWriting | None:
+        """How a policy writes for the partition's method; None where the chat model does."""
+        if partition["method"] in PROMPT_METHODS:
+            return None
+        model = self.trained(partition)
+        template = UNTRAINED_TEMPLATE if model is None else self.experiment.recipe(model.recipe).template
+        return PolicyWriting(template, self.experiment.evaluation_decoding, self.experiment.settings.seed)
+
+    def usage(self, _: Partition) -> Usage:
+        """What the chat model has been asked, and what it cost."""
+        return Usage(self.experiment.usage())
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The tools of one experiment: an attribute a tool."""
+
+    experiment: "Experiment"
+
+    @property
+    def samplers(self) -> "Samplers":
+        """The policies that stored files make."""
+        return self.experiment
+
+    @property
+    def trainer(self) -> "Trainer":
+        """What turns preferences into an adapter."""
+        from deeper_assets.training import PipesTrainer
+
+        return PipesTrainer(self.experiment)
+
+    @property
+    def scratch(self) -> Path:
+        """A path for a file that lives only until it is stored."""
+        return self.experiment.scratch()
+
+    @property
+    def warehouse(self) -> Warehouse:
+        """What is stored; for checks that look at more than their own partition."""
+        return self.experiment.warehouse
+
+
+def described(value: Any) -> JSON:
+    """A value as JSON: what `identity` says of it where it has that, else its fields or items.
+
+    Raises:
+        TypeError: the value, or a part of it, is of a kind that cannot be described.
+    """
+    if hasattr(value, "identity"):
+        identity: JSON = value.identity()
+        return identity
+    if is_dataclass(value):
+        return {part.name: described(getattr(value, part.name)) for part in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): described(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [described(part) for part in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{type(value).__name__} {value!r} is no value of an asset: give it an identity()")
