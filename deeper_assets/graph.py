@@ -59,6 +59,11 @@ def _declared(modules: tuple[ModuleType, ...], kind: type[Kind]) -> list[Kind]:
     return [one for group in lists for one in group if isinstance(one, kind)]
 
 
+def declared_assets() -> list[TableAsset]:
+    """The declared assets, in the order of their modules."""
+    return _declared(ASSETS, TableAsset)
+
+
 @dataclass(frozen=True)
 class Graph:
     """What the assets of one experiment take.
@@ -83,8 +88,8 @@ class Graph:
 
     @cached_property
     def declared(self) -> Sequence[TableAsset]:
-        """The declared assets, in the order of their modules."""
-        return _declared(ASSETS, TableAsset)
+        """The assets whose graph it is."""
+        return declared_assets()
 
     @cached_property
     def tables(self) -> Mapping[str, TableAsset]:
