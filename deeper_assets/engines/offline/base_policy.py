@@ -362,6 +362,7 @@ def build(folder: Path, seed: int = SEED, examples: int = EXAMPLES) -> None:
         torch.set_num_threads(before)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    _drop_library_version(folder)
     last = losses[-max(len(losses) // 10, 1) :]
     made = {
         "name": NAME,
@@ -372,6 +373,15 @@ def build(folder: Path, seed: int = SEED, examples: int = EXAMPLES) -> None:
         "torch": torch.__version__,
     }
     (folder / MADE).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+
+
+def _drop_library_version(folder: Path) -> None:
+    """The files say which transformers wrote them: without that, every release writes the same bytes."""
+    for name in ("config.json", "generation_config.json"):
+        settings = json.loads((folder / name).read_text(encoding="utf-8"))
+        settings.pop("transformers_version", None)
+        text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def lessons_digest(seed: int) -> str:

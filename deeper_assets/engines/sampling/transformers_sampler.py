@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,14 @@ class TransformersSampler:
         known = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         return min(self.max_length or sys.maxsize, known or sys.maxsize)
 
+    @cached_property
+    def _cache_argument(self) -> str:
+        """What the model calls its attention cache: transformers renamed it in 5.24.
+
+        The signature is asked, because a model takes an argument that it does not know without a word.
+        """
+        return "cache" if "cache" in signature(self._model.forward).parameters else "past_key_values"
+
     def _write(
         self, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]], decoding: Decoding
     ) -> list[list[list[int]]]:
@@ -146,9 +155,9 @@ class TransformersSampler:
                 input_ids=ids,
                 attention_mask=mask,
                 position_ids=positions,
-                past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
+                **{self._cache_argument: cache},
             ).logits[:, -1]
             index = torch.repeat_interleave(torch.arange(len(prompts), device=model.device), repeats)
             cache.batch_select_indices(index)
@@ -183,8 +192,8 @@ class TransformersSampler:
                     input_ids=chosen[:, None],
                     attention_mask=mask,
                     position_ids=position[:, None],
-                    past_key_values=cache,
                     use_cache=True,
+                    **{self._cache_argument: cache},
                 ).logits[:, -1]
         written = tokens[:, : step + 1].tolist()
         starts = np.cumsum([0, *copies])

@@ -14,7 +14,10 @@ from deeper_assets.engines.sampling.transformers_sampler import TransformersSamp
 from deeper_assets.method.protocols import Decoding, Sample
 from deeper_assets_tests.engines.tiny_policy import save_tiny_policy
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "error::FutureWarning",
+    "ignore:`is_gradient_checkpointing`:FutureWarning",  # PEFT asks for it
+)
 
 GREEDY = Decoding(temperature=0, top_p=1, repetition_penalty=1, max_new_tokens=12)
 SAMPLED = Decoding(temperature=1, top_p=0.9, repetition_penalty=1.1, max_new_tokens=12)
