@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 from dagster import (
     DagsterInvariantViolationError,
+    DataVersion,
     InputContext,
     MultiPartitionKey,
     MultiPartitionsDefinition,
@@ -244,6 +245,7 @@ class _RowsHandler(DbTypeHandler[pd.DataFrame | Path]):
         inputs = self._read.get((context.run_id, context.step_key), {})
         stamp = Stamp(context.run_id, self._describe(table.name, partition), tuple(inputs.values()))
         version = insert_partition(connection, table, partition, obj, stamp)
+        context.step_context.set_data_version(context.asset_key, DataVersion(version.content))
         return {
             "dagster/row_count": version.row_count,
             "dagster/column_schema": column_schema(table.name),

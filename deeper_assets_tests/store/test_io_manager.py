@@ -110,6 +110,14 @@ def make(
     )
 
 
+def data_versions(made: ExecuteInProcessResult) -> dict[str, str]:
+    """The data version that Dagster has recorded of each asset that a run made."""
+    events = [
+        event.step_materialization_data.materialization for event in made.get_asset_materialization_events()
+    ]
+    return {event.asset_key.to_user_string(): event.tags["dagster/data_version"] for event in events}
+
+
 def inputs_of(version: Version) -> list[tuple[str, Partition]]:
     return sorted(((one.table, one.partition) for one in version.inputs), key=canonical_json)
 
@@ -201,7 +209,7 @@ def test_steps_of_one_run_share_a_manager_and_not_their_inputs(warehouse) -> Non
     assert {version.run_id for version in warehouse.current()} == {make_all.run_id}
 
 
-def test_every_output_of_a_multi_asset_has_the_inputs_of_its_step(warehouse) -> None:
+def test_every_output_of_a_multi_asset_has_the_inputs_of_its_step_and_its_own_content(warehouse) -> None:
     @multi_asset(
         outs={"persona_rounds": AssetOut(), "round_predictions": AssetOut()}, partitions_def=DOMAIN_METHODS
     )
@@ -214,10 +222,36 @@ def test_every_output_of_a_multi_asset_has_the_inputs_of_its_step(warehouse) -> 
         return rounds, rows.assign(round=0, window=1, place=0, predicted=4.0)
 
     make(warehouse, initial_personas, "book")
-    make(warehouse, evaluation, both("book", "m"), graph=[initial_personas, evaluation])
+    run = make(warehouse, evaluation, both("book", "m"), graph=[initial_personas, evaluation])
     personas, rounds, predictions = warehouse.current()
+    assert data_versions(run) == {
+        "persona_rounds": rounds.content,
+        "round_predictions": predictions.content,
+    }
     assert rounds.inputs == predictions.inputs == (personas.as_input(),)
     assert rounds.fingerprint != predictions.fingerprint
+
+
+def test_the_content_of_a_table_is_its_data_version(warehouse) -> None:
+    made = [make(warehouse, initial_personas, "book"), make(warehouse, round_errors, both("book", "m"))]
+    made.append(make(warehouse, floors_table))
+    assert [data_versions(run) for run in made] == [
+        {version.table: version.content} for version in warehouse.current()
+    ]
+
+
+def test_the_same_rows_made_again_are_the_same_data_version(warehouse) -> None:
+    users = [1, 1, 2]
+
+    @asset(name="initial_personas", partitions_def=DOMAINS)
+    def personas(context) -> pd.DataFrame:
+        return persona_rows(context.partition_key, users.pop(0))
+
+    first, again, changed = (
+        data_versions(make(warehouse, personas, "book", graph=[personas]))["initial_personas"]
+        for _ in range(3)
+    )
+    assert first == again != changed
 
 
 def test_a_retried_step_has_its_inputs_once(warehouse) -> None:
