@@ -113,7 +113,8 @@ def run(home: Path | None, domains: str | None, **flags: Any) -> None:
     wanted = _wanted(experiment, domains)
     record_settings(folder, given)
 
-    from deeper_assets.running import quiet_dagster, run_everything
+    from deeper_assets.instance import quiet_dagster
+    from deeper_assets.running import run_everything
 
     quiet_dagster()
     with _Progress() as progress:

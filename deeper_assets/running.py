@@ -7,7 +7,6 @@ trains a model, the others go on with whatever does not need it.
 """
 
 import fcntl
-import logging
 import multiprocessing
 import os
 import signal
@@ -24,52 +23,30 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 
 from dagster import (
-    AssetCheckKey,
     AssetKey,
     DagsterInstance,
-    DagsterRunStatus,
     Definitions,
-    RunsFilter,
 )
-from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.errors import DagsterAssetCheckFailedError
-from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import (
-    AssetCheckExecutionRecord,
     AssetCheckExecutionRecordStatus,
 )
 
 from deeper_assets.definitions import build_definitions
 from deeper_assets.graph import Graph
+from deeper_assets.instance import (
+    RUN_TAG,
+    blocking_checks,
+    bury_the_dead,
+    confirm,
+    latest_checks,
+    open_instance,
+    quiet_dagster,
+)
 from deeper_assets.method.exceptions import DeeperError, one_line
 from deeper_assets.planning import Edges, Planner, Unit
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
-
-RUN_TAG = "deeper/command"
-
-# One event log file for all runs: with Dagster's default, a file a run, opening them took half of the time.
-# No files of what steps print (they print nothing): Dagster starts two processes a step to watch them.
-DAGSTER_YAML = """\
-# The Dagster instance of this experiment; `dagster dev` shows it when DAGSTER_HOME names this folder.
-telemetry:
-  enabled: false
-nux:
-  enabled: false
-event_log_storage:
-  module: dagster._core.storage.event_log
-  class: ConsolidatedSqliteEventLogStorage
-  config:
-    base_dir:
-      env: DAGSTER_HOME
-compute_logs:
-  module: dagster._core.storage.noop_compute_log_manager
-  class: NoOpComputeLogManager
-concurrency:
-  runs:
-    max_concurrent_runs: 2
-"""
-
 
 WAITING_FOR_BATCHES = 16
 """Worker processes where the chat model is asked in batches: one after another would wait for days."""
@@ -139,7 +116,7 @@ def run_everything(experiment: Experiment, domains: Sequence[str], report: Repor
     planner = Planner(Graph.of(experiment), worker.definitions)
     outcome = Outcome()
     with _alone_in(experiment.home), _Crew(worker) as crew:
-        _bury_the_dead(worker.instance)
+        bury_the_dead(worker.instance)
         _sweep(experiment.home / "scratch")
         edges = planner.units(domains)
         units = list(edges)
@@ -163,6 +140,7 @@ def run_everything(experiment: Experiment, domains: Sequence[str], report: Repor
                     else:
                         outcome.failed.append((unit, failure))
                     report(str(unit), outcome.done, len(units))
+        confirm(worker.instance, planner, outcome.settled)
     return outcome
 
 
@@ -226,18 +204,6 @@ class Worker:
                 evaluation = event.asset_check_evaluation_data
                 said.append(f"{key.asset_key.to_user_string()}: {key.name}: {evaluation.description}")
         return f"stopped by a check on {'; '.join(said)}"
-
-
-def open_instance(home: Path) -> DagsterInstance:
-    """The Dagster instance in the home folder, made where there is none."""
-    folder = home / "dagster"
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "dagster.yaml").exists():
-        (folder / "dagster.yaml.partial").write_text(DAGSTER_YAML, encoding="utf-8")
-        (folder / "dagster.yaml.partial").replace(folder / "dagster.yaml")
-    # The configuration names its folder by this variable, so that a home can be moved.
-    os.environ["DAGSTER_HOME"] = str(folder)
-    return DagsterInstance.from_config(str(folder))
 
 
 def _due(
@@ -368,40 +334,12 @@ def _unchecked(instance: DagsterInstance, planner: Planner, unit: Unit) -> set[s
     return {key.asset_key.to_user_string() for key, record in latest.items() if record.status != passed}
 
 
-def blocking_checks(graph: AssetGraph, unit: Unit) -> list[AssetCheckKey]:
-    """The blocking checks on a unit's tables."""
-    return [
-        key
-        for key in graph.asset_check_keys
-        if key.asset_key.to_user_string() in unit.tables and graph.get(key).blocking
-    ]
-
-
-def latest_checks(
-    instance: DagsterInstance, keys: Sequence[AssetCheckKey], unit: Unit
-) -> Mapping[AssetCheckKey, AssetCheckExecutionRecord]:
-    """What became of these checks the last time they were planned for the unit's partition."""
-    partition = PartitionKeyFilter(key=unit.partition_key)
-    return instance.event_log_storage.get_latest_asset_check_execution_by_key(keys, partition)
-
-
 def _sweep(scratch: Path) -> None:
     """Deletes files that a killed run left behind; younger ones may belong to a run of the UI."""
     for path in scratch.glob("*"):
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > 24 * 3600:
                 path.unlink()
-
-
-def _bury_the_dead(instance: DagsterInstance) -> None:
-    """Marks runs of an earlier, killed `deeper run` as failed; in the UI they would seem to go on forever.
-
-    Only runs of this command, and only while this process holds the home's lock, so that none is at work.
-    """
-    unfinished = [DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.NOT_STARTED]
-    for run in instance.get_runs(RunsFilter(statuses=unfinished)):
-        if RUN_TAG in run.tags:
-            instance.report_run_failed(run, "the process that ran it was killed")
 
 
 @contextmanager
@@ -421,8 +359,3 @@ def _alone_in(home: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
-
-
-def quiet_dagster() -> None:
-    """Keeps Dagster's own log lines off the terminal; they are all in the run's page in the UI."""
-    logging.getLogger("dagster").setLevel(logging.CRITICAL)

@@ -18,10 +18,10 @@ import pytest
 from dagster import DagsterRunStatus
 
 from deeper_assets.estimating import Rates, estimate
+from deeper_assets.instance import open_instance
 from deeper_assets.method.protocols import Decoding
 from deeper_assets.method.updates import PROMPT_METHODS
 from deeper_assets.resources import Experiment
-from deeper_assets.running import open_instance
 from deeper_assets.settings import load_settings
 from deeper_assets.store.adapters import identity
 from deeper_assets.store.warehouse import Warehouse

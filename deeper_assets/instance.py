@@ -1,0 +1,122 @@
+"""The Dagster instance in a home folder: its configuration, and what its event log says of units."""
+
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from dagster import (
+    AssetCheckKey,
+    AssetKey,
+    AssetMaterialization,
+    AssetRecordsFilter,
+    DagsterInstance,
+    DagsterRunStatus,
+    RunsFilter,
+)
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+from dagster._core.definitions.data_version import CODE_VERSION_TAG
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
+
+from deeper_assets.planning import Planner, Unit
+
+RUN_TAG = "deeper/command"
+
+# One event log file for all runs: with Dagster's default, a file a run, opening them took half of the time.
+# No files of what steps print (they print nothing): Dagster starts two processes a step to watch them.
+DAGSTER_YAML = """\
+# The Dagster instance of this experiment; `dagster dev` shows it when DAGSTER_HOME names this folder.
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+event_log_storage:
+  module: dagster._core.storage.event_log
+  class: ConsolidatedSqliteEventLogStorage
+  config:
+    base_dir:
+      env: DAGSTER_HOME
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
+concurrency:
+  runs:
+    max_concurrent_runs: 2
+"""
+
+
+def open_instance(home: Path) -> DagsterInstance:
+    """The Dagster instance in the home folder, made where there is none."""
+    folder = home / "dagster"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "dagster.yaml").exists():
+        (folder / "dagster.yaml.partial").write_text(DAGSTER_YAML, encoding="utf-8")
+        (folder / "dagster.yaml.partial").replace(folder / "dagster.yaml")
+    # The configuration names its folder by this variable, so that a home can be moved.
+    os.environ["DAGSTER_HOME"] = str(folder)
+    return DagsterInstance.from_config(str(folder))
+
+
+def blocking_checks(graph: AssetGraph, unit: Unit) -> list[AssetCheckKey]:
+    """The blocking checks on a unit's tables."""
+    return [
+        key
+        for key in graph.asset_check_keys
+        if key.asset_key.to_user_string() in unit.tables and graph.get(key).blocking
+    ]
+
+
+def latest_checks(
+    instance: DagsterInstance, keys: Sequence[AssetCheckKey], unit: Unit
+) -> Mapping[AssetCheckKey, AssetCheckExecutionRecord]:
+    """What became of these checks the last time they were planned for the unit's partition."""
+    partition = PartitionKeyFilter(key=unit.partition_key)
+    return instance.event_log_storage.get_latest_asset_check_execution_by_key(keys, partition)
+
+
+def bury_the_dead(instance: DagsterInstance) -> None:
+    """Marks runs of an earlier, killed `deeper run` as failed; in the UI they would seem to go on forever.
+
+    Only runs of this command, and only while this process holds the home's lock, so that none is at work.
+    """
+    unfinished = [DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.NOT_STARTED]
+    for run in instance.get_runs(RunsFilter(statuses=unfinished)):
+        if RUN_TAG in run.tags:
+            instance.report_run_failed(run, "the process that ran it was killed")
+
+
+def confirm(instance: DagsterInstance, planner: Planner, units: Iterable[Unit]) -> None:
+    """Notes in the event log that tables are up to date which the UI takes for stale.
+
+    The UI compares one code version a table, which changes with a setting of any of its partitions. Those
+    that are not concerned are not made again: their last event is repeated with the new version.
+    """
+    for unit in units:
+        for table in unit.tables:
+            version = planner.assets.get(AssetKey(table)).code_version
+            event = _latest(instance, AssetKey(table), unit)
+            tags = dict(event.tags or {}) if event else {}
+            if event is not None and version is not None and tags.get(CODE_VERSION_TAG) != version:
+                instance.report_runless_asset_event(
+                    AssetMaterialization(
+                        event.asset_key,
+                        description="Up to date under the settings as they are now.",
+                        metadata=event.metadata,
+                        partition=event.partition,
+                        tags={**tags, CODE_VERSION_TAG: version},
+                    )
+                )
+
+
+def _latest(instance: DagsterInstance, table: AssetKey, unit: Unit) -> AssetMaterialization | None:
+    """The last materialization of a unit's table."""
+    partitions = [str(unit.partition_key)] if unit.partition_key else None
+    wanted = AssetRecordsFilter(table, asset_partitions=partitions)
+    records = instance.fetch_materializations(wanted, limit=1).records
+    return records[0].asset_materialization if records else None
+
+
+def quiet_dagster() -> None:
+    """Keeps Dagster's own log lines off the terminal; they are all in the run's page in the UI."""
+    logging.getLogger("dagster").setLevel(logging.CRITICAL)
