@@ -19,48 +19,6 @@ from deeper_assets.store.schema import TABLES
 from deeper_assets_tests.conftest import REPOSITORY
 
 
-def _iteration(i: int, contexts: set[str], samples: set[str], more: set[str]) -> dict[str, set[str]]:
-    windows = {"rating_windows"}
-    rewarded = {f"candidates_{i}", f"context_predictions_{i}", f"candidate_predictions_{i}"}
-    preferred = {f"contexts_{i}", f"candidates_{i}", f"rewards_{i}"} | more
-    return {
-        f"contexts_{i}": windows | contexts,
-        f"context_predictions_{i}": windows | contexts,
-        f"candidates_{i}": windows | {f"contexts_{i}"} | samples,
-        f"candidate_predictions_{i}": windows | {f"candidates_{i}"},
-        f"rewards_{i}": windows | rewarded,
-        f"preference_pairs_{i}": preferred,
-        f"preference_groups_{i}": preferred,
-    }
-
-
-MADE_FROM = {
-    "raw_ratings": set(),
-    "rejected_ratings": {"raw_ratings"},
-    "rating_windows": {"raw_ratings", "rejected_ratings"},
-    "initial_personas": {"rating_windows"},
-    "initial_predictions": {"rating_windows", "initial_personas"},
-    "base_policy": set(),
-    **_iteration(1, {"initial_personas", "initial_predictions"}, {"base_policy"}, set()),
-    "model_1": {"base_policy", "preference_pairs_1", "preference_groups_1"},
-    **_iteration(
-        2,
-        {"contexts_1", "context_predictions_1", "base_policy", "model_1"},
-        {"base_policy", "model_1"},
-        {"preference_pairs_1", "preference_groups_1"},
-    ),
-    "model_2": {"base_policy", "model_1", "preference_pairs_2", "preference_groups_2"},
-    "policies": {"base_policy", "model_1", "model_2"},
-    "persona_rounds": {"rating_windows", "initial_personas", "initial_predictions", "policies"},
-    "round_predictions": {"rating_windows", "initial_personas", "initial_predictions", "policies"},
-    "round_errors": {"rating_windows", "round_predictions"},
-    "floors_table": {"rating_windows"},
-    "mae_table": {"round_errors", "floors_table"},
-    "comparison_table": {"round_errors"},
-    "chat_usage": set(),  # the journal is no table
-}
-
-
 def make(experiment: Experiment, job: str, key: str | None, instance: DagsterInstance) -> None:
     definition = build_definitions(experiment).resolve_job_def(job)
     definition.execute_in_process(instance=instance, partition_key=key)
@@ -76,10 +34,12 @@ def evaluate(experiment: Experiment, method: str, instance: DagsterInstance) -> 
 
 def test_every_table_is_an_asset_with_text_and_columns(experiment: Experiment) -> None:
     graph = build_definitions(experiment).resolve_asset_graph()
-    found = {key.to_user_string(): graph.get(key) for key in graph.get_all_asset_keys()}
-    assert set(found) == set(TABLES) == set(MADE_FROM)
-    for name, node in found.items():
-        assert {parent.to_user_string() for parent in node.parent_keys} == MADE_FROM[name]
+    nodes = {key.to_user_string(): graph.get(key) for key in graph.get_all_asset_keys()}
+    assert set(nodes) == set(TABLES)
+    declared = Graph.of(experiment).tables
+    for name, node in nodes.items():
+        read = {one.table for one in declared[name].reads.values()}
+        assert {parent.to_user_string() for parent in node.parent_keys} == read
         assert node.description, name
         columns = node.metadata["dagster/column_schema"].columns
         assert [column.name for column in columns][: len(TABLES[name].columns)] == list(
@@ -87,6 +47,19 @@ def test_every_table_is_an_asset_with_text_and_columns(experiment: Experiment) -
         )
         assert all(column.description for column in columns)
         assert node.code_version
+
+
+def test_evaluation_users_reach_no_training(experiment: Experiment) -> None:
+    """What trains descends from no table of evaluation, and every figure from its windows."""
+    graph = build_definitions(experiment).resolve_asset_graph()
+
+    def ancestors(table: str) -> set[str]:
+        return {key.to_user_string() for key in graph.get_ancestor_asset_keys(AssetKey(table))}
+
+    evaluated = {"persona_rounds", "round_predictions", "round_errors", "mae_table", "comparison_table"}
+    assert not ancestors("model_2") & (evaluated | {"policies", "floors_table"})
+    assert {"model_1", "rewards_1", "rewards_2", "base_policy"} < ancestors("model_2")
+    assert {"rating_windows", "model_2", "initial_personas"} < ancestors("mae_table")
 
 
 def test_the_definitions_are_valid_as_dagster_sees_them(tmp_path: Path) -> None:
