@@ -13,7 +13,6 @@ from deeper_assets.method.windows import (
     UserSampling,
     WindowRules,
     account,
-    count_windows,
     cut_windows,
     reject_ratings,
 )
@@ -58,12 +57,6 @@ def rating_windows(
     windows = cut_windows(raw_ratings, rejected_ratings, domain, rules, user_sampling)
     accounting = account(raw_ratings, rejected_ratings, windows, domain, rules)
     return Output(windows, metadata=accounts(accounting))
-
-
-@table("histories")
-def window_counts(rating_windows: pd.DataFrame) -> pd.DataFrame:
-    """How many windows and users a domain has in each split."""
-    return count_windows(rating_windows)
 
 
 def accounts(accounting: Accounting) -> dict[str, int]:

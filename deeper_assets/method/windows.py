@@ -175,22 +175,6 @@ def cut_windows(
     return windows.sort_values(["user_id", "window", "place"], ignore_index=True)[_WINDOWS]
 
 
-def count_windows(windows: pd.DataFrame) -> pd.DataFrame:
-    """How many windows and users a domain has in each split.
-
-    Args:
-        windows: rating_windows rows of one domain.
-
-    Returns:
-        domain, split, windows, users; one row a split that has users.
-    """
-    distinct = windows[["domain", "split", "user_id", "window"]].drop_duplicates()
-    counts = distinct.groupby(["domain", "split"]).agg(
-        windows=("window", "size"), users=("user_id", "nunique")
-    )
-    return counts.reset_index()
-
-
 def account(
     raw: pd.DataFrame, rejected: pd.DataFrame, windows: pd.DataFrame, domain: Domain, rules: WindowRules
 ) -> Accounting:

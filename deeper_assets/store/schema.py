@@ -356,17 +356,6 @@ TABLES: dict[str, Table] = {
             partition=("domain",),
         ),
         Table(
-            "window_counts",
-            (
-                _DOMAIN,
-                _SPLIT,
-                Column("windows", "BIGINT", "windows of all users of the split", check="windows > 0"),
-                Column("users", "BIGINT", "users of the split", check="users > 0"),
-            ),
-            key=("domain", "split"),
-            partition=("domain",),
-        ),
-        Table(
             "initial_personas",
             (_DOMAIN, _USER, _SPLIT, _PERSONA, _NOTE, _ATTEMPTS, _MODEL),
             key=("domain", "user_id"),
