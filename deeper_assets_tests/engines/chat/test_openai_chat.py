@@ -29,7 +29,7 @@ from deeper_assets.method.asking import ChatSetup, ask_predictions, ratings_sche
 from deeper_assets.method.domains import FIVE_STARS, find_domain
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.prompts import Prompts, RatedItem
-from deeper_assets_tests.chat_servers import ChatServer, chat_server
+from deeper_assets_tests.chat_server.process import ChatServer, chat_server
 
 RECIPE = find_domain("recipe")
 PROMPTS = Prompts(80)
