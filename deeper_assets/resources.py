@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from deeper_assets.engines.chat.journal import Journal, Usage
-from deeper_assets.engines.chat.openai_chat import OPENAI, OpenAIChat, Prices
+from deeper_assets.engines.chat.openai_chat import OpenAIChat
 from deeper_assets.engines.offline import base_policy
 from deeper_assets.engines.offline.chat_model import OfflineChatModel
 from deeper_assets.engines.sampling.policy_host import HostedSampler, alone_on_gpu, dismiss
@@ -87,9 +87,7 @@ class Experiment:
         given = self.settings.chat
         if given.engine == "offline":
             return OfflineChatModel()
-        values = given.model_dump(exclude={"engine", "base_url", "prices"})
-        prices = Prices(**given.prices.model_dump()) if given.prices else None
-        return OpenAIChat(journal=self.journal, base_url=given.base_url or OPENAI, prices=prices, **values)
+        return OpenAIChat(given, self.journal)
 
     @cached_property
     def journal(self) -> Journal:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deeper_assets.engines.chat.endpoint import OPENAI, Prices
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.recipes import RECIPES, Training
 from deeper_assets.settings import Settings, load_settings, record_settings, recorded_settings
@@ -64,13 +65,16 @@ def test_a_nested_value_has_an_environment_variable_of_its_own(
     monkeypatch.setenv("DEEPER_PROFILE", "local")
     monkeypatch.setenv("DEEPER_CHAT__BASE_URL", "http://127.0.0.1:9/v1")
     monkeypatch.setenv("DEEPER_SAMPLER__URLS", '["http://127.0.0.1:8/v1"]')
+    monkeypatch.setenv("DEEPER_CHAT__PRICES", '{"input": 1, "output": 2.5}')
     monkeypatch.setenv("DEEPER_MAX_COST_USD", "2.5")
     settings = load_settings(tmp_path)
-    # base_url and urls: environment; engine and model: local.yaml
+    # base_url, prices and urls: environment; engine and model: local.yaml
     assert (settings.chat.engine, settings.chat.model) == ("openai", "local")
     assert settings.chat.base_url == "http://127.0.0.1:9/v1"
     assert settings.sampler.urls == ["http://127.0.0.1:8/v1"]
     assert settings.max_cost_usd == 2.5
+    assert settings.chat.prices == Prices(input=1.0, output=2.5)
+    assert load_settings(tmp_path, {"chat": {"base_url": None}}).chat.base_url == OPENAI
     monkeypatch.setenv("DEEPER_CHAT__BASE_ULR", "x")
     with pytest.raises(
         DeeperError, match="DEEPER_CHAT__BASE_ULR is no setting; did you mean 'DEEPER_CHAT__BASE_URL'"
@@ -245,6 +249,26 @@ def test_paths_in_a_profile_are_meant_from_its_folder(tmp_path: Path) -> None:
         (
             {"candidate_decoding": {"top_p": 0}},
             "command line: setting candidate_decoding.top_p = 0: Input should be greater than 0",
+        ),
+        (
+            {"chat": {"tries": 0}},
+            "command line: setting chat.tries = 0: Input should be greater than or equal to 1",
+        ),
+        (
+            {"chat": {"prices": {"input": -1, "output": 1}}},
+            "command line: setting chat.prices.input = -1: Input should be greater than or equal to 0",
+        ),
+        (
+            {"chat": {"prices": {"input": 1, "output": 1, "batch_share": 2}}},
+            "command line: setting chat.prices.batch_share = 2: Input should be less than or equal to 1",
+        ),
+        (
+            {"chat": {"prices": {"input": 1}}},
+            "command line: setting chat.prices.output: Field required",
+        ),
+        (
+            {"chat": {"prices": {"input": 1, "output": 1, "cached": 1}}},
+            "command line: setting chat.prices.cached = 1: there is no such setting",
         ),
         (
             {"training": 3},
