@@ -19,7 +19,7 @@ from deeper_assets.engines.sampling.transformers_sampler import TransformersSamp
 from deeper_assets.engines.sampling.vllm_sampler import EngineOptions, VllmSampler, usable
 from deeper_assets.engines.sampling.vllm_server import VllmServerSampler
 from deeper_assets.method.asking import ChatSetup
-from deeper_assets.method.domains import PAPER_DOMAINS, Domain, Scale, find_domain
+from deeper_assets.method.domains import PAPER_DOMAINS, Domain, find_domain
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.prompts import Prompts
 from deeper_assets.method.protocols import ChatModel, Decoding, Sampler
@@ -28,7 +28,7 @@ from deeper_assets.method.rounds import ROUNDS
 from deeper_assets.method.updates import PROMPT_METHODS
 from deeper_assets.method.windows import UserSampling, WindowRules
 from deeper_assets.settings import DomainSettings, Settings
-from deeper_assets.sources.custom import ColumnMap, CustomSource
+from deeper_assets.sources.custom import CustomSource
 from deeper_assets.sources.published import PublishedSource
 from deeper_assets.sources.shape import Source
 from deeper_assets.sources.synthetic import SyntheticSource
@@ -132,7 +132,7 @@ class Experiment:
     @cached_property
     def candidate_decoding(self) -> Decoding:
         """How candidates are sampled."""
-        return Decoding(**self.settings.candidate_decoding.model_dump())
+        return self.settings.candidate_decoding
 
     @cached_property
     def refining_decoding(self) -> Decoding:
@@ -142,7 +142,7 @@ class Experiment:
     @cached_property
     def evaluation_decoding(self) -> Decoding:
         """How a policy writes when it is evaluated."""
-        return Decoding(**self.settings.evaluation_decoding.model_dump())
+        return self.settings.evaluation_decoding
 
     @property
     def fills_gpu(self) -> bool:
@@ -345,11 +345,9 @@ def _plain(value: object) -> dict[str, Any]:
 
 
 def _own_domain(name: str, given: DomainSettings) -> Domain:
-    scale = Scale(given.scale.lowest, given.scale.highest, given.scale.step)
-    return Domain(name, given.item_type, scale, given.seen)
+    return Domain(name, given.item_type, given.scale, given.seen)
 
 
 def _own_source(domain: Domain, given: DomainSettings) -> CustomSource:
-    columns = ColumnMap(**given.columns.model_dump())
     place = given.model_dump(include={"file", "database", "query", "dsn_env"})
-    return CustomSource(domain, columns, **place)
+    return CustomSource(domain, given.columns, **place)

@@ -35,8 +35,11 @@ from pydantic_settings import (
 from deeper_assets.engines.chat.endpoint import Endpoint
 from deeper_assets.engines.http import Address, VariableName
 from deeper_assets.engines.training.hardware import ONE_DEVICE, Hardware
+from deeper_assets.method.domains import Scale
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.protocols import Decoding
 from deeper_assets.method.recipes import DEFAULT_RECIPE, RECIPES, Recipe, Training
+from deeper_assets.sources.custom import ColumnMap
 
 DEFAULT_HOME = Path(".deeper")
 DEFAULT_PROFILE = "offline"
@@ -60,47 +63,15 @@ _UNSPOKEN = re.compile(r"\.(base_url|key_env|urls)\b")
 """Settings whose value no error repeats: a wrong one may be a secret."""
 
 
-class ScaleSettings(BaseModel):
-    """Rating scale of a domain of one's own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    lowest: float
-    highest: float
-    step: float = Field(gt=0)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "ScaleSettings":
-        if self.lowest >= self.highest:
-            raise ValueError(f"scale: lowest {self.lowest:g} must lie below highest {self.highest:g}")
-        return self
-
-
-class ColumnSettings(BaseModel):
-    """Which column of one's own data is what."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    user: str
-    item: str
-    rating: str
-    title: str | None = Field(None, description="what to call the item in prompts; default: the item column")
-    time: str | None = Field(
-        None, description="when it was rated; or give `order`, or neither for file order"
-    )
-    order: str | None = Field(None, description="a number that orders a user's ratings")
-    split: str | None = Field(None, description="a column with train or eval; default: decided by hash")
-
-
 class DomainSettings(BaseModel):
     """A domain of one's own: what its items are, their scale, and where its ratings lie."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     item_type: str = Field(description="one item, in the singular: podcast episode")
-    scale: ScaleSettings
+    scale: Scale
     seen: bool = Field(True, description="whether its training users train the policy")
-    columns: ColumnSettings
+    columns: ColumnMap
     file: Path | None = Field(None, description="CSV, TSV (also .gz) or Parquet file")
     query: str | None = Field(None, description="SQL that gives the rows; alone, DuckDB's SQL over files")
     database: Path | None = Field(None, description="DuckDB file that the query is asked of, read-only")
@@ -117,18 +88,7 @@ class DomainSettings(BaseModel):
         return self
 
 
-class DecodingSettings(BaseModel):
-    """How a policy writes; see `method.protocols.Decoding`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    temperature: float = Field(1.0, ge=0, description="0 is greedy")
-    top_p: float = Field(0.4, gt=0, le=1, description="share of the probability that is drawn from")
-    repetition_penalty: float = Field(1.1, gt=0, description="covers the prompt, and so the old persona")
-    max_new_tokens: int = Field(512, ge=1, description="a text is cut after as many tokens")
-
-
-GREEDY = DecodingSettings(temperature=0, top_p=1, repetition_penalty=1, max_new_tokens=512)
+GREEDY = Decoding(temperature=0.0, top_p=1.0, repetition_penalty=1.0)
 
 
 class ChatSettings(Endpoint):
@@ -203,12 +163,8 @@ class Settings(BaseSettings):
     )
     policy: str = Field("offline", description="base of the policy: offline, or a model's folder or hub name")
     candidates: int = Field(15, ge=2, description="refinements sampled a context")
-    candidate_decoding: DecodingSettings = Field(
-        DecodingSettings.model_validate({}), description="how candidates are sampled"
-    )
-    evaluation_decoding: DecodingSettings = Field(
-        GREEDY, description="how a policy writes when it is evaluated"
-    )
+    candidate_decoding: Decoding = Field(Decoding(), description="how candidates are sampled")
+    evaluation_decoding: Decoding = Field(GREEDY, description="how a policy writes when it is evaluated")
     forbid_leaks: bool = Field(False, description="candidates that name items or scores are not used")
     training: Training = Field(Training(), description="how hard the optimizer works")
     hardware: Hardware = Field(ONE_DEVICE, description="what training runs on")
@@ -290,12 +246,12 @@ _RECIPE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _NESTED: Mapping[str, tuple[str, ...]] = {
     "training": tuple(field.name for field in fields(Training)),
     "hardware": tuple(field.name for field in fields(Hardware)),
-    "candidate_decoding": tuple(DecodingSettings.model_fields),
-    "evaluation_decoding": tuple(DecodingSettings.model_fields),
+    "candidate_decoding": tuple(field.name for field in fields(Decoding)),
+    "evaluation_decoding": tuple(field.name for field in fields(Decoding)),
     "chat": tuple(ChatSettings.model_fields),
     "sampler": tuple(SamplerSettings.model_fields),
 }
-"""Settings of several values: what is said of some says nothing of the others."""
+"""Settings of several values. Layers are merged value by value; other settings are replaced whole."""
 
 
 def load_settings(home: Path, flags: Mapping[str, Any] | None = None) -> Settings:

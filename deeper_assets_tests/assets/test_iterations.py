@@ -180,9 +180,9 @@ def test_settings_make_stale_what_they_touch(tmp_path: Path) -> None:
     assert touched(forbid_leaks=True) == {"candidates_1", "candidates_2"}
     assert touched(policy="x") == {"base_policy"}
     assert touched(**training) == {"model_1", "model_2"}
-    greedy = here.settings.evaluation_decoding.model_copy(update={"temperature": 0.5})
+    greedy = replace(here.settings.evaluation_decoding, temperature=0.5)
     assert touched(evaluation_decoding=greedy) == {"persona_rounds"}
-    narrower = here.settings.candidate_decoding.model_copy(update={"top_p": 0.3})
+    narrower = replace(here.settings.candidate_decoding, top_p=0.3)
     assert touched(candidate_decoding=narrower) == {"candidates_1", *(f"{of}_2" for of in SAMPLED)}
 
 
