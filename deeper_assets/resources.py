@@ -12,7 +12,7 @@ from uuid import uuid4
 import pandas as pd
 
 from deeper_assets.engines.chat.journal import Journal, Usage
-from deeper_assets.engines.chat.openai_chat import OPENAI, OpenAIChat, Prices
+from deeper_assets.engines.chat.openai_chat import OpenAIChat
 from deeper_assets.engines.offline import base_policy
 from deeper_assets.engines.offline.chat_model import OfflineChatModel
 from deeper_assets.engines.sampling.policy_host import HostedSampler, alone_on_gpu, dismiss
@@ -21,7 +21,7 @@ from deeper_assets.engines.sampling.vllm_sampler import EngineOptions, VllmSampl
 from deeper_assets.engines.sampling.vllm_server import VllmServerSampler
 from deeper_assets.engines.training.hardware import Hardware
 from deeper_assets.method.asking import ChatSetup
-from deeper_assets.method.domains import PAPER_DOMAINS, Domain, Scale, find_domain
+from deeper_assets.method.domains import PAPER_DOMAINS, Domain, find_domain
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.prompts import Prompts
 from deeper_assets.method.protocols import ChatModel, Decoding, Sampler
@@ -29,7 +29,7 @@ from deeper_assets.method.recipes import Recipe, Training, policy_methods
 from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
 from deeper_assets.method.windows import UserSampling, WindowRules
 from deeper_assets.settings import DomainSettings, Settings
-from deeper_assets.sources.custom import ColumnMap, CustomSource
+from deeper_assets.sources.custom import CustomSource
 from deeper_assets.sources.published import PublishedSource
 from deeper_assets.sources.shape import Source
 from deeper_assets.sources.synthetic import SyntheticSource
@@ -148,9 +148,7 @@ class Experiment:
         given = self.settings.chat
         if given.engine == "offline":
             return OfflineChatModel()
-        values = given.model_dump(exclude={"engine", "base_url", "prices"})
-        prices = Prices(**given.prices.model_dump()) if given.prices else None
-        return OpenAIChat(journal=self.journal, base_url=given.base_url or OPENAI, prices=prices, **values)
+        return OpenAIChat(given, self.journal)
 
     @cached_property
     def journal(self) -> Journal:
@@ -195,7 +193,7 @@ class Experiment:
     @cached_property
     def candidate_decoding(self) -> Decoding:
         """How candidates are sampled."""
-        return Decoding(**self.settings.candidate_decoding.model_dump())
+        return self.settings.candidate_decoding
 
     @cached_property
     def refining_decoding(self) -> Decoding:
@@ -205,7 +203,7 @@ class Experiment:
     @cached_property
     def evaluation_decoding(self) -> Decoding:
         """How a policy writes when it is evaluated."""
-        return Decoding(**self.settings.evaluation_decoding.model_dump())
+        return self.settings.evaluation_decoding
 
     @property
     def fills_gpu(self) -> bool:
@@ -344,11 +342,9 @@ def base_policy_rows(policy: str) -> pd.DataFrame:
 
 
 def _own_domain(name: str, given: DomainSettings) -> Domain:
-    scale = Scale(given.scale.lowest, given.scale.highest, given.scale.step)
-    return Domain(name, given.item_type, scale, given.seen)
+    return Domain(name, given.item_type, given.scale, given.seen)
 
 
 def _own_source(domain: Domain, given: DomainSettings) -> CustomSource:
-    columns = ColumnMap(**given.columns.model_dump())
     place = given.model_dump(include={"file", "database", "query", "dsn_env"})
-    return CustomSource(domain, columns, **place)
+    return CustomSource(domain, given.columns, **place)

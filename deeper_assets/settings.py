@@ -13,11 +13,9 @@ from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -34,9 +32,14 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from deeper_assets.engines.chat.endpoint import Endpoint
+from deeper_assets.engines.http import Address, VariableName
 from deeper_assets.engines.training.hardware import ONE_DEVICE, Hardware
+from deeper_assets.method.domains import Scale
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.protocols import Decoding
 from deeper_assets.method.recipes import DEFAULT_RECIPE, RECIPES, Recipe, Training
+from deeper_assets.sources.custom import ColumnMap
 
 DEFAULT_HOME = Path(".deeper")
 DEFAULT_PROFILE = "offline"
@@ -56,54 +59,8 @@ Count = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_all_is_no
 """How many users; None (written `all`) for every one."""
 
 
-VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-"""An environment variable's name: not, by mistake, the key itself."""
-
 _UNSPOKEN = re.compile(r"\.(base_url|key_env|urls)\b")
 """Settings whose value no error repeats: a wrong one may be a secret."""
-
-
-def _without_secret(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.password or parts.username:
-        raise ValueError("an address with a password would be recorded; use the variable of key_env")
-    return url
-
-
-Address = Annotated[str, AfterValidator(_without_secret)]
-"""A URL. Addresses are recorded with what they gave, so a key belongs in the environment."""
-
-
-class ScaleSettings(BaseModel):
-    """Rating scale of a domain of one's own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    lowest: float
-    highest: float
-    step: float = Field(gt=0)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "ScaleSettings":
-        if self.lowest >= self.highest:
-            raise ValueError(f"scale: lowest {self.lowest:g} must lie below highest {self.highest:g}")
-        return self
-
-
-class ColumnSettings(BaseModel):
-    """Which column of one's own data is what."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    user: str
-    item: str
-    rating: str
-    title: str | None = Field(None, description="what to call the item in prompts; default: the item column")
-    time: str | None = Field(
-        None, description="when it was rated; or give `order`, or neither for file order"
-    )
-    order: str | None = Field(None, description="a number that orders a user's ratings")
-    split: str | None = Field(None, description="a column with train or eval; default: decided by hash")
 
 
 class DomainSettings(BaseModel):
@@ -112,9 +69,9 @@ class DomainSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     item_type: str = Field(description="one item, in the singular: podcast episode")
-    scale: ScaleSettings
+    scale: Scale
     seen: bool = Field(True, description="whether its training users train the policy")
-    columns: ColumnSettings
+    columns: ColumnMap
     file: Path | None = Field(None, description="CSV, TSV (also .gz) or Parquet file")
     query: str | None = Field(None, description="SQL that gives the rows; alone, DuckDB's SQL over files")
     database: Path | None = Field(None, description="DuckDB file that the query is asked of, read-only")
@@ -131,54 +88,15 @@ class DomainSettings(BaseModel):
         return self
 
 
-class DecodingSettings(BaseModel):
-    """How a policy writes; see `method.protocols.Decoding`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    temperature: float = Field(1.0, ge=0, description="0 is greedy")
-    top_p: float = Field(0.4, gt=0, le=1, description="share of the probability that is drawn from")
-    repetition_penalty: float = Field(1.1, gt=0, description="covers the prompt, and so the old persona")
-    max_new_tokens: int = Field(512, ge=1, description="a text is cut after as many tokens")
+GREEDY = Decoding(temperature=0.0, top_p=1.0, repetition_penalty=1.0)
 
 
-GREEDY = DecodingSettings(temperature=0, top_p=1, repetition_penalty=1, max_new_tokens=512)
-
-
-class PriceSettings(BaseModel):
-    """What a chat model costs, US dollars a million tokens."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
-    cached_input: float | None = Field(None, ge=0, description="tokens the server had read before")
-    batch_share: float = Field(0.5, ge=0, le=1, description="what a request in a batch costs, of the price")
-
-
-class ChatSettings(BaseModel):
-    """The frozen chat model: where it is, how it answers, what it costs. Its key is in the environment."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class ChatSettings(Endpoint):
+    """The frozen chat model."""
 
     engine: Literal["offline", "openai"] = Field(
         "offline", description="the embedded stand-in, or any OpenAI-compatible endpoint"
     )
-    model: str = Field("gpt-4o-mini-2024-07-18", description="what the endpoint calls it")
-    base_url: Address | None = Field(None, description="of the endpoint, with /v1; null: OpenAI's own")
-    key_env: VariableName = Field("OPENAI_API_KEY", description="environment variable that holds the key")
-    mode: Literal["live", "batch"] = Field("live", description="batch: half the price, up to a day's wait")
-    temperature: float = Field(0.0, ge=0)
-    max_tokens: int = Field(1024, ge=1, description="an answer is cut after as many tokens, and unreadable")
-    structured: bool = Field(True, description="ask for JSON by schema where the endpoint knows how")
-    concurrency: int = Field(
-        64, ge=1, description="requests at once, of one process; fewer while the server says 429"
-    )
-    timeout: float = Field(120.0, gt=0, description="seconds to wait for an answer")
-    tries: int = Field(8, ge=1, description="how often a request that fails for a moment is sent")
-    prices: PriceSettings | None = Field(None, description="null: unknown; `max_cost_usd` needs them")
-    batch_requests: int = Field(50_000, ge=1, description="requests a batch file, at most")
-    batch_poll: float = Field(30.0, gt=0, description="seconds between looks at a batch")
 
 
 class SamplerSettings(BaseModel):
@@ -245,12 +163,8 @@ class Settings(BaseSettings):
     )
     policy: str = Field("offline", description="base of the policy: offline, or a model's folder or hub name")
     candidates: int = Field(15, ge=2, description="refinements sampled a context")
-    candidate_decoding: DecodingSettings = Field(
-        DecodingSettings.model_validate({}), description="how candidates are sampled"
-    )
-    evaluation_decoding: DecodingSettings = Field(
-        GREEDY, description="how a policy writes when it is evaluated"
-    )
+    candidate_decoding: Decoding = Field(Decoding(), description="how candidates are sampled")
+    evaluation_decoding: Decoding = Field(GREEDY, description="how a policy writes when it is evaluated")
     forbid_leaks: bool = Field(False, description="candidates that name items or scores are not used")
     training: Training = Field(Training(), description="how hard the optimizer works")
     hardware: Hardware = Field(ONE_DEVICE, description="what training runs on")
@@ -332,12 +246,12 @@ _RECIPE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _NESTED: Mapping[str, tuple[str, ...]] = {
     "training": tuple(field.name for field in fields(Training)),
     "hardware": tuple(field.name for field in fields(Hardware)),
-    "candidate_decoding": tuple(DecodingSettings.model_fields),
-    "evaluation_decoding": tuple(DecodingSettings.model_fields),
+    "candidate_decoding": tuple(field.name for field in fields(Decoding)),
+    "evaluation_decoding": tuple(field.name for field in fields(Decoding)),
     "chat": tuple(ChatSettings.model_fields),
     "sampler": tuple(SamplerSettings.model_fields),
 }
-"""Settings of several values: what is said of some says nothing of the others."""
+"""Settings of several values. Layers are merged value by value; other settings are replaced whole."""
 
 
 def load_settings(home: Path, flags: Mapping[str, Any] | None = None) -> Settings:
@@ -496,7 +410,10 @@ def _readable(error: ValidationError, layers: list[tuple[str, Mapping[str, Any]]
     field = str(first["loc"][0]) if first["loc"] else ""
     origin = next((name for name, layer in reversed(layers) if field in layer), "settings")
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+        message = "there is no such setting"
     if not place:  # about several settings together
         return f"settings: {message}"
-    value = "" if _UNSPOKEN.search(place) else f" = {first['input']!r}"
+    unspoken = _UNSPOKEN.search(place) or isinstance(first["input"], Mapping)
+    value = "" if unspoken else f" = {first['input']!r}"
     return f"{origin}: setting {place}{value}: {message}"

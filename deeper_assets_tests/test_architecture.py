@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,13 @@ def test_imports_keep_to_the_plan(path: Path) -> None:
         if place != Path("running.py"):
             assert not name.startswith("deeper_assets.definitions"), f"{place} imports {name}"
         assert name != "__future__.annotations" or "dagster" not in path.read_text(), place
+
+
+def test_no_module_imports_one_that_imports_it() -> None:
+    paths = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in MODULES}
+    TopologicalSorter(
+        {name: {other for other, _ in imports(path)} & paths.keys() for name, path in paths.items()}
+    ).prepare()  # raises CycleError
 
 
 def test_the_code_location_loads_nothing_heavy() -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deeper_assets.engines.chat.endpoint import OPENAI, Prices
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.protocols import Decoding
 from deeper_assets.method.recipes import RECIPES, Training
 from deeper_assets.settings import Settings, load_settings, record_settings, recorded_settings
 
@@ -53,7 +55,7 @@ def test_values_within_training_and_decoding_are_merged_layer_by_layer(
     # beta: profile; lora_rank: recorded; epochs: environment; batch_size: flag; the rest: offline.yaml
     assert (training.beta, training.lora_rank, training.epochs, training.batch_size) == (0.3, 5, 7, 6)
     assert training.learning_rate == offline.training.learning_rate != Training().learning_rate
-    assert settings.candidate_decoding == offline.candidate_decoding.model_copy(update={"top_p": 0.9})
+    assert settings.candidate_decoding == replace(offline.candidate_decoding, top_p=0.9)
     assert settings.evaluation_decoding.temperature == 0.5
     assert settings.evaluation_decoding.max_new_tokens == settings.candidate_decoding.max_new_tokens
 
@@ -64,13 +66,16 @@ def test_a_nested_value_has_an_environment_variable_of_its_own(
     monkeypatch.setenv("DEEPER_PROFILE", "local")
     monkeypatch.setenv("DEEPER_CHAT__BASE_URL", "http://127.0.0.1:9/v1")
     monkeypatch.setenv("DEEPER_SAMPLER__URLS", '["http://127.0.0.1:8/v1"]')
+    monkeypatch.setenv("DEEPER_CHAT__PRICES", '{"input": 1, "output": 2.5}')
     monkeypatch.setenv("DEEPER_MAX_COST_USD", "2.5")
     settings = load_settings(tmp_path)
-    # base_url and urls: environment; engine and model: local.yaml
+    # base_url, prices and urls: environment; engine and model: local.yaml
     assert (settings.chat.engine, settings.chat.model) == ("openai", "local")
     assert settings.chat.base_url == "http://127.0.0.1:9/v1"
     assert settings.sampler.urls == ["http://127.0.0.1:8/v1"]
     assert settings.max_cost_usd == 2.5
+    assert settings.chat.prices == Prices(input=1.0, output=2.5)
+    assert load_settings(tmp_path, {"chat": {"base_url": None}}).chat.base_url == OPENAI
     monkeypatch.setenv("DEEPER_CHAT__BASE_ULR", "x")
     with pytest.raises(
         DeeperError, match="DEEPER_CHAT__BASE_ULR is no setting; did you mean 'DEEPER_CHAT__BASE_URL'"
@@ -97,12 +102,9 @@ def test_a_secret_in_the_wrong_place_is_an_error_that_does_not_repeat_it(
 def test_the_defaults_are_the_papers() -> None:
     settings = Settings()
     assert settings.candidates == 15
-    assert settings.candidate_decoding.model_dump() == {
-        "temperature": 1.0,
-        "top_p": 0.4,
-        "repetition_penalty": 1.1,
-        "max_new_tokens": 512,
-    }
+    assert settings.candidate_decoding == Decoding(
+        temperature=1.0, top_p=0.4, repetition_penalty=1.1, max_new_tokens=512
+    )
     assert settings.evaluation_decoding.temperature == 0
     assert settings.training == Training(
         beta=0.2,
@@ -190,7 +192,27 @@ def test_paths_in_a_profile_are_meant_from_its_folder(tmp_path: Path) -> None:
         ),
         (
             {"domains": {"p": {**OWN_DOMAIN, "scale": {"lowest": 5, "highest": 1, "step": 1}}}},
-            "scale: lowest 5 must lie below highest 1",
+            "command line: setting domains.p.scale: lowest 5 must lie below highest 1",
+        ),
+        (
+            {"domains": {"p": {**OWN_DOMAIN, "scale": {"lowest": 1, "highest": 5, "step": 0}}}},
+            "command line: setting domains.p.scale: step 0 must lie above 0",
+        ),
+        (
+            {"domains": {"p": {**OWN_DOMAIN, "scale": {"lowest": 1, "highest": 5}}}},
+            "command line: setting domains.p.scale.step: Field required",
+        ),
+        (
+            {"domains": {"p": {**OWN_DOMAIN, "scale": {"lowest": 1, "highest": "five", "step": 1}}}},
+            "command line: setting domains.p.scale.highest = 'five': Input should be a valid number",
+        ),
+        (
+            {"domains": {"p": {**OWN_DOMAIN, "columns": {**OWN_DOMAIN["columns"], "titel": "t"}}}},
+            "command line: setting domains.p.columns.titel = 't': there is no such setting",
+        ),
+        (
+            {"domains": {"p": {**OWN_DOMAIN, "columns": {"user": "u", "item": "i"}}}},
+            "command line: setting domains.p.columns.rating: Field required",
         ),
         ({"domains": {"p": {**OWN_DOMAIN, "query": "select 1"}}}, "give either a file or a query"),
         (
@@ -244,7 +266,47 @@ def test_paths_in_a_profile_are_meant_from_its_folder(tmp_path: Path) -> None:
         ),
         (
             {"candidate_decoding": {"top_p": 0}},
-            "command line: setting candidate_decoding.top_p = 0: Input should be greater than 0",
+            "command line: setting candidate_decoding: top_p = 0: it must be above 0, and 1 at most",
+        ),
+        (
+            {"candidate_decoding": {"top_p": 1.5}},
+            "command line: setting candidate_decoding: top_p = 1.5: it must be above 0, and 1 at most",
+        ),
+        (
+            {"evaluation_decoding": {"temperature": -1}},
+            "command line: setting evaluation_decoding: temperature = -1: it must be 0 or more",
+        ),
+        (
+            {"candidate_decoding": {"repetition_penalty": 0}},
+            "command line: setting candidate_decoding: repetition_penalty = 0: it must be above 0",
+        ),
+        (
+            {"candidate_decoding": {"max_new_tokens": 0}},
+            "command line: setting candidate_decoding: max_new_tokens = 0: it must be 1 or more",
+        ),
+        (
+            {"candidate_decoding": {"temperature": "warm"}},
+            "command line: setting candidate_decoding.temperature = 'warm': Input should be a valid number",
+        ),
+        (
+            {"chat": {"tries": 0}},
+            "command line: setting chat.tries = 0: Input should be greater than or equal to 1",
+        ),
+        (
+            {"chat": {"prices": {"input": -1, "output": 1}}},
+            "command line: setting chat.prices.input = -1: Input should be greater than or equal to 0",
+        ),
+        (
+            {"chat": {"prices": {"input": 1, "output": 1, "batch_share": 2}}},
+            "command line: setting chat.prices.batch_share = 2: Input should be less than or equal to 1",
+        ),
+        (
+            {"chat": {"prices": {"input": 1}}},
+            "command line: setting chat.prices.output: Field required",
+        ),
+        (
+            {"chat": {"prices": {"input": 1, "output": 1, "cached": 1}}},
+            "command line: setting chat.prices.cached = 1: there is no such setting",
         ),
         (
             {"training": 3},

@@ -11,11 +11,21 @@ from deeper_assets.method.exceptions import DeeperError
 
 @dataclass(frozen=True)
 class Scale:
-    """A rating scale: `lowest` to `highest` (rating points), in steps of `step`."""
+    """A rating scale: `lowest` to `highest` (rating points), in steps of `step`.
+
+    Raises:
+        ValueError: there is no such scale.
+    """
 
     lowest: float
     highest: float
     step: float
+
+    def __post_init__(self) -> None:
+        if self.lowest >= self.highest:
+            raise ValueError(f"lowest {self.lowest:g} must lie below highest {self.highest:g}")
+        if not self.step > 0:
+            raise ValueError(f"step {self.step:g} must lie above 0")
 
     def holds(self, rating: float) -> bool:
         """Whether `rating` is one of the scale's marks (NaN and infinities are not)."""

@@ -56,12 +56,25 @@ class Decoding:
         repetition_penalty: makes tokens less likely that stand in the text already. The prompt counts as
             text, and so the old persona does too.
         max_new_tokens: a text is cut after as many tokens.
+
+    Raises:
+        ValueError: one of them lies where it makes no sense.
     """
 
     temperature: float = 1.0
     top_p: float = 0.4
     repetition_penalty: float = 1.1
     max_new_tokens: int = 512
+
+    def __post_init__(self) -> None:
+        for name, fits, bounds in (
+            ("temperature", self.temperature >= 0, "0 or more"),
+            ("top_p", 0 < self.top_p <= 1, "above 0, and 1 at most"),
+            ("repetition_penalty", self.repetition_penalty > 0, "above 0"),
+            ("max_new_tokens", self.max_new_tokens >= 1, "1 or more"),
+        ):
+            if not fits:
+                raise ValueError(f"{name} = {getattr(self, name):g}: it must be {bounds}")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from deeper_assets.engines.offline import OfflineChatModel
 from deeper_assets.method.domains import find_domain
 from deeper_assets.method.prompts import Prompts
 from deeper_assets_tests.benchmarks.whole_runs import memory_of
-from deeper_assets_tests.chat_servers import ChatServer, chat_server
+from deeper_assets_tests.chat_server.process import ChatServer, chat_server
 
 PEERS = {
     "curator": ["bespokelabs-curator==0.1.31"],

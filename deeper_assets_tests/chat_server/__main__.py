@@ -7,8 +7,12 @@ from functools import partial
 import click
 
 from deeper_assets.method.exceptions import DeeperError
-from deeper_assets_tests.chat_server.app import Manner, serve
 from deeper_assets_tests.chat_server.faults import Faults
+
+try:
+    from deeper_assets_tests.chat_server.app import Manner, serve
+except ModuleNotFoundError as error:
+    sys.exit(f"chat_server: there is no {error.name}; it comes with pip install -e '.[test]'")
 
 
 @click.command()

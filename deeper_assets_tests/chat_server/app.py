@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
+import python_multipart  # noqa: F401 - starlette looks for it only when a file comes
 import uvicorn
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, UploadFile
@@ -94,7 +95,7 @@ def serve(manner: Manner, port: int, announce: Callable[[str], None]) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Says when it takes connections, and signals: one that comes earlier may be lost."""
+    """Tells when it takes connections and signals; a signal that comes earlier may be lost."""
 
     def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
         super().__init__(config)
@@ -213,7 +214,7 @@ class _App:
 
     async def _file(self, request: Request) -> Response:
         stored = self._batches.file(request.path_params["id"])
-        return _found(request, stored.as_json() if stored else None)
+        return _object_or_404(request, stored.as_json() if stored else None)
 
     async def _content(self, request: Request) -> Response:
         stored = self._batches.file(request.path_params["id"])
@@ -241,10 +242,10 @@ class _App:
         return JSONResponse(self._batches.newest(after, int(limit)))
 
     async def _batch(self, request: Request) -> Response:
-        return _found(request, self._batches.batch(request.path_params["id"]))
+        return _object_or_404(request, self._batches.batch(request.path_params["id"]))
 
     async def _cancel_batch(self, request: Request) -> Response:
-        return _found(request, self._batches.cancel(request.path_params["id"]))
+        return _object_or_404(request, self._batches.cancel(request.path_params["id"]))
 
     async def _stats(self, request: Request) -> Response:
         return JSONResponse(self._counts.as_json())
@@ -281,8 +282,8 @@ class _KeyRequired:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = Headers(scope=scope).get("authorization", "")
         # Some servers repeat the key they were given; clients have to keep it out of their logs.
-        said = f"Incorrect API key provided: {given.removeprefix('Bearer ')}."
-        wrong = _as_response(problem(401, said, "invalid_api_key"))
+        message = f"Incorrect API key provided: {given.removeprefix('Bearer ')}."
+        wrong = _as_response(problem(401, message, "invalid_api_key"))
         app = self._app if hmac.compare_digest(given.encode(), self._expected) else wrong
         await app(scope, receive, send)
 
@@ -297,7 +298,7 @@ def _transport(request: Request) -> asyncio.Transport:
 
 
 async def _to_nobody(request: Request, error: Exception) -> Response:
-    """What a client gets that has gone before it had said everything."""
+    """Answers a client that left before its request was complete."""
     return Response()
 
 
@@ -313,7 +314,7 @@ def _as_response(reply: Reply, headers: dict[str, str] | None = None) -> Respons
     return Response(reply.body, reply.status, headers, "application/json")
 
 
-def _found(request: Request, object_: dict[str, Any] | None) -> Response:
+def _object_or_404(request: Request, object_: dict[str, Any] | None) -> Response:
     return _missing(request) if object_ is None else JSONResponse(object_)
 
 

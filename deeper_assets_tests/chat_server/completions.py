@@ -20,7 +20,7 @@ MODELS = ("local", "gpt-4o-mini-2024-07-18")
 
 _BYTES_A_TOKEN = 4
 _REMEMBERED = 16_384
-"""Bodies whose answer is kept: a client that tries again costs no second thought."""
+"""Bodies whose answer is kept, so that it is not computed again when a client tries again."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Completions:
         refusal = "I'm sorry, I can't help with that." if fault == "refused" else None
         message = {"role": "assistant", "content": None if refusal else text, "refusal": refusal}
         counts = tokens(prompt), tokens(refusal or text)
-        said = {
+        completion = {
             "id": f"chatcmpl-{key}",
             "object": "chat.completion",
             "created": int(time.time()),
@@ -141,7 +141,7 @@ class Completions:
             "usage": usage(*counts),
             "system_fingerprint": self._model.name,
         }
-        return Reply(200, json.dumps(said, ensure_ascii=False).encode(errors="replace"), *counts)
+        return Reply(200, json.dumps(completion, ensure_ascii=False).encode(errors="replace"), *counts)
 
     def _text(self, prompt: str, wants_object: bool) -> str:
         """The model's answer; where it sees no task, an empty one."""

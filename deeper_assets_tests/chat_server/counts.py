@@ -1,4 +1,4 @@
-"""What the chat server counts, so that a test can see what a client did and not only what it says."""
+"""What the chat server counts: a test sees there what a client did, not only what it reports."""
 
 from collections import Counter
 from typing import Any
@@ -31,7 +31,7 @@ class Counts:
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
 
     def leave(self) -> None:
-        """It is over, whatever its end was."""
+        """A chat request has ended, with an answer or without."""
         self.in_flight -= 1
 
     def times_sent(self, key: str) -> int:

@@ -10,8 +10,8 @@ from openai import AsyncOpenAI, BadRequestError, NotFoundError
 
 from deeper_assets_tests.chat_server.completions import Completions
 from deeper_assets_tests.chat_server.faults import Faults
+from deeper_assets_tests.chat_server.process import chat_server
 from deeper_assets_tests.chat_server.test_chat_server import ask, body, offline, prediction
-from deeper_assets_tests.chat_servers import chat_server
 
 ENDPOINT = "/v1/chat/completions"
 
@@ -62,8 +62,8 @@ def test_a_batch_is_in_progress_and_then_answered() -> None:
             number = int(answer["custom_id"].removeprefix("request-"))
             assert answer["error"] is None
             assert answer["response"]["status_code"] == 200
-            said = answer["response"]["body"]["choices"][0]["message"]["content"]
-            assert said == offline(prediction(number))
+            text = answer["response"]["body"]["choices"][0]["message"]["content"]
+            assert text == offline(prediction(number))
 
     with chat_server("--batch-seconds", 0.3) as server:
         ask(server, asking)

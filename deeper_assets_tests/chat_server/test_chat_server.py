@@ -33,11 +33,12 @@ from deeper_assets.method.prompts import Prompts, RatedItem
 from deeper_assets.settings import load_settings
 from deeper_assets_tests.chat_server.completions import Completions
 from deeper_assets_tests.chat_server.faults import BATCH, LASTING, PASSING, Faults
-from deeper_assets_tests.chat_servers import ChatServer, chat_server
+from deeper_assets_tests.chat_server.process import ChatServer, chat_server
 
 BOOK = find_domain("book")
 TITLES = ["Café murders", "A dragon's tale"]
 PERSONA_PROMPT = Prompts().initial_persona(BOOK, [RatedItem(title, 5) for title in TITLES])
+SERVER = "deeper_assets_tests.chat_server"
 HALVES = {"filtered": "content_filter", "cut": "length"}
 
 
@@ -80,17 +81,17 @@ def server(plain: ChatServer) -> ChatServer:
 
 
 def test_it_answers_as_the_offline_model_and_counts_what_is_paid(server: ChatServer) -> None:
-    said = ask(server, lambda client: client.chat.completions.create(**body(PERSONA_PROMPT)))
-    assert said.choices[0].message.content == offline(PERSONA_PROMPT)
-    assert said.choices[0].finish_reason == "stop"
+    completion = ask(server, lambda client: client.chat.completions.create(**body(PERSONA_PROMPT)))
+    assert completion.choices[0].message.content == offline(PERSONA_PROMPT)
+    assert completion.choices[0].finish_reason == "stop"
     # Four bytes of UTF-8 are a token, the last one perhaps not full.
     asked, answered = (
-        -(-len(text.encode()) // 4) for text in (PERSONA_PROMPT, said.choices[0].message.content)
+        -(-len(text.encode()) // 4) for text in (PERSONA_PROMPT, completion.choices[0].message.content)
     )
-    assert said.usage.prompt_tokens == asked > 10
-    assert said.usage.completion_tokens == answered > 10
-    assert said.usage.total_tokens == asked + answered
-    assert said.usage.prompt_tokens_details.cached_tokens == 0
+    assert completion.usage.prompt_tokens == asked > 10
+    assert completion.usage.completion_tokens == answered > 10
+    assert completion.usage.total_tokens == asked + answered
+    assert completion.usage.prompt_tokens_details.cached_tokens == 0
     ask(server, lambda client: client.chat.completions.create(**body(PERSONA_PROMPT)))
     counted = server.stats()
     assert (counted["requests"], counted["bodies"], counted["paid"], counted["paid_again"]) == (2, 1, 2, 1)
@@ -104,8 +105,8 @@ def test_under_a_schema_the_ratings_stand_in_an_object(server: ChatServer) -> No
         "json_schema": {"name": "ratings", "schema": ratings_schema(BOOK.scale), "strict": True},
     }
     request = {**body(prediction(0)), "response_format": form}
-    said = ask(server, lambda client: client.chat.completions.create(**request))
-    text = said.choices[0].message.content
+    completion = ask(server, lambda client: client.chat.completions.create(**request))
+    text = completion.choices[0].message.content
     assert json.loads(text) == {"ratings": json.loads(offline(prediction(0)))}
     assert parse_ratings(text, TITLES, BOOK.scale) == parse_ratings(
         offline(prediction(0)), TITLES, BOOK.scale
@@ -113,10 +114,12 @@ def test_under_a_schema_the_ratings_stand_in_an_object(server: ChatServer) -> No
 
 
 def test_an_answer_is_cut_where_the_client_says(server: ChatServer) -> None:
-    said = ask(server, lambda client: client.chat.completions.create(**body(PERSONA_PROMPT), max_tokens=5))
-    assert said.choices[0].message.content == offline(PERSONA_PROMPT)[:20]
-    assert said.choices[0].finish_reason == "length"
-    assert said.usage.completion_tokens == 5
+    completion = ask(
+        server, lambda client: client.chat.completions.create(**body(PERSONA_PROMPT), max_tokens=5)
+    )
+    assert completion.choices[0].message.content == offline(PERSONA_PROMPT)[:20]
+    assert completion.choices[0].finish_reason == "length"
+    assert completion.usage.completion_tokens == 5
 
 
 @pytest.mark.parametrize(
@@ -151,7 +154,7 @@ def test_it_lists_its_models(server: ChatServer) -> None:
 async def outcome(client: AsyncOpenAI, prompt: str) -> str:
     """Which kind of fault a request met, by what the client saw; "none" for an answer."""
     try:
-        said = await client.chat.completions.create(**body(prompt))
+        completion = await client.chat.completions.create(**body(prompt))
     except APITimeoutError:
         return "hanging"
     except APIConnectionError:
@@ -164,7 +167,7 @@ async def outcome(client: AsyncOpenAI, prompt: str) -> str:
             assert error.code == "content_policy_violation"
         kinds = {429: "rate_limited", 500: "error_at_once", 503: "error_late", 400: "rejected"}
         return kinds[error.status_code]
-    (choice,) = said.choices
+    (choice,) = completion.choices
     if choice.message.refusal is not None:
         assert choice.message.content is None
         return "refused"
@@ -237,7 +240,7 @@ def test_shares_by_kind_are_read() -> None:
         ("-0.1", "is no share"),
     ],
 )
-def test_wrong_faults_are_said(text: str, message: str) -> None:
+def test_wrong_faults_are_errors_that_say_why(text: str, message: str) -> None:
     with pytest.raises(DeeperError, match=message):
         Faults.parse(text)
 
@@ -245,7 +248,7 @@ def test_wrong_faults_are_said(text: str, message: str) -> None:
 def test_more_requests_than_the_limit_are_told_when_to_come_again() -> None:
     async def burst(client: AsyncOpenAI) -> list[str]:
         answers = (client.chat.completions.create(**body(prediction(number))) for number in range(12))
-        return [said.choices[0].finish_reason for said in await asyncio.gather(*answers)]
+        return [answer.choices[0].finish_reason for answer in await asyncio.gather(*answers)]
 
     with chat_server("--requests-per-second", 8) as server:
         assert ask(server, burst, max_retries=10) == ["stop"] * 12
@@ -262,8 +265,8 @@ def test_it_counts_what_is_in_flight_and_who_went_away() -> None:
         return await asyncio.gather(*answers, return_exceptions=True)
 
     with chat_server("--latency", 1) as server:
-        assert all(isinstance(said, APITimeoutError) for said in ask(server, eight, timeout=0.3))
-        assert not any(isinstance(said, Exception) for said in ask(server, eight))
+        assert all(isinstance(outcome, APITimeoutError) for outcome in ask(server, eight, timeout=0.3))
+        assert not any(isinstance(outcome, Exception) for outcome in ask(server, eight))
         counted = server.stats()
     assert (counted["most_in_flight"], counted["in_flight"]) == (16, 0)
     assert (counted["abandoned"], counted["paid"], counted["requests"]) == (8, 8, 16)
@@ -289,7 +292,7 @@ def test_a_server_with_a_key_that_knows_no_schemas() -> None:
 
 
 def serve(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "deeper_assets_tests.chat_server", *arguments]
+    command = [sys.executable, "-m", SERVER, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -339,6 +342,14 @@ def test_clients_that_break_off_leave_no_trace() -> None:
         assert "Traceback" not in process.communicate()[1]
 
 
+@pytest.mark.parametrize("missing", ["python_multipart", "uvicorn"])
+def test_without_the_test_extra_the_command_says_what_to_install(missing: str) -> None:
+    code = f"import runpy, sys; sys.modules['{missing}'] = None; runpy.run_module({SERVER!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"chat_server: there is no {missing}; it comes with pip install -e '.[test]'\n"
+
+
 def test_the_command_names_what_is_wrong(server: ChatServer) -> None:
     port = server.root.rsplit(":", 1)[1]
     for arguments, message in (
@@ -347,8 +358,8 @@ def test_the_command_names_what_is_wrong(server: ChatServer) -> None:
         (["--port", "0", "--faults", "many"], "faults 'many' are neither a share"),
     ):
         with serve(*arguments) as process:
-            said, complaint = process.communicate()
-        assert (process.returncode, said) == (1, "")
-        assert complaint.startswith("chat_server: ")
-        assert message in complaint
-        assert complaint.count("\n") == 1
+            stdout, stderr = process.communicate()
+        assert (process.returncode, stdout) == (1, "")
+        assert stderr.startswith("chat_server: ")
+        assert message in stderr
+        assert stderr.count("\n") == 1

@@ -16,7 +16,7 @@ import pytest
 from deeper_assets.engines.chat.journal import Journal
 from deeper_assets.instance import open_instance
 from deeper_assets.store.warehouse import Warehouse
-from deeper_assets_tests.chat_servers import ChatServer, chat_server
+from deeper_assets_tests.chat_server.process import ChatServer, chat_server
 from deeper_assets_tests.end_to_end.conftest import SMALL, deeper, environment
 
 pytestmark = pytest.mark.slow

@@ -13,52 +13,26 @@ provider's bill says.
 
 import hashlib
 import json
-import os
 import sqlite3
-import threading
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, astuple, dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from deeper_assets.engines.chat.journal_file import (
+    NOBODY,
+    connection,
+    is_alive,
+    own_name,
+    packed,
+    unpacked,
+    writing,
+)
 from deeper_assets.method.exceptions import DeeperError
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS answers (
-    key TEXT NOT NULL, attempt INTEGER NOT NULL, model TEXT NOT NULL, request BLOB NOT NULL,
-    text TEXT, reason TEXT, input_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
-    output_tokens INTEGER NOT NULL, cost_usd REAL, answered_at TEXT NOT NULL, PRIMARY KEY (key, attempt)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS pending (
-    key TEXT NOT NULL, attempt INTEGER NOT NULL, owner TEXT NOT NULL, batch TEXT, request BLOB,
-    most_usd REAL NOT NULL, asset TEXT NOT NULL, domain TEXT NOT NULL, run_id TEXT NOT NULL,
-    model TEXT NOT NULL, PRIMARY KEY (key, attempt)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS pending_by_batch ON pending (batch);
-CREATE TABLE IF NOT EXISTS usage (
-    asset TEXT NOT NULL, domain TEXT NOT NULL, run_id TEXT NOT NULL, model TEXT NOT NULL,
-    requests INTEGER NOT NULL DEFAULT 0, hits INTEGER NOT NULL DEFAULT 0,
-    unreadable INTEGER NOT NULL DEFAULT 0, retries INTEGER NOT NULL DEFAULT 0,
-    input_tokens INTEGER NOT NULL DEFAULT 0, cached_tokens INTEGER NOT NULL DEFAULT 0,
-    output_tokens INTEGER NOT NULL DEFAULT 0, cost_usd REAL NOT NULL DEFAULT 0,
-    saved_usd REAL NOT NULL DEFAULT 0, unsure_usd REAL NOT NULL DEFAULT 0,
-    PRIMARY KEY (asset, domain, run_id, model)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS batches (
-    name TEXT PRIMARY KEY, owner TEXT NOT NULL, endpoint TEXT NOT NULL, provider_id TEXT,
-    made_at TEXT NOT NULL
-) WITHOUT ROWID;
-"""
-
-_NOBODY = ""
-"""Owner of what its process has left."""
-
-_BUSY_SECONDS = 120.0
 _PLACES_AT_ONCE = 500
 """Keys in one SQL statement; SQLite takes 32,766 parameters at most."""
 
@@ -145,13 +119,11 @@ class Batch:
 
     Attributes:
         name: ours; the provider gets it with the batch, to find it again by.
-        endpoint: base URL of the service.
-        provider_id: theirs; None until they have said it.
+        provider_id: theirs; None until it has come.
         abandoned: whether nobody is handing it in any more: that failed, or its process is gone.
     """
 
     name: str
-    endpoint: str
     provider_id: str | None
     abandoned: bool
 
@@ -159,9 +131,9 @@ class Batch:
 Claim: TypeAlias = Entry | Literal["granted", "taken", "too dear for now", "too dear"]
 
 
-def request_key(endpoint: str, body: Mapping[str, Any]) -> str:
-    """Hash (hex) of a full request: where it goes, and all it says."""
-    text = json.dumps([endpoint, body], sort_keys=True, ensure_ascii=False)
+def request_key(base_url: str, body: Mapping[str, Any]) -> str:
+    """Hash (hex) of a full request: where it goes, and all that it says."""
+    text = json.dumps([base_url, body], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
@@ -197,9 +169,9 @@ class Journal:
             its answer; `too dear for now` while what is on its way may still turn out cheap enough; `too
             dear` where it would break the cap in any case.
         """
-        with self._writing() as db:
-            if found := self._find(db, key):
-                return found
+        with writing(self.path) as db:
+            if answered := self._find(db, key):
+                return answered
             self._bury_the_dead(db)
             if self._is_pending(db, key):
                 return "taken"
@@ -210,8 +182,8 @@ class Journal:
 
     def record(self, key: Key, model: str, request: Mapping[str, Any], entry: Entry) -> None:
         """Keeps an answer and books it. An answer that is there already stays, and is booked once."""
-        with self._writing() as db:
-            self._record(db, key, model, _packed(request), entry)
+        with writing(self.path) as db:
+            self._record(db, key, model, packed(request), entry)
 
     def release(self, key: Key, unsure: bool) -> None:
         """Takes back a claim that came to no answer.
@@ -220,26 +192,26 @@ class Journal:
             key: of the request.
             unsure: whether it may have been charged all the same.
         """
-        with self._writing() as db:
+        with writing(self.path) as db:
             self._give_up(db, [key], unsure)
 
     def book_hits(self, entries: Iterable[Entry], model: str) -> None:
         """Books answers that need not be paid for again."""
         saved = [entry.cost_usd or 0.0 for entry in entries]
         if saved:
-            with self._writing() as db:
+            with writing(self.path) as db:
                 _book(db, _purpose(), model, hits=len(saved), saved_usd=sum(saved))
 
     # ------------------------------------------------------------------------------------------ batches
 
     def open_batch(
-        self, name: str, endpoint: str, model: str, requests: Mapping[Key, Mapping[str, Any]], most_usd: float
+        self, name: str, base_url: str, model: str, requests: Mapping[Key, Mapping[str, Any]], most_usd: float
     ) -> list[Key]:
         """Claims requests for a batch that is about to be handed in.
 
         Args:
             name: of the batch.
-            endpoint: base URL of the service.
+            base_url: of the service.
             model: that the requests are meant for.
             requests: key → body.
             most_usd: the most that one of them may cost.
@@ -247,38 +219,37 @@ class Journal:
         Returns:
             Those that were granted, in order; the cap, or another process, may leave none.
         """
-        with self._writing() as db:
+        with writing(self.path) as db:
             self._bury_the_dead(db)
             granted: list[tuple[Key, bytes]] = []
             room = self.room()
             for key, body in requests.items():
                 free = not self._is_pending(db, key) and not self._find(db, key)
                 if free and (len(granted) + 1) * most_usd <= room:
-                    granted.append((key, _packed(body)))
+                    granted.append((key, packed(body)))
             if granted:
-                values = (name, _own_name(), endpoint, _now())
+                values = (name, own_name(), base_url, _now())
                 db.execute("INSERT INTO batches (name, owner, endpoint, made_at) VALUES (?, ?, ?, ?)", values)
                 self._insert_pending(db, granted, model, most_usd, name)
             return [key for key, _ in granted]
 
     def name_batch(self, name: str, provider_id: str) -> None:
         """Notes what the provider calls a batch."""
-        with self._writing() as db:
+        with writing(self.path) as db:
             db.execute("UPDATE batches SET provider_id = ? WHERE name = ?", (provider_id, name))
 
     def abandon_batch(self, name: str) -> None:
         """Notes that handing a batch in has failed. It may have come about all the same."""
-        with self._writing() as db:
-            db.execute("UPDATE batches SET owner = ? WHERE name = ?", (_NOBODY, name))
+        with writing(self.path) as db:
+            db.execute("UPDATE batches SET owner = ? WHERE name = ?", (NOBODY, name))
 
-    def batches(self, endpoint: str) -> list[Batch]:
+    def batches(self, base_url: str) -> list[Batch]:
         """Batches that have been opened and not closed, the oldest first."""
         rows = self._db.execute(
-            "SELECT name, endpoint, provider_id, owner FROM batches WHERE endpoint = ?"
-            " ORDER BY made_at, name",
-            (endpoint,),
+            "SELECT name, provider_id, owner FROM batches WHERE endpoint = ? ORDER BY made_at, name",
+            (base_url,),
         )
-        return [Batch(name, where, theirs, not _is_alive(owner)) for name, where, theirs, owner in rows]
+        return [Batch(name, theirs, not is_alive(owner)) for name, theirs, owner in rows]
 
     def holding(self, keys: Sequence[Key]) -> set[str]:
         """Names of the open batches that hold any of these requests."""
@@ -286,7 +257,7 @@ class Journal:
 
     def record_batch(self, batch: str, entries: Mapping[Key, Entry]) -> None:
         """Keeps answers of a batch and closes it; its other requests may be asked anew."""
-        with self._writing() as db:
+        with writing(self.path) as db:
             rows = db.execute(
                 "SELECT key, attempt, request, model, asset, domain, run_id FROM pending WHERE batch = ?",
                 (batch,),
@@ -318,6 +289,14 @@ class Journal:
         """What may still be spent (US dollars), with everything on its way at its dearest."""
         return float("inf") if self.cap_usd is None else self.cap_usd - sum(self.committed_usd())
 
+    def cap_error(self) -> DeeperError:
+        """The error of a cap that is reached."""
+        spent, _ = self.committed_usd()
+        return DeeperError(
+            f"max_cost_usd {self.cap_usd:g} is reached: {spent:.4f} are spent in {self.path}, and the next "
+            "request could go beyond; what was answered is kept. Raise it and run again to go on"
+        )
+
     # ------------------------------------------------------------------------------------- housekeeping
 
     def size(self) -> tuple[int, int]:
@@ -339,7 +318,7 @@ class Journal:
             How many answers are gone.
         """
         given = (None if before is None else before.astimezone(UTC).isoformat(), model)
-        with self._writing() as db:
+        with writing(self.path) as db:
             gone = db.execute(
                 "DELETE FROM answers WHERE (?1 IS NULL OR answered_at < ?1) AND (?2 IS NULL OR model = ?2)",
                 given,
@@ -355,32 +334,14 @@ class Journal:
             " ORDER BY answered_at, key"
         )
         for key, attempt, model, request, answered_at, *entry in rows:
-            said = {"key": key, "attempt": attempt, "model": model, "answered_at": answered_at}
-            yield {**said, **asdict(Entry(*entry)), "request": _unpacked(request)}
+            identity = {"key": key, "attempt": attempt, "model": model, "answered_at": answered_at}
+            yield {**identity, **asdict(Entry(*entry)), "request": unpacked(request)}
 
     # ------------------------------------------------------------------------------------------ SQLite
 
     @property
     def _db(self) -> sqlite3.Connection:
-        # A connection must not cross a fork, and two threads must not share a transaction.
-        return _connection(self.path, os.getpid(), threading.get_ident())
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        db = self._db
-        try:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:  # a full disk, for one, has ended it
-                    db.execute("ROLLBACK")
-                raise
-        except sqlite3.OperationalError as error:
-            raise DeeperError(
-                f"journal {self.path} cannot be written: {error}; nothing is asked that could not be kept"
-            ) from error
+        return connection(self.path)
 
     def _select(
         self, columns: str, table: Literal["answers", "pending"], keys: Sequence[Key]
@@ -412,7 +373,7 @@ class Journal:
         """Takes what killed processes had on its way as spent, for it may have been."""
         owners = [row[0] for row in db.execute("SELECT DISTINCT owner FROM pending WHERE batch IS NULL")]
         for owner in owners:
-            if not _is_alive(owner):
+            if not is_alive(owner):
                 rows = db.execute(
                     "SELECT key, attempt FROM pending WHERE owner = ? AND batch IS NULL", (owner,)
                 )
@@ -427,7 +388,7 @@ class Journal:
         batch: str | None,
     ) -> None:
         purpose = _purpose()
-        shared = (_own_name(), batch, most_usd, purpose.asset, purpose.domain, purpose.run_id, model)
+        shared = (own_name(), batch, most_usd, purpose.asset, purpose.domain, purpose.run_id, model)
         db.executemany(
             "INSERT INTO pending"
             " (key, attempt, request, owner, batch, most_usd, asset, domain, run_id, model)"
@@ -476,37 +437,6 @@ class Journal:
                 _book(db, Purpose(*purpose), model, retries=1, unsure_usd=most_usd if unsure else 0.0)
 
 
-@lru_cache(maxsize=16)
-def _connection(path: Path, process: int, thread: int) -> sqlite3.Connection:  # noqa: ARG001 - part of the cache's key
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Autocommit: a transaction is what `_writing` says, and nothing else.
-        db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        _switch_to_wal(db)
-        # In WAL mode a killed process loses nothing by it; only a failing machine could, the last moments.
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.executescript(_SCHEMA)
-    except sqlite3.Error as error:
-        raise DeeperError(f"journal {path} cannot be opened: {error}") from error
-    return db
-
-
-def _switch_to_wal(db: sqlite3.Connection) -> None:
-    from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
-
-    def is_busy(error: BaseException) -> bool:
-        return isinstance(error, sqlite3.Error) and error.sqlite_errorcode == sqlite3.SQLITE_BUSY
-
-    # Where another process makes the same file, SQLite gives up on this statement, and does not wait.
-    patiently = Retrying(
-        retry=retry_if_exception(is_busy),
-        stop=stop_after_delay(_BUSY_SECONDS),
-        wait=wait_random(0, 0.05),
-        reraise=True,
-    )
-    patiently(db.execute, "PRAGMA journal_mode = WAL")
-
-
 _ENTRY = ", ".join(Entry.__dataclass_fields__)
 
 
@@ -525,40 +455,5 @@ def _book(db: sqlite3.Connection, purpose: Purpose, model: str, **amounts: float
     )
 
 
-def _packed(request: Mapping[str, Any]) -> bytes:
-    return zlib.compress(json.dumps(request, ensure_ascii=False).encode(errors="surrogatepass"))
-
-
-def _unpacked(request: bytes) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(zlib.decompress(request).decode(errors="surrogatepass"))
-    return body
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat()
-
-
-def _own_name() -> str:
-    return _name_of(os.getpid())
-
-
-@lru_cache(maxsize=1)
-def _name_of(pid: int) -> str:
-    """Process number and start time: a number alone is given to another process one day."""
-    import psutil
-
-    return f"{pid} {psutil.Process(pid).create_time()}"
-
-
-def _is_alive(owner: str) -> bool:
-    import psutil
-
-    if owner == _NOBODY:
-        return False
-    if owner == _own_name():
-        return True
-    pid, started = owner.split()
-    try:
-        return bool(abs(psutil.Process(int(pid)).create_time() - float(started)) < 1)
-    except psutil.Error:
-        return False

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from deeper_assets.engines import http
 from deeper_assets.engines.sampling.policy_tokens import (
     as_sample,
     encode,
@@ -46,7 +47,7 @@ TRIES = 12
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
 """Seconds until it is asked for again, at most: at first, and after many times."""
 
-PASSING = {404, 408, 409, 429, *range(500, 600)}
+PASSING = http.PASSING | {404}
 """Statuses that another try may change. 404: a server that was restarted has lost its adapter."""
 
 PASSING_AT_FIRST = PASSING - {404, 500}
@@ -360,8 +361,7 @@ class _Replica:
 
     def scrubbed(self, text: str) -> str:
         """`text` without the key: servers like to repeat it in errors."""
-        key = os.environ.get(self.key_env)
-        return text.replace(key, f"${self.key_env}") if key else text
+        return http.scrubbed(text, self.key_env)
 
 
 class _Interrupted(Exception):

@@ -1,4 +1,4 @@
-"""Chat servers for tests and benchmarks: the stand-in's server as a real process."""
+"""The chat server as a process of its own, for tests and benchmarks."""
 
 import json
 import os
@@ -38,30 +38,23 @@ class ChatServer:
 
     def _json(self, path: str, method: str) -> dict[str, Any]:
         with urlopen(Request(self.root + path, method=method), timeout=30) as answer:
-            said: dict[str, Any] = json.load(answer)
-        return said
+            content: dict[str, Any] = json.load(answer)
+        return content
 
 
 @contextmanager
 def chat_server(*arguments: object, port: int = 0, **variables: str) -> Iterator[ChatServer]:
     """Runs the server with these arguments, on a free port unless one is given, until the block ends."""
-    command = [
-        sys.executable,
-        "-m",
-        "deeper_assets_tests.chat_server",
-        "--port",
-        str(port),
-        *map(str, arguments),
-    ]
-    with subprocess.Popen(
-        command, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True
-    ) as process:
+    command = [sys.executable, "-m", "deeper_assets_tests.chat_server", "--port", port, *arguments]
+    command = list(map(str, command))
+    environment = {**os.environ, **variables}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            said = process.stdout.readline() + process.stdout.readline()
-            if "DEEPER_CHAT__BASE_URL=" not in said:
+            announced = process.stdout.readline() + process.stdout.readline()
+            if "DEEPER_CHAT__BASE_URL=" not in announced:
                 raise AssertionError(f"{command}: exit {process.wait()}")
-            root = said.split("DEEPER_CHAT__BASE_URL=")[1].split("/v1")[0]
+            root = announced.split("DEEPER_CHAT__BASE_URL=")[1].split("/v1")[0]
             yield ChatServer(root, process)
         finally:
             process.kill()

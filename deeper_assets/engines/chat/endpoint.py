@@ -1,0 +1,170 @@
+"""Where a chat model is, how it is asked and what it costs.
+
+`Endpoint` holds the settings, and what follows from them without asking anybody: the body of a request, its
+key in the journal, the most that it may cost, and what an answer means.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from deeper_assets.engines.chat.journal import Entry, Key, request_key
+from deeper_assets.engines.http import Address, VariableName, scrubbed
+from deeper_assets.method.exceptions import DeeperError
+
+OPENAI = "https://api.openai.com/v1"
+
+_WRAPPING = 16
+"""Tokens around a message, at most."""
+
+_OF_THE_PROMPT = {
+    "content_filter": "content_filter",
+    "content_policy_violation": "content_filter",
+    "context_length_exceeded": "rejected",
+    "string_above_max_length": "rejected",
+    "invalid_prompt": "rejected",
+}
+"""Error codes of status 400 that are about one prompt, not about how we ask → the reason of its answer."""
+
+Price: TypeAlias = Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What a chat model costs, US dollars a million tokens.
+
+    Attributes:
+        input, output: of prompts and of answers.
+        cached_input: of tokens that the server had read before; None where they cost the same.
+        batch_share: what a request in a batch costs, as a share of that.
+    """
+
+    input: Price
+    output: Price
+    cached_input: Price | None = None
+    batch_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+    def cost(self, input_tokens: int, cached_tokens: int, output_tokens: int) -> float:
+        """US dollars of one answer, asked for live."""
+        cached = self.input if self.cached_input is None else self.cached_input
+        fresh = (input_tokens - cached_tokens) * self.input + cached_tokens * cached
+        return (fresh + output_tokens * self.output) / 1e6
+
+
+class Endpoint(BaseModel):
+    """A frozen chat model behind an OpenAI-compatible endpoint. Its key is in the environment."""
+
+    # A model and no dataclass: pydantic-settings reads the JSON in DEEPER_CHAT__PRICES for models only.
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field("gpt-4o-mini-2024-07-18", description="what the endpoint calls it")
+    base_url: Annotated[Address, BeforeValidator(lambda url: url or OPENAI)] = Field(
+        OPENAI, description="of the endpoint, with /v1; null: OpenAI's own"
+    )
+    key_env: VariableName = Field(
+        "OPENAI_API_KEY",
+        description="environment variable that holds the key, if one is needed",
+    )
+    mode: Literal["live", "batch"] = Field("live", description="batch: half the price, up to a day's wait")
+    temperature: float = Field(0.0, ge=0, description="0: the answer that it thinks best")
+    max_tokens: int = Field(1024, ge=1, description="an answer is cut after as many tokens, and unreadable")
+    structured: bool = Field(True, description="ask for JSON by schema where the endpoint knows how")
+    concurrency: int = Field(
+        64, ge=1, description="requests at once, of one process; fewer while the server says 429"
+    )
+    timeout: float = Field(120.0, gt=0, description="seconds to wait for an answer")
+    tries: int = Field(8, ge=1, description="how often a request that fails for a moment is sent")
+    prices: Prices | None = Field(None, description="null: unknown; `max_cost_usd` needs them")
+    batch_requests: int = Field(50_000, ge=1, description="requests a batch file, at most")
+    batch_poll: float = Field(30.0, gt=0, description="seconds between looks at a batch")
+
+    def body(self, prompt: str, schema: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The request for one prompt, but for the endpoint and the key."""
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": prompt.encode(errors="replace").decode()}],
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+        }
+        if schema is not None:
+            form = {"name": "answer", "schema": schema, "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": form}
+        return body
+
+    def key(self, body: Mapping[str, Any], attempt: int) -> Key:
+        """What the journal knows a request by."""
+        return request_key(self.base_url, body), attempt
+
+    def most_usd(self, body: Mapping[str, Any], *, in_batch: bool = False) -> float | None:
+        """The most that a request can cost: no token is shorter than a byte, and answers are cut.
+
+        None where prices are not known.
+        """
+        size = sum(len(message["content"].encode()) + _WRAPPING for message in body["messages"])
+        size += len(str(body.get("response_format", "")))
+        return self._usd(size, 0, self.max_tokens, in_batch)
+
+    def entry(
+        self, completion: Mapping[str, Any], *, in_batch: bool = False, most_usd: float | None = None
+    ) -> Entry:
+        """A completion, as the endpoint gives it, as an entry of the journal.
+
+        Args:
+            completion: what it answered.
+            in_batch: whether it was asked for in a batch.
+            most_usd: what it is taken to have cost where the endpoint does not count its tokens.
+        """
+        usage = completion.get("usage") or {}
+        counts = (
+            int(usage.get("prompt_tokens") or 0),
+            int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0),
+            int(usage.get("completion_tokens") or 0),
+        )
+        cost = self._usd(*counts, in_batch) if usage else most_usd
+        return Entry(*_text_and_reason(completion), *counts, cost)
+
+    def refusal(self, error: Mapping[str, Any]) -> Entry | None:
+        """The body of an error of status 400 that is about the prompt, as an entry; None if it is not."""
+        reason = _OF_THE_PROMPT.get(str(error.get("code")))
+        return Entry(None, reason, 0, 0, 0, 0.0) if reason else None
+
+    def client(self) -> Any:
+        """An AsyncOpenAI client that tries nothing twice by itself: what is sent again has to be counted."""
+        from openai import AsyncOpenAI
+
+        key = os.environ.get(self.key_env, "")
+        if not key and self.base_url == OPENAI:
+            raise DeeperError(
+                f"{self.model} needs a key: set the environment variable {self.key_env}, or chat.base_url to "
+                "an endpoint that needs none"
+            )
+        return AsyncOpenAI(api_key=key or "none", base_url=self.base_url, timeout=self.timeout, max_retries=0)
+
+    def error(self, message: str) -> DeeperError:
+        """The error that says which model failed, where, and why; without the key."""
+        return DeeperError(scrubbed(f"{self.model} at {self.base_url}: {message}", self.key_env))
+
+    def _usd(self, input_tokens: int, cached_tokens: int, output_tokens: int, in_batch: bool) -> float | None:
+        if self.prices is None:
+            return None
+        share = self.prices.batch_share if in_batch else 1.0
+        return share * self.prices.cost(input_tokens, cached_tokens, output_tokens)
+
+
+def _text_and_reason(completion: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """The text of a completion, and why it cannot be used; see `Entry`."""
+    choices = completion.get("choices") or [{}]
+    message, finish = choices[0].get("message") or {}, choices[0].get("finish_reason")
+    text = message.get("content")
+    if message.get("refusal"):
+        return str(message["refusal"]), "refusal"
+    if finish == "content_filter":
+        return text, "content_filter"
+    if finish == "length":
+        return text, "cut_off"
+    if not text:
+        return None, "no_answer"
+    return str(text), None

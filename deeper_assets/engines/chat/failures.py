@@ -1,0 +1,134 @@
+"""Requests that come to nothing: whether they pass, whether they may have been charged, and trying again.
+
+What fails for a moment (a timeout, a dropped connection, the statuses of `PASSING`) is sent again, after what
+the server asks for or ever longer. What fails for good (400, 401, 403, 404) is an error at once.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from deeper_assets.engines.chat.endpoint import Endpoint
+from deeper_assets.engines.chat.pacing import seconds_until_next
+from deeper_assets.engines.http import PASSING
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+Value = TypeVar("Value")
+
+LONGEST_LIMITED = 900.0
+"""Seconds for which a server may say 429 to one request until that is an error."""
+
+_GATEWAY_TIMEOUTS = {504, 524}
+"""Statuses of something between us and the model that did not wait for the answer."""
+
+_NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout"}
+"""HTTP client errors of requests that had no connection yet."""
+
+
+class Failed(Exception):
+    """A request that came to nothing.
+
+    Attributes:
+        passes: whether it may be sent again.
+        limited: whether the server said that it is asked too much.
+        unsure: whether it may have been charged.
+        headers: of the answer, lower-case.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        passes: bool,
+        limited: bool = False,
+        unsure: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ):
+        super().__init__(message)
+        self.passes, self.limited, self.unsure = passes, limited, unsure
+        self.headers = headers or {}
+
+
+def failure_of(error: Exception) -> Failed:
+    """What an error of the OpenAI client means."""
+    from openai import APIConnectionError, APIStatusError
+
+    if not isinstance(error, APIStatusError):
+        # There is no answer. The request may have been charged, unless it never had a connection.
+        cause = type(error.__cause__).__name__
+        passes = isinstance(error, APIConnectionError)
+        return Failed(f"{error} ({cause})", passes=passes, unsure=cause not in _NEVER_SENT)
+    body, status = error_body(error), error.status_code
+    without_money = body.get("code") == "insufficient_quota"  # comes as 429, too
+    return Failed(
+        f"status {status}: {body.get('message') or error.message}",
+        passes=status in PASSING and not without_money,
+        limited=status == 429 and not without_money,
+        unsure=status in _GATEWAY_TIMEOUTS,
+        headers={name.lower(): value for name, value in error.response.headers.items()},
+    )
+
+
+def error_body(error: Any) -> dict[str, Any]:
+    """What the body of a status error says, however a server nests it."""
+    body = error.body if isinstance(error.body, dict) else {}
+    inner = body.get("error", body)
+    return inner if isinstance(inner, dict) else {"message": str(inner)}
+
+
+async def patiently(endpoint: Endpoint, ask: Callable[[], Awaitable[Value]]) -> Value:
+    """What `ask` gives; it is called again while it fails for a moment.
+
+    Raises:
+        DeeperError: it failed for good, or too often.
+    """
+    from openai import OpenAIError
+    from tenacity import AsyncRetrying, retry_if_exception
+
+    async def once() -> Value:
+        try:
+            return await ask()
+        except OpenAIError as error:
+            raise failure_of(error) from None
+
+    patience = _Patience(endpoint.tries)
+    try:
+        return await AsyncRetrying(
+            retry=retry_if_exception(lambda error: isinstance(error, Failed) and error.passes),
+            stop=patience,
+            wait=_wait,
+            reraise=True,
+        )(once)
+    except Failed as failure:
+        message = f"{failure}{patience}"
+    # Outside of `except`, so that no traceback quotes what the server said: it may hold the key.
+    raise endpoint.error(message)
+
+
+class _Patience:
+    """When to stop trying: after so many failures, or when the server has been saying 429 for too long."""
+
+    def __init__(self, tries: int):
+        self._tries, self._failures = tries, 0
+        self._limited_since: float | None = None
+
+    def __call__(self, state: "RetryCallState") -> bool:
+        failure = state.outcome.exception() if state.outcome else None
+        if isinstance(failure, Failed) and failure.limited:
+            # From the first 429 on: before it the request may have waited long for its turn.
+            self._limited_since = self._limited_since or time.monotonic()
+            return time.monotonic() - self._limited_since > LONGEST_LIMITED
+        self._failures += 1
+        return self._failures >= self._tries
+
+    def __str__(self) -> str:
+        if self._failures < self._tries:
+            return ""
+        return f" (after {self._tries} tries; what was answered is kept, and the next run goes on from there)"
+
+
+def _wait(state: "RetryCallState") -> float:
+    failure = state.outcome.exception() if state.outcome else None
+    return seconds_until_next(state.attempt_number, getattr(failure, "headers", {}))

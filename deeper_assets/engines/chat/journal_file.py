@@ -1,0 +1,150 @@
+"""The journal's SQLite file: tables, connections, transactions, and which process a row belongs to."""
+
+import json
+import os
+import sqlite3
+import threading
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from deeper_assets.method.exceptions import DeeperError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS answers (
+    key TEXT NOT NULL, attempt INTEGER NOT NULL, model TEXT NOT NULL, request BLOB NOT NULL,
+    text TEXT, reason TEXT, input_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL, cost_usd REAL, answered_at TEXT NOT NULL, PRIMARY KEY (key, attempt)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pending (
+    key TEXT NOT NULL, attempt INTEGER NOT NULL, owner TEXT NOT NULL, batch TEXT, request BLOB,
+    most_usd REAL NOT NULL, asset TEXT NOT NULL, domain TEXT NOT NULL, run_id TEXT NOT NULL,
+    model TEXT NOT NULL, PRIMARY KEY (key, attempt)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS pending_by_batch ON pending (batch);
+CREATE TABLE IF NOT EXISTS usage (
+    asset TEXT NOT NULL, domain TEXT NOT NULL, run_id TEXT NOT NULL, model TEXT NOT NULL,
+    requests INTEGER NOT NULL DEFAULT 0, hits INTEGER NOT NULL DEFAULT 0,
+    unreadable INTEGER NOT NULL DEFAULT 0, retries INTEGER NOT NULL DEFAULT 0,
+    input_tokens INTEGER NOT NULL DEFAULT 0, cached_tokens INTEGER NOT NULL DEFAULT 0,
+    output_tokens INTEGER NOT NULL DEFAULT 0, cost_usd REAL NOT NULL DEFAULT 0,
+    saved_usd REAL NOT NULL DEFAULT 0, unsure_usd REAL NOT NULL DEFAULT 0,
+    PRIMARY KEY (asset, domain, run_id, model)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS batches (
+    name TEXT PRIMARY KEY, owner TEXT NOT NULL, endpoint TEXT NOT NULL, provider_id TEXT,
+    made_at TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+
+NOBODY = ""
+"""Owner of what nobody works on any more."""
+
+_BUSY_SECONDS = 120.0
+"""How long to wait for another process that writes."""
+
+
+def connection(path: Path) -> sqlite3.Connection:
+    """The connection of this process and thread; the file is made if there is none.
+
+    Raises:
+        DeeperError: it cannot be opened.
+    """
+    # A connection must not cross a fork, and two threads must not share a transaction.
+    return _connection(path, os.getpid(), threading.get_ident())
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[sqlite3.Connection]:
+    """One transaction: all that is written within, or nothing.
+
+    Raises:
+        DeeperError: the file cannot be written.
+    """
+    db = connection(path)
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield db
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:  # a full disk, for one, has ended it
+                db.execute("ROLLBACK")
+            raise
+    except sqlite3.OperationalError as error:
+        raise DeeperError(
+            f"journal {path} cannot be written: {error}; nothing is asked that could not be kept"
+        ) from error
+
+
+@lru_cache(maxsize=16)
+def _connection(path: Path, process: int, thread: int) -> sqlite3.Connection:  # noqa: ARG001 - part of the cache's key
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Autocommit: `writing` alone begins and ends transactions.
+        db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        _switch_to_wal(db)
+        # In WAL mode a killed process loses nothing by this; a machine that fails may lose the last moments.
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.executescript(_SCHEMA)
+    except sqlite3.Error as error:
+        raise DeeperError(f"journal {path} cannot be opened: {error}") from error
+    return db
+
+
+def _switch_to_wal(db: sqlite3.Connection) -> None:
+    from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
+
+    def is_busy(error: BaseException) -> bool:
+        return isinstance(error, sqlite3.Error) and error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+
+    # While another process makes the same file, SQLite fails here at once and does not wait.
+    patiently = Retrying(
+        retry=retry_if_exception(is_busy),
+        stop=stop_after_delay(_BUSY_SECONDS),
+        wait=wait_random(0, 0.05),
+        reraise=True,
+    )
+    patiently(db.execute, "PRAGMA journal_mode = WAL")
+
+
+def packed(request: Mapping[str, Any]) -> bytes:
+    """A request's body as the file keeps it."""
+    return zlib.compress(json.dumps(request, ensure_ascii=False).encode(errors="surrogatepass"))
+
+
+def unpacked(request: bytes) -> dict[str, Any]:
+    """A request's body, read from what `packed` made."""
+    body: dict[str, Any] = json.loads(zlib.decompress(request).decode(errors="surrogatepass"))
+    return body
+
+
+def own_name() -> str:
+    """The owner that stands beside what this process writes."""
+    return _name_of(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _name_of(pid: int) -> str:
+    """Process number and start time: the system gives the same number to another process one day."""
+    import psutil
+
+    return f"{pid} {psutil.Process(pid).create_time()}"
+
+
+def is_alive(owner: str) -> bool:
+    """Whether the process of an owner still runs."""
+    import psutil
+
+    if owner == NOBODY:
+        return False
+    if owner == own_name():
+        return True
+    pid, started = owner.split()
+    try:
+        return bool(abs(psutil.Process(int(pid)).create_time() - float(started)) < 1)
+    except psutil.Error:
+        return False

@@ -1,0 +1,155 @@
+"""Asking a chat model prompt by prompt, many at once.
+
+Prompts that the server cannot take are unreadable answers with a reason, as refusals, filtered and cut
+answers are. A request that waits for its next try leaves its place at the server to another. Answers are
+asked for as JSON by schema, or as the prompt says it where the endpoint refuses schemas.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from deeper_assets.engines.chat.endpoint import Endpoint
+from deeper_assets.engines.chat.failures import Failed, error_body, failure_of, patiently
+from deeper_assets.engines.chat.journal import Entry, Journal, Key
+from deeper_assets.engines.chat.pacing import AdaptiveLimit, seconds_asked_for
+
+WAITING = 4
+"""Requests that are open for each one at the server: those that wait for their next try are among them."""
+
+_TAKEN_POLL = 0.2
+"""Seconds between looks at a request that another process has sent."""
+
+
+class _NoSchemas(Exception):
+    """The endpoint does not know how to answer by a schema."""
+
+
+class Live:
+    """One call's worth of questions, at most so many of them at the server at once.
+
+    Args:
+        endpoint: what to ask.
+        journal: keeps the answers, and the spending cap.
+        client: of the endpoint.
+        attempt: how often these prompts have been asked before.
+        schema: JSON schema of the answers; None for prose.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        journal: Journal,
+        client: Any,
+        attempt: int,
+        schema: Mapping[str, Any] | None,
+    ):
+        self._endpoint, self._journal, self._client = endpoint, journal, client
+        self._attempt, self._schema = attempt, schema
+        self._limit = AdaptiveLimit(endpoint.concurrency)
+        self._error: BaseException | None = None
+        self.refused_schemas = False
+
+    async def ask(self, prompts: Sequence[str]) -> dict[str, Entry]:
+        """Every prompt's answer. After an error nothing more is sent, but what is on its way is kept.
+
+        Raises:
+            DeeperError: a request failed for good, or after all tries; the cap is reached.
+        """
+        left = iter(prompts)
+        answers: dict[str, Entry] = {}
+
+        async def work() -> None:
+            for prompt in left:
+                if self._error is not None:
+                    return
+                try:
+                    answers[prompt] = await self._one(prompt)
+                except Exception as error:  # noqa: BLE001 - raised below, when all others have ended
+                    self._error = self._error or error
+
+        workers = min(len(prompts), WAITING * self._endpoint.concurrency)
+        await asyncio.gather(*(work() for _ in range(workers)))
+        if self._error is not None:
+            raise self._error
+        return answers
+
+    async def _one(self, prompt: str) -> Entry:
+        try:
+            return await patiently(self._endpoint, partial(self._try, prompt))
+        except _NoSchemas:
+            self._schema, self.refused_schemas = None, True
+            return await patiently(self._endpoint, partial(self._try, prompt))
+
+    async def _try(self, prompt: str) -> Entry:
+        if self._error is not None:
+            raise self._error
+        async with self._limit.slot():
+            body = self._endpoint.body(prompt, self._schema)
+            key = self._endpoint.key(body, self._attempt)
+            known = await self._claimed(key, body)
+            if known is not None:
+                return known
+            entry, unsure = None, True
+            try:
+                entry = await self._send(body)
+            except Failed as failure:
+                unsure = failure.unsure
+                self._limit.hear(failure.limited, seconds_asked_for(failure.headers) or 0.0)
+                raise
+            except _NoSchemas:
+                unsure = False
+                raise
+            finally:
+                if entry is None:
+                    self._journal.release(key, unsure)
+            self._journal.record(key, self._endpoint.model, body, entry)
+            self._limit.hear(limited=False)
+            return entry
+
+    async def _claimed(self, key: Key, body: Mapping[str, Any]) -> Entry | None:
+        """Waits until the request may be sent; or for its answer, if someone else has sent it."""
+        most_usd = self._endpoint.most_usd(body)
+        while True:
+            if self._error is not None:
+                raise self._error
+            verdict = self._journal.claim(key, self._endpoint.model, most_usd)
+            if isinstance(verdict, Entry):
+                self._journal.book_hits([verdict], self._endpoint.model)
+                return verdict
+            if verdict == "granted":
+                return None
+            if verdict == "too dear":
+                raise self._journal.cap_error()
+            await asyncio.sleep(_TAKEN_POLL)
+
+    async def _send(self, body: Mapping[str, Any]) -> Entry:
+        from openai import OpenAIError
+
+        try:
+            completion = await self._client.chat.completions.with_raw_response.create(**body)
+        except OpenAIError as error:
+            status = getattr(error, "status_code", None)
+            if status == 400 and (entry := self._endpoint.refusal(error_body(error))):
+                return entry
+            if status in {400, 422} and "response_format" in body and _is_about_schemas(error):
+                raise _NoSchemas from None
+            raise failure_of(error) from None
+        return self._endpoint.entry(_json(completion.text), most_usd=self._endpoint.most_usd(body))
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise Failed("the answer is no JSON object", passes=True, unsure=True)
+    return value
+
+
+def _is_about_schemas(error: Exception) -> bool:
+    text = f"{error_body(error)}".lower()
+    return any(word in text for word in ("response_format", "json_schema", "structured output", "guided"))
