@@ -29,7 +29,7 @@ from deeper_assets.method.exchange import (
 from deeper_assets.reports.cards import OFFLINE_POLICY, PAIRWISE, Figures, Origin, dataset_card, model_card
 from deeper_assets.resources import Experiment
 from deeper_assets.store.adapters import identity
-from deeper_assets.store.warehouse import Version, canonical_json
+from deeper_assets.store.ledger import Version, canonical_json
 
 Form: TypeAlias = Literal["trl", "llamafactory"]
 
