@@ -15,8 +15,8 @@ import pandas as pd
 from dagster import AssetCheckResult, AutomationCondition, PartitionMapping
 
 from deeper_assets.partitions import Partitions
+from deeper_assets.store.ledger import Partition
 from deeper_assets.store.schema import TABLES
-from deeper_assets.store.warehouse import Partition
 from deeper_assets.values import Tools, Values
 
 Templates = Sequence[str] | Callable[[Values, Partition], Sequence[str]]

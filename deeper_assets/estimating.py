@@ -39,8 +39,9 @@ from deeper_assets.method.workload import (
 )
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
+from deeper_assets.store.ledger import Ingredients, Stamp
 from deeper_assets.store.schema import TABLES
-from deeper_assets.store.warehouse import Ingredients, Stamp, Warehouse
+from deeper_assets.store.warehouse import Warehouse
 
 SAMPLE = 40
 """Users of a domain whose prompts are built and counted."""

@@ -19,17 +19,17 @@ import pandas as pd
 from deeper_assets import __version__
 from deeper_assets.lineage import Node, ancestry, render, trace, walk
 from deeper_assets.method.exceptions import DeeperError
-from deeper_assets.method.exchange import (
+from deeper_assets.reports.cards import OFFLINE_POLICY, PAIRWISE, Figures, Origin, dataset_card, model_card
+from deeper_assets.reports.exchange import (
     SPLITS,
     as_llamafactory,
     as_trl,
     llamafactory_info,
     pairs_of_iterations,
 )
-from deeper_assets.reports.cards import OFFLINE_POLICY, PAIRWISE, Figures, Origin, dataset_card, model_card
 from deeper_assets.resources import Experiment
 from deeper_assets.store.adapters import identity
-from deeper_assets.store.warehouse import Version, canonical_json
+from deeper_assets.store.ledger import Version, canonical_json
 
 Form: TypeAlias = Literal["trl", "llamafactory"]
 

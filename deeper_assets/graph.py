@@ -36,8 +36,8 @@ from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
 from deeper_assets.partitions import Partitions, columns_of, partitions_of
 from deeper_assets.resources import Experiment
 from deeper_assets.store.io_manager import OPTIONAL, column_schema, partition_expr
+from deeper_assets.store.ledger import JSON, Ingredients, Partition, canonical_json
 from deeper_assets.store.schema import TABLES
-from deeper_assets.store.warehouse import JSON, Ingredients, Partition, canonical_json
 from deeper_assets.values import Tools, Values, described
 
 ASSETS: tuple[ModuleType, ...] = (histories, personas, iterations, models, evaluation)

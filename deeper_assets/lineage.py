@@ -11,8 +11,9 @@ from typing import Any
 import pandas as pd
 
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.store.ledger import Input, Version, canonical_json
 from deeper_assets.store.schema import TABLES
-from deeper_assets.store.warehouse import Input, Version, Warehouse, canonical_json
+from deeper_assets.store.warehouse import Warehouse
 
 
 @dataclass(frozen=True)

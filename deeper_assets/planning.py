@@ -16,7 +16,8 @@ from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from deeper_assets.graph import Graph
 from deeper_assets.jobs import EVALUATION, JOBS, TABLES_JOB
 from deeper_assets.partitions import columns_of
-from deeper_assets.store.warehouse import Input, Partition, Version, canonical_json, find_table, fingerprint
+from deeper_assets.store.catalog import find_table
+from deeper_assets.store.ledger import Input, Partition, Version, canonical_json, fingerprint
 
 Stored = Mapping[str, Version]
 """The current version of every stored partition, by table and partition."""

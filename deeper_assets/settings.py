@@ -4,7 +4,6 @@ Later layers win: defaults below, then the profile (a YAML file, built in or the
 earlier commands recorded in the home folder, then `DEEPER_*` environment variables, then command-line flags.
 """
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -36,7 +35,7 @@ from deeper_assets.engines.chat.endpoint import Endpoint
 from deeper_assets.engines.http import Address, VariableName
 from deeper_assets.engines.training.hardware import ONE_DEVICE, Hardware
 from deeper_assets.method.domains import Scale
-from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.exceptions import DeeperError, did_you_mean
 from deeper_assets.method.protocols import Decoding
 from deeper_assets.method.recipes import DEFAULT_RECIPE, RECIPES, Recipe, Training
 from deeper_assets.sources.custom import ColumnMap
@@ -194,7 +193,7 @@ class Settings(BaseSettings):
         for name in self.train_recipes:
             if name not in self.all_recipes:
                 raise ValueError(
-                    f"train_recipes: {name!r} is no recipe{_did_you_mean(name, self.all_recipes)}"
+                    f"train_recipes: {name!r} is no recipe{did_you_mean(name, self.all_recipes)}"
                 )
         return self
 
@@ -225,13 +224,11 @@ def _own_recipe(name: str, given: Mapping[str, Any]) -> Recipe:
     values = dict(given)
     like = values.pop("like", DEFAULT_RECIPE)
     if like not in RECIPES:
-        raise ValueError(
-            f"recipes: {name}: like {like!r} is no built-in recipe{_did_you_mean(like, RECIPES)}"
-        )
+        raise ValueError(f"recipes: {name}: like {like!r} is no built-in recipe{did_you_mean(like, RECIPES)}")
     known = {field.name for field in fields(Recipe)}
     for key in values:
         if key not in known:
-            raise ValueError(f"recipes: {name}: {key!r} is no part of a recipe{_did_you_mean(key, known)}")
+            raise ValueError(f"recipes: {name}: {key!r} is no part of a recipe{did_you_mean(key, known)}")
     try:
         return TypeAdapter(Recipe).validate_python(asdict(RECIPES[like]) | values)
     except ValidationError as error:
@@ -336,7 +333,7 @@ def _profile_path(profile: str) -> Path:
     path = Path(profile).expanduser()
     if path.is_file():
         return path.resolve()
-    hint = _did_you_mean(profile, known)
+    hint = did_you_mean(profile, known)
     raise DeeperError(f"profile {profile!r} is neither built in ({', '.join(known)}) nor a file{hint}")
 
 
@@ -382,7 +379,7 @@ def _environment() -> dict[str, Any]:
     known |= {f"{ENV_PREFIX}{name}__{part}".upper() for name, parts in _NESTED.items() for part in parts}
     for name in os.environ:
         if name.startswith(ENV_PREFIX) and not name.startswith(_TEST_VARIABLES) and name not in known:
-            raise DeeperError(f"environment variable {name} is no setting{_did_you_mean(name, known)}")
+            raise DeeperError(f"environment variable {name} is no setting{did_you_mean(name, known)}")
     try:
         values = EnvSettingsSource(
             Settings, env_prefix=ENV_PREFIX, case_sensitive=False, env_nested_delimiter="__"
@@ -395,12 +392,7 @@ def _environment() -> dict[str, Any]:
 def _refuse_unknown(layer: Mapping[str, Any], known: Iterable[str], origin: str) -> None:
     for name in layer:
         if name not in known:
-            raise DeeperError(f"{origin}: {name!r} is no setting{_did_you_mean(str(name), known)}")
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+            raise DeeperError(f"{origin}: {name!r} is no setting{did_you_mean(str(name), known)}")
 
 
 def _readable(error: ValidationError, layers: list[tuple[str, Mapping[str, Any]]]) -> str:

@@ -24,7 +24,8 @@ from deeper_assets.method.recipes import Recipe, Training
 from deeper_assets.method.updates import PROMPT_METHODS, PolicyWriting
 from deeper_assets.method.windows import UserSampling, WindowRules
 from deeper_assets.sources.shape import Source
-from deeper_assets.store.warehouse import JSON, Partition, Warehouse
+from deeper_assets.store.ledger import JSON, Partition
+from deeper_assets.store.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from deeper_assets.resources import Experiment, Samplers, Trainer

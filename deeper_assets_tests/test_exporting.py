@@ -12,8 +12,8 @@ from deeper_assets.exporting import export_model, export_pairs
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
+from deeper_assets.store.ledger import Ingredients, Stamp, Version
 from deeper_assets.store.schema import TABLES
-from deeper_assets.store.warehouse import Ingredients, Stamp, Version
 
 BALANCED = {"recipe": "balanced"}
 CONFIG = json.dumps({"base_model_name_or_path": "0123", "r": 16}).encode()

@@ -22,8 +22,8 @@ from deeper_assets.method.recipes import RECIPES
 from deeper_assets.planning import Key, Planner
 from deeper_assets.resources import Experiment, Trained, base_policy_rows
 from deeper_assets.settings import Settings
+from deeper_assets.store.ledger import Partition, canonical_json
 from deeper_assets.store.schema import TABLES
-from deeper_assets.store.warehouse import Partition, canonical_json
 from deeper_assets.values import Tools, Values, described
 from deeper_assets_tests.fakes import ScriptedSampler
 

@@ -8,8 +8,9 @@ import pytest
 
 from deeper_assets.lineage import render, trace
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.store.ledger import Ingredients, Stamp, Version
 from deeper_assets.store.schema import TABLES
-from deeper_assets.store.warehouse import Ingredients, Stamp, Version, Warehouse
+from deeper_assets.store.warehouse import Warehouse
 
 BOOK = {"domain": "book"}
 

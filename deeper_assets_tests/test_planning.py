@@ -8,8 +8,8 @@ from dagster import AssetKey
 
 from deeper_assets.partitions import columns_of
 from deeper_assets.planning import Planner, Stored
+from deeper_assets.store.ledger import Partition, Version, canonical_json
 from deeper_assets.store.schema import TABLES
-from deeper_assets.store.warehouse import Partition, Version, canonical_json
 from deeper_assets_tests.training_graph import Made
 
 

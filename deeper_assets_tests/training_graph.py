@@ -15,8 +15,9 @@ from deeper_assets.partitions import Partitions, columns_of, partitions_of
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
 from deeper_assets.store.io_manager import WarehouseIOManager
+from deeper_assets.store.ledger import Ingredients, Partition
 from deeper_assets.store.schema import TABLES
-from deeper_assets.store.warehouse import Ingredients, Partition, Warehouse
+from deeper_assets.store.warehouse import Warehouse
 from deeper_assets.values import Tools, Values
 
 KEPT = (

@@ -16,7 +16,7 @@ from deeper_assets.method.tables import mae_table as tabulate
 from deeper_assets.method.updates import PROMPT_METHODS, PolicyWriting, by_policy
 from deeper_assets.reports.plots import as_markdown, mae_plot
 from deeper_assets.resources import Samplers
-from deeper_assets.store.warehouse import Partition
+from deeper_assets.store.ledger import Partition
 from deeper_assets.values import Usage, Values
 
 # Unlike `eager()`, this does not wait until every domain and method has been evaluated once.

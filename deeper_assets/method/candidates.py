@@ -10,10 +10,8 @@ same. Here that leak is measured on every candidate and, where wanted, makes it 
 import hashlib
 import json
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -23,6 +21,7 @@ from deeper_assets.method.contexts import surrounding
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.exceptions import UnreadableAnswer
 from deeper_assets.method.histories import histories, places
+from deeper_assets.method.leaks import Words, names_item, states_score
 from deeper_assets.method.parsing import parse_persona
 from deeper_assets.method.prompts import one_line
 from deeper_assets.method.protocols import Decoding, Sample, Sampler
@@ -109,11 +108,11 @@ def sample_candidates(
         shown = _Shown.of(str(context["prompt"]), str(context["persona"]))
         titles = [item.title for item in users[context["user_id"]][context["round"]]]
         of = (*(context[key] for key in keys), context["user_id"], context["round"])
-        for found in _distinct(samples, shown):
-            names, states = names_item(found.text, titles), states_score(found.text)
+        for one in _distinct(samples, shown):
+            names, states = names_item(one.text, titles), states_score(one.text)
             leak = "names_item" if names else "states_score" if states else None
-            unusable = found.fault or (leak if draw.forbid_leaks else None)
-            row = (found.number, found.text, found.copies, found.tokens, unusable, int(names), int(states))
+            unusable = one.fault or (leak if draw.forbid_leaks else None)
+            row = (one.number, one.text, one.copies, one.tokens, unusable, int(names), int(states))
             rows.append((*of, *row, sampler.name))
     columns = [
         *(*keys, *CANDIDATE, "persona", "copies", "tokens"),
@@ -170,32 +169,6 @@ def predict_candidates(
         attempts=np.repeat(np.array([reply.attempts for _, reply in answers], dtype="int64"), items),
         model=chat.model.name,
     ).reset_index(drop=True)
-
-
-def names_item(text: str, titles: Sequence[str]) -> bool:
-    """Whether `text` names one of `titles`, whose words stand in it as whole words in a row.
-
-    Case, accents, punctuation, "&" for "and", a possessive 's, what a title has in parentheses and where it
-    has its article ("Matrix, The (1999)") do not count. A title of one word, or of fewer than ten letters in
-    all, is often ordinary language ("Up", "Hot Dogs"); it counts only where it is written as a name: in
-    quotes, or with capitals where no sentence begins. So does the part of a title before a colon or dash. A
-    title of one letter never counts.
-    """
-    said = _Said.of(text)
-    return any(
-        said.holds(words) and (plain or said.holds_as_name(words))
-        for title in titles
-        for words, plain in _spellings(title)
-    )
-
-
-def states_score(text: str) -> bool:
-    """Whether `text` states a score: a number, in digits or in words, in the company of marking.
-
-    "4.5 stars", "3 out of 5", "a rating of 4", "mostly gives fives" do; "the highest mark", "two or three
-    books" and "the 1990s" do not.
-    """
-    return _SCORE.search(one_line(text).casefold()) is not None
 
 
 @dataclass(frozen=True)
@@ -262,13 +235,13 @@ class _Shown:
         runs = [
             " ".join(words[at : at + ECHOED_WORDS])
             for part in _BLOCK.sub("\0", prompt).split("\0")
-            for words in [_Said.of(part).words]
+            for words in [Words.of(part).words]
             for at in range(len(words) - ECHOED_WORDS + 1)
         ]
-        old = _Said.of(persona)
+        old = Words.of(persona)
         return cls(
             tuple(mark for tag, _ in blocks for mark in (f"<{tag}>", f"</{tag}>") if mark not in persona),
-            tuple(line for line in (" ".join(_Said.of(line).words) for line in lines) if not old.holds(line)),
+            tuple(line for line in (" ".join(Words.of(line).words) for line in lines) if not old.holds(line)),
             tuple(run for run in runs if not old.holds(run)),
             persona,
         )
@@ -277,128 +250,8 @@ class _Shown:
         """Whether a policy's text repeats the prompt. Tags around a persona are taken for its wrapping."""
         if any(mark in (persona if _OWN_WRAPPING in mark else raw) for mark in self.tags):
             return True
-        said = _Said.of(raw)
-        return any(said.holds(words) for words in (*self.lines, *self.runs))
-
-
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
-_POSSESSIVE = re.compile(r"['’]s$")
-_OPENS = "\"'“„‘«»*_"
-_CLOSES = "\"'”“’»«*_"
-
-
-@dataclass(frozen=True)
-class _Said:
-    """A text as words.
-
-    Attributes:
-        text: with compatible forms unified and without accents.
-        words: in lower case, without possessive 's and apostrophes.
-        spans: where in `text` each of them stands.
-        line: the words with a space before, between and after.
-    """
-
-    text: str
-    words: tuple[str, ...]
-    spans: tuple[tuple[int, int], ...]
-    line: str
-
-    @classmethod
-    def of(cls, text: str) -> "_Said":
-        plain = text.replace("&", " and ")
-        if not plain.isascii():
-            plain = "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
-        found = list(_WORD.finditer(plain))
-        words = tuple(
-            _POSSESSIVE.sub("", match[0]).replace("'", "").replace("’", "").casefold() for match in found
-        )
-        return cls(plain, words, tuple(match.span() for match in found), f" {' '.join(words)} ")
-
-    def holds(self, words: str) -> bool:
-        """Whether these words, single-spaced, stand in the text in a row."""
-        return bool(words) and f" {words} " in self.line
-
-    def holds_as_name(self, words: str) -> bool:
-        """Whether they do so at least once in quotes, or with capitals where no sentence begins."""
-        length, at = words.count(" ") + 1, self.line.find(f" {words} ")
-        while at >= 0:
-            first = self.line.count(" ", 0, at)
-            start, end = self.spans[first][0], self.spans[first + length - 1][1]
-            if self._quoted(start, end) or (
-                self.text[start].isupper()
-                and not self.text[self.spans[first + length - 1][0]].islower()
-                and not self._begins_sentence(start)
-            ):
-                return True
-            at = self.line.find(f" {words} ", at + 1)
-        return False
-
-    def _quoted(self, start: int, end: int) -> bool:
-        before, after = self.text[:start][-1:], self.text[end : end + 2].lstrip(".,!?")[:1]
-        return before != "" and after != "" and before in _OPENS and after in _CLOSES
-
-    def _begins_sentence(self, start: int) -> bool:
-        before = self.text[max(0, start - 8) : start]
-        return "\n" in before or before.rstrip(f"{_OPENS} (")[-1:] in {"", ".", "!", "?", ":", "-", "•", "#"}
-
-
-_PARENTHESES = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
-_ARTICLE = re.compile(r"^(.+), (the|an?|le|la|les|l'|il|el|der|die|das)$", re.IGNORECASE)
-_HEAD = re.compile(r"^(.+?)(?:: | [-–—] )")
-_ORDINARY_LETTERS = 10
-
-
-@lru_cache(maxsize=4096)
-def _spellings(title: str) -> tuple[tuple[str, bool], ...]:
-    """The ways to name a title, as words, and whether each counts however it is written."""
-    bare = " ".join(_PARENTHESES.sub(" ", title).split())
-    bare = _ARTICLE.sub(r"\2 \1", bare) or title
-    head = _HEAD.match(bare)
-    found: dict[str, bool] = {}
-    for name, whole in ((bare, True), (title, True), *([(head[1], False)] if head else [])):
-        words = _Said.of(_ARTICLE.sub(r"\2 \1", name)).words
-        letters = len("".join(words))
-        if letters > 1:
-            found.setdefault(" ".join(words), whole and len(words) > 1 and letters >= _ORDINARY_LETTERS)
-    return tuple(found.items())
-
-
-_SPELLED = "two|three|four|five|six|seven|eight|nine|ten"
-_DIGITS = r"(?<![\w.,])(?:100|\d{1,2})(?:\.\d++)?+(?:\s?½)?+(?!\w)"
-_NUMBER = rf"(?:{_DIGITS}|½|\b(?:{_SPELLED})(?: and a half)?+\b)"
-_RANGE = r"(?:(?:\s(?:to|or|and|through)\s(?:an?\s)?|\s?[-–—]\s?){number})*+"
-_NUMBERS = _NUMBER + _RANGE.format(number=_NUMBER)
-_AMOUNTS = _DIGITS + _RANGE.format(number=_DIGITS)
-# What may come after a number that is a score; before any other word it counts things ("4 books").
-_NO_NOUN = (
-    r"(?=\s*+(?:$|[^\w\s$€£%°'’–—-])|\s(?:to|for|or|and|out|of|on|at|with|in|as|is|are|was|but|when|whenever"
-    r"|where|if|unless|because|even|rather|than|points?|ratings?|scores?|marks?|grades?|overall|instead)\b)"
-)
-_FILLER = (
-    r"(?:\s(?:an?|the|of|at|as|in|is|are|was|were|be|it|them|this|that|these|most|mostly|usually|often|nearly"
-    r"|almost|always|only|just|about|around|roughly|from|between|above|below|over|under|near|close|to|by|with"
-    r"|not|no|more|less|fewer|lower|higher|up|down|average|averaging|averages|perfect|full|solid|strong|flat"
-    r"|mere|straight|low|high|good|bad|things|everything|anything)){0,6}"
-)
-_RATES = (
-    r"\b(?:rat(?:ings?|ed?|es|ing)|scor(?:es?|ed|ing)|mark(?:s|ed|ing)?|grad(?:es?|ed|ing)|averag(?:es?|ed|ing)"
-    r"|predicted|actual)(?:\s?[:=])?"
-)
-_GIVES = r"\b(?:gives?|gave|given|giving|awards?|awarded|awarding|hands out|perfect|solid|straight|flat)"
-_SCORE = re.compile(
-    "|".join(
-        (
-            rf"(?:{_NUMBER}|\bone(?: and a half)?)[\s-]?(?:and-a-half-)?stars?\b",
-            r"[★☆⭐]",
-            rf"(?:{_NUMBER}|\bone)(?: stars?)? out of (?:an? )?{_NUMBER}{_NO_NOUN}",
-            r"(?<![\w./])\d{1,3}(?:\.\d++)?+\s?/\s?(?:5|10|100)(?![\w/]|\.\d)",
-            r"\b(?:fours|fives|(?:10|\d(?:\.\d)?)s)\b",
-            rf"(?:{_RATES}|{_GIVES}){_FILLER}\s{_NUMBERS}{_NO_NOUN}",
-            rf"{_RATES}(?:\s[^\s.!?;]++){{0,4}}?\s{_AMOUNTS}{_NO_NOUN}",
-            r"\b(?:ratings?|scores?|marks?|grades?) of (?:about |around )?one\b(?! (?:of|or)\b)",
-        )
-    )
-)
+        answer = Words.of(raw)
+        return any(answer.holds(words) for words in (*self.lines, *self.runs))
 
 
 def _hash(parts: Sequence[object]) -> int:

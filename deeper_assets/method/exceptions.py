@@ -1,5 +1,8 @@
 """Errors that a user can act on: each names the thing, the value and the way out."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class DeeperError(Exception):
     """Base of every error whose message is meant for the user: one readable line, no traceback needed."""
@@ -15,3 +18,9 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, DeeperError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of an error about an unknown word: the known one most like it; empty where none is like it."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -16,13 +16,12 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from string import Template
 
 from deeper_assets.method.domains import Domain, Scale
-from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.exceptions import DeeperError, did_you_mean
 
 INITIAL_PERSONA = """\
 A person rated every $item_type below on a scale $scale, oldest first.
@@ -167,7 +166,10 @@ class Prompts:
         texts = dict(BUILT_IN)
         for name, path in overrides.items():
             if name not in BUILT_IN:
-                raise DeeperError(f"there is no prompt template {name!r}{_did_you_mean(name, BUILT_IN)}")
+                raise DeeperError(
+                    f"there is no prompt template {name!r}{did_you_mean(name, BUILT_IN)}"
+                    f" (known: {', '.join(sorted(BUILT_IN))})"
+                )
             texts[name] = _read_template(name, path)
         return cls(persona_words, texts)
 
@@ -294,14 +296,8 @@ def _read_template(name: str, path: Path) -> str:
     for placeholder in sorted(used - allowed):
         raise DeeperError(
             f"prompt template {name!r}: {path} uses the unknown placeholder ${placeholder}"
-            f"{_did_you_mean(placeholder, allowed)}"
+            f"{did_you_mean(placeholder, allowed)} (known: {', '.join(sorted(allowed))})"
         )
     for placeholder in sorted(REQUIRED[name] - used):
         raise DeeperError(f"prompt template {name!r}: {path} lacks the placeholder ${placeholder}")
     return text
-
-
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    near = get_close_matches(word, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{hint} (known: {', '.join(sorted(known))})"

@@ -87,7 +87,7 @@ def dataset_card(
     """The README.md of a dataset of preference pairs.
 
     Args:
-        pairs: `method.exchange.pairs_of_iterations` rows.
+        pairs: `exchange.pairs_of_iterations` rows.
         files: split → its file in the folder.
         form: trl or llamafactory.
         origin: how they were made.

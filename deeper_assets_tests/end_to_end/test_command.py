@@ -19,7 +19,8 @@ from deeper_assets import __version__
 from deeper_assets.instance import open_instance
 from deeper_assets.method.floors import FLOORS
 from deeper_assets.method.updates import PROMPT_METHODS
-from deeper_assets.store.warehouse import Stamp, Warehouse
+from deeper_assets.store.ledger import Stamp
+from deeper_assets.store.warehouse import Warehouse
 from deeper_assets_tests.end_to_end.conftest import SMALL, deeper, environment
 
 pytestmark = pytest.mark.slow

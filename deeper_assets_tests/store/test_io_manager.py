@@ -30,16 +30,9 @@ from dagster import (
 
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.store.io_manager import OPTIONAL, WarehouseIOManager, column_schema, partition_expr
+from deeper_assets.store.ledger import Ingredients, Input, Partition, Version, canonical_json, fingerprint
 from deeper_assets.store.schema import TABLES
-from deeper_assets.store.warehouse import (
-    Ingredients,
-    Input,
-    Partition,
-    Version,
-    Warehouse,
-    canonical_json,
-    fingerprint,
-)
+from deeper_assets.store.warehouse import Warehouse
 
 ODD_DOMAIN, ODD_METHOD = "o'brien; DROP TABLE x --", "a\"b'; --"
 DOMAINS = StaticPartitionsDefinition(["book", "movies tv", ODD_DOMAIN])

@@ -1,9 +1,8 @@
 """Replacing, loading, tracing, and what happens to a partition when something goes wrong."""
 
-import hashlib
 import os
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -14,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deeper_assets.method.exceptions import DeeperError
-from deeper_assets.store.schema import LEDGER, TABLES, Column, Table
-from deeper_assets.store.warehouse import Ingredients, Input, Stamp, Warehouse, fingerprint
+from deeper_assets.store.schema import TABLES, Column, Table
+from deeper_assets.store.warehouse import Warehouse
 from deeper_assets_tests.store.samples import SAMPLES, errors, samples, stamp, write_parquet
 
 A, B = {"batch": "a"}, {"batch": "b"}
@@ -144,59 +143,6 @@ def test_a_warehouse_that_does_not_exist_reads_as_an_empty_one(warehouse) -> Non
     assert len(warehouse.load("samples", {"batch": ["a"]})) == 0
     assert warehouse.current() == warehouse.history() == []
     assert not warehouse.path.parent.exists()
-
-
-def test_the_ledger_says_what_each_version_was_made_from(warehouse) -> None:
-    before = datetime.now(UTC)
-    first = warehouse.replace("samples", A, samples("a"), stamp("run 1"))
-    ingredients = Ingredients("7", {"model": "m", "nested": {"b": [1, 2.5, None], "a": True}})
-    second = warehouse.replace("samples", B, samples("b"), Stamp("run 2", ingredients, (first.as_input(),)))
-    assert warehouse.history() == warehouse.current() == [first, second]
-    assert second.inputs == (Input("samples", A, "run 1", first.fingerprint, first.content),)
-    assert second.ingredients == ingredients
-    assert second.fingerprint == fingerprint(ingredients, second.inputs)
-    assert (first.version, second.version) == (1, 2)
-    assert before <= first.made_at <= second.made_at <= datetime.now(UTC)
-    rows = warehouse.load("samples", provenance=True)[["batch", "run_id", "fingerprint"]].drop_duplicates()
-    assert rows.values.tolist() == [["a", "run 1", first.fingerprint], ["b", "run 2", second.fingerprint]]
-    third = warehouse.replace("samples", A, samples("a", rows=1), stamp("run 3"))
-    assert warehouse.current("samples") == [second, third]
-    assert warehouse.history("samples") == [first, second, third]
-    assert warehouse.history("round_errors") == []
-
-
-def test_settings_that_are_not_json_are_refused_and_nothing_is_stored(warehouse) -> None:
-    for value in (Path("x"), float("nan")):
-        with pytest.raises(DeeperError, match="cannot be written as JSON"):
-            warehouse.replace("samples", A, samples(), stamp(value=value))
-    assert warehouse.load("samples").empty
-
-
-# ------------------------------------------------------------------------------------- content, fingerprint
-
-
-def test_a_fingerprint_is_of_code_settings_and_contents_and_of_nothing_else() -> None:
-    one = Input("t", {"b": "1", "a": "2"}, "run", "f", "content 1")
-    two = Input("u", {}, "run", "f", "content 2")
-    base = fingerprint(Ingredients("1", {"x": 1, "y": [1, 2]}), [one, two])
-    inputs = '[["t","{\\"a\\":\\"2\\",\\"b\\":\\"1\\"}","content 1"],["u","{}","content 2"]]'
-    text = f'["1",{{"x":1,"y":[1,2]}},{inputs}]'
-    assert base == hashlib.sha256(text.encode()).hexdigest()[:32]
-    assert base == fingerprint(Ingredients("1", {"y": [1, 2], "x": 1}), [two, one])
-    other_run = Input("t", {"a": "2", "b": "1"}, "another run", "another f", "content 1")
-    assert base == fingerprint(Ingredients("1", {"x": 1, "y": [1, 2]}), [other_run, two])
-    changed = [
-        fingerprint(Ingredients("2", {"x": 1, "y": [1, 2]}), [one, two]),
-        fingerprint(Ingredients("1", {"x": 2, "y": [1, 2]}), [one, two]),
-        fingerprint(Ingredients("1", {"x": 1, "y": [2, 1]}), [one, two]),
-        fingerprint(Ingredients("1", {"x": 1, "y": [1, 2]}), [one]),
-        fingerprint(Ingredients("1", {"x": 1, "y": [1, 2]}), [one, Input("u", {}, "run", "f", "content 3")]),
-        fingerprint(Ingredients("1", {"x": 1, "y": [1, 2]}), [one, Input("v", {}, "run", "f", "content 2")]),
-        fingerprint(
-            Ingredients("1", {"x": 1, "y": [1, 2]}), [one, Input("u", {"a": ""}, "run", "f", "content 2")]
-        ),
-    ]
-    assert len({base, *changed}) == 8
 
 
 def test_content_knows_neither_order_nor_run_but_every_value(warehouse) -> None:
@@ -474,7 +420,3 @@ def test_threads_that_write_take_turns(warehouse) -> None:
     assert failures == []
     assert [version.version for version in warehouse.history()] == list(range(1, 19))
     assert warehouse.load("samples").groupby("batch").size().tolist() == [3] * 6
-
-
-def test_the_ledger_is_no_asset_table() -> None:
-    assert LEDGER.name not in TABLES

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from deeper_assets.method.exchange import (
+from deeper_assets.reports.exchange import (
     as_llamafactory,
     as_trl,
     llamafactory_info,
