@@ -245,7 +245,7 @@ def test_duckdb_accepts_every_declared_table(warehouse) -> None:
 
 def test_a_table_of_another_version_of_the_project_is_refused(warehouse, monkeypatch) -> None:
     warehouse.replace("samples", A, samples(), stamp())
-    columns = (*SAMPLES.columns[:-1], Column("kept", "DOUBLE", "new here"))
+    columns = (*SAMPLES.columns[:-1], Column("kept", "new here", "DOUBLE"))
     monkeypatch.setitem(TABLES, "samples", Table("samples", columns, SAMPLES.key, SAMPLES.partition))
     fault = (
         r"table 'samples' of .*warehouse\.duckdb was made by another version of this project: it has seen_at"
@@ -261,7 +261,7 @@ def test_a_table_of_another_version_of_the_project_is_refused(warehouse, monkeyp
 
 def test_another_check_is_another_version_too(warehouse, monkeypatch) -> None:
     warehouse.replace("samples", A, samples(), stamp())
-    place = Column("place", "INTEGER", "1-based", check="place >= 1")
+    place = Column("place", "1-based", "INTEGER", check="place >= 1")
     columns = (SAMPLES.columns[0], place, *SAMPLES.columns[2:])
     monkeypatch.setitem(TABLES, "samples", Table("samples", columns, SAMPLES.key, SAMPLES.partition))
     with pytest.raises(DeeperError, match=r"CHECK\(\(place >= 0\)\) where .* CHECK\(\(place >= 1\)\)"):
