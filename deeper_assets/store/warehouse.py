@@ -21,10 +21,10 @@ import duckdb
 import pandas as pd
 from duckdb import DuckDBPyConnection
 
-from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.exceptions import DeeperError, first_line
 from deeper_assets.store.catalog import find_table
 from deeper_assets.store.ledger import Partition, Stamp, Version, versions_of_table
-from deeper_assets.store.locking import Turns, first_line
+from deeper_assets.store.locking import Turns
 from deeper_assets.store.rows import (
     Reading,
     delete_partition,
