@@ -326,18 +326,18 @@ def test_no_connection_outlives_a_call(warehouse, tmp_path) -> None:
 
 def test_readers_within_readers_and_beside_them(warehouse) -> None:
     warehouse.replace("samples", A, samples("a"), stamp())
-    found = []
+    counts = []
 
     def read() -> None:
         with warehouse.connect(writing=False) as outer, warehouse.connect(writing=False) as inner:
-            found.extend(one.execute("SELECT count(*) FROM samples").fetchone() for one in (outer, inner))
+            counts.extend(one.execute("SELECT count(*) FROM samples").fetchone() for one in (outer, inner))
 
     threads = [threading.Thread(target=read) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [(3,)] * 12
+    assert counts == [(3,)] * 12
 
 
 def test_a_reader_that_fails_leaves_nothing_to_the_next(warehouse, tmp_path) -> None:
