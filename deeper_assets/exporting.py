@@ -1,8 +1,8 @@
 """`deeper export`: preference pairs and adapters as folders that other people's tools read, with cards.
 
-A folder is written beside its place and renamed, so it is whole or not there. Where what is stored comes from
-is read from the ledger, never from today's settings, which may have changed since. Only the profile's name is
-not in there: a card says that it is that of the export.
+A folder is written under another name and then renamed, so it is whole or not there. How the tables were made
+is read from the ledger, because the settings may have changed since. Only the profile is not in the ledger,
+so a card names the profile of the export.
 """
 
 import json
@@ -36,7 +36,7 @@ Form: TypeAlias = Literal["trl", "llamafactory"]
 CARD, LINEAGE, BASE = "README.md", "lineage.json", "base"
 ADAPTER_CONFIG = "adapter_config.json"
 STAND_IN = "offline-chat"
-"""How the names of the embedded stand-in's versions begin."""
+"""Beginning of the names of the embedded stand-in's versions."""
 
 
 def export_pairs(
@@ -65,7 +65,7 @@ def export_pairs(
         )
         trees = [_tree(experiment, f"preference_pairs_{i}", recipe) for i in iterations]
         origin = _origin(experiment, recipe, trees)
-        # Model 2 goes on from Model 1, so what iteration 1 taught is in both.
+        # Model 2 continues Model 1, so pairs of iteration 1 were learned by both.
         figures = _figures(experiment, trees, recipe, range(iterations[0], 3))
         _write(unfinished / CARD, dataset_card(pairs, files, form, origin, figures))
         _write_lineage(unfinished, trees)
@@ -74,7 +74,7 @@ def export_pairs(
 def export_model(experiment: Experiment, folder: Path, recipe: str, iteration: int) -> None:
     """Writes the adapter of a recipe's model as an ordinary PEFT folder, with its card and lineage.
 
-    The base that comes with this package is put beside it, in `base`; any other is named.
+    The base that comes with this package is written into `base`; any other base is only named.
 
     Args:
         experiment: whose.
@@ -109,7 +109,7 @@ def export_model(experiment: Experiment, folder: Path, recipe: str, iteration: i
 
 @contextmanager
 def _whole(folder: Path) -> Iterator[Path]:
-    """A folder to write in, which takes the place of `folder` when everything has gone well."""
+    """A folder to write in; it is renamed to `folder` at the end, unless there was an error."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DeeperError(f"{folder} is there and not empty; name another folder, or empty it first")
     if folder.resolve() == Path.cwd():
@@ -167,7 +167,7 @@ def _write_files(rows: pd.DataFrame, folder: Path) -> None:
 
 
 def _name_base(config: Path, base: str) -> None:
-    """Puts the base's name in an adapter's configuration: in the home folder it is a hash, or a path."""
+    """Puts the base's name in an adapter's configuration, where the home folder has a hash or a path."""
     values = json.loads(config.read_text(encoding="utf-8"))
     _write(config, json.dumps({**values, "base_model_name_or_path": base}, indent=2, sort_keys=True) + "\n")
 
@@ -181,18 +181,18 @@ def _tree(experiment: Experiment, table: str, recipe: str) -> Node:
 
 def _versions(trees: Iterable[Node]) -> list[Version]:
     """Every version in these trees, once, the oldest first."""
-    found = {one.version: one for tree in trees for node in walk(tree) for one in node.versions}
-    return [found[number] for number in sorted(found)]
+    by_number = {one.version: one for tree in trees for node in walk(tree) for one in node.versions}
+    return [by_number[number] for number in sorted(by_number)]
 
 
 def _origin(experiment: Experiment, recipe: str, trees: Sequence[Node]) -> Origin:
     versions = _versions(trees)
-    said = [one.ingredients.settings for one in versions]
-    chats = tuple(dict.fromkeys(str(settings["chat"]) for settings in said if "chat" in settings))
+    all_settings = [one.ingredients.settings for one in versions]
+    chats = tuple(dict.fromkeys(str(settings["chat"]) for settings in all_settings if "chat" in settings))
     own = trees[-1].versions[0].ingredients.settings
 
     def latest(name: str, default: str) -> str:
-        return next((str(settings[name]) for settings in reversed(said) if name in settings), default)
+        return next((str(settings[name]) for settings in reversed(all_settings) if name in settings), default)
 
     return Origin(
         recipe=recipe,
@@ -214,9 +214,9 @@ def _origin(experiment: Experiment, recipe: str, trees: Sequence[Node]) -> Origi
 def _figures(
     experiment: Experiment, trees: Sequence[Node], recipe: str, iterations: Iterable[int]
 ) -> Figures | None:
-    """The stored tables, if models of these iterations are in them, in every domain made with just this.
+    """The stored tables, if every domain in them was evaluated with just these models; else None.
 
-    Those of an earlier model say nothing of it, and an average over domains of both says nothing of either.
+    Figures of an earlier model would be wrong here, and so would averages over domains of both.
     """
     table = experiment.warehouse.load("mae_table")
     evaluated = set(table["method"])
@@ -233,20 +233,20 @@ def _figures(
 
 
 def _write_lineage(folder: Path, trees: Sequence[Node]) -> None:
-    """Every partition it was made from, with all that the ledger knows of it."""
+    """Writes the ledger's rows of every partition that the export was made from."""
     versions = _versions(trees)
     text = json.dumps([asdict(one) for one in versions], indent=1, default=str, ensure_ascii=False)
     _write(folder / LINEAGE, _portable(text, versions))
 
 
 def _source(version: Version) -> dict[str, Any]:
-    """The identity of a domain's source, its files by their last names."""
+    """The identity of a domain's source, with files by name instead of path."""
     source: Any = version.ingredients.settings["source"]
     return {**source, "files": {_name_of(file): digest for file, digest in source.get("files", {}).items()}}
 
 
 def _portable(text: str, versions: Iterable[Version]) -> str:
-    """`text` without the folders of this machine: source files and bases of one's own by their last names."""
+    """`text` without folders of this machine: source files and own bases are named without them."""
     named: set[str] = set()
     for one in versions:
         settings: Any = one.ingredients.settings

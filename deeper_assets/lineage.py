@@ -1,7 +1,7 @@
 """Where a table's rows come from: the ledger of the warehouse, read backwards, as a tree.
 
-Every node is one table with all the partitions that matter, so that a table made from fifty partitions stays
-readable; `--domain` and `--user` narrow it down to one line of descent.
+A node is one table with all of its partitions that were read, so that a table made from fifty partitions
+stays readable. `--domain` and `--user` reduce the tree to one line of descent.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ class Node:
     Attributes:
         table: its name.
         versions: the versions of its partitions that were read, in the order of their partitions.
-        replaced: how many of them have been replaced in the warehouse since.
+        replaced: how many of them have since been replaced in the warehouse.
         facts: lines about them, for people.
         made_from: the tables they were made from.
         repeated: whether the same node stands elsewhere in the tree with all of its own inputs.
@@ -54,13 +54,13 @@ def trace(
     user: str | None = None,
     recipe: str | None = None,
 ) -> Node:
-    """The line of descent of what the warehouse holds of a table now.
+    """The line of descent of a table's present rows.
 
     Args:
         warehouse: where it is stored.
         table: a table of schema.TABLES.
         domain: only partitions of this domain, throughout.
-        user: also says how many rows of this user stand in each table.
+        user: a user whose rows are counted in each table.
         recipe: only this recipe's partition of the table itself.
 
     Raises:
@@ -86,7 +86,7 @@ def trace(
             f"nothing of {table} has been made{where} in {warehouse.path}; `deeper run` makes it"
         )
     node = _node(ledger, table, heads)
-    if user is not None and not any(_of_user(ledger, user, part) for part in walk(node)):
+    if user is not None and not any(_rows_of_user(ledger, part.table, part.versions) for part in walk(node)):
         raise DeeperError(f"user {user!r} has no row in {table} or in what it was made from")
     return node
 
@@ -94,14 +94,14 @@ def trace(
 def ancestry(warehouse: Warehouse, table: str) -> list[Version]:
     """All versions that a table's rows come from now, and the table's own."""
     known = {_identity(version.as_input()): version for version in warehouse.history()}
-    found: dict[int, Version] = {}
+    versions: dict[int, Version] = {}
     left = warehouse.current(table)
     while left:
         version = left.pop()
-        if version.version not in found:
-            found[version.version] = version
+        if version.version not in versions:
+            versions[version.version] = version
             left += [known[name] for name in map(_identity, version.inputs) if name in known]
-    return list(found.values())
+    return list(versions.values())
 
 
 def walk(node: Node) -> Iterator[Node]:
@@ -147,11 +147,11 @@ def _node(ledger: _Ledger, table: str, versions: Sequence[Version]) -> Node:
     for version in ordered:
         for one in version.inputs:
             if _concerns(one.partition, ledger.domain):
-                found = ledger.versions.get(_identity(one))
-                if found is None:
+                made_from = ledger.versions.get(_identity(one))
+                if made_from is None:
                     unknown.add(one.table)
                 else:
-                    groups.setdefault(one.table, {})[_identity(one)] = found
+                    groups.setdefault(one.table, {})[_identity(one)] = made_from
     children = tuple(_node(ledger, name, list(group.values())) for name, group in groups.items())
     facts = (
         *_facts(ledger, table, ordered, replaced),
@@ -173,7 +173,7 @@ def _facts(ledger: _Ledger, table: str, versions: Sequence[Version], replaced: i
     if replaced:
         yield f"! {replaced} of these partitions have been made anew since; `deeper run` catches up"
     yield from _settings(versions)
-    columns = {column.name for column in TABLES[table].columns}
+    columns = TABLES[table].column_names
     if "model" in columns:
         models = set(_loaded(ledger, versions, "model")["model"].dropna())
         yield f"model {', '.join(sorted(map(str, models))) or '(none asked)'}"
@@ -184,16 +184,11 @@ def _facts(ledger: _Ledger, table: str, versions: Sequence[Version], replaced: i
         for file, digest in files.itertuples(index=False, name=None):
             yield f"  file {file} sha256 {digest[:16]}"
     if ledger.user is not None and "user_id" in columns:
-        count = sum(
-            _rows_of(ledger, ledger.user, version)
-            for version in versions
-            if version.version in ledger.current
-        )
-        yield f"user {ledger.user}: {count} rows"
+        yield f"user {ledger.user}: {_rows_of_user(ledger, table, versions)} rows"
 
 
 def _settings(versions: Sequence[Version]) -> Iterator[str]:
-    """Settings by name; where partitions differ in one, that is said rather than printed fifty times."""
+    """Settings by name; of one in which partitions differ, only the number of its values is given."""
     all_of_them = [version.ingredients.settings for version in versions]
     for name in sorted({name for settings in all_of_them for name in settings}):
         values = {canonical_json(settings.get(name)): settings.get(name) for settings in all_of_them}
@@ -218,7 +213,7 @@ def _setting(name: str, value: Any) -> Iterator[str]:
 
 
 def _origins(ledger: _Ledger, versions: Sequence[Version]) -> Iterator[str]:
-    """How many preferences are of which domain and iteration."""
+    """Numbers of preferences by domain and origin."""
     for domain, rows in _loaded(ledger, versions, "domain", "origin").groupby("domain"):
         if _concerns({"domain": str(domain)}, ledger.domain):
             counts = rows["origin"].value_counts().sort_index()
@@ -237,18 +232,11 @@ def _loaded(ledger: _Ledger, versions: Sequence[Version], *columns: str) -> pd.D
     return pd.concat(frames) if frames else pd.DataFrame(columns=list(columns))
 
 
-def _rows_of(ledger: _Ledger, user: str, version: Version) -> int:
-    wanted = {name: [value] for name, value in version.partition.items()}
-    frame = ledger.warehouse.load(version.table, wanted, columns=["user_id"])
-    return int((frame["user_id"] == user).sum())
-
-
-def _of_user(ledger: _Ledger, user: str, node: Node) -> bool:
-    if "user_id" not in TABLES[node.table].column_names:
-        return False
-    return any(
-        _rows_of(ledger, user, version) for version in node.versions if version.version in ledger.current
-    )
+def _rows_of_user(ledger: _Ledger, table: str, versions: Sequence[Version]) -> int:
+    """How many stored rows of these versions are the wanted user's."""
+    if "user_id" not in TABLES[table].column_names:
+        return 0
+    return int((_loaded(ledger, versions, "user_id")["user_id"] == ledger.user).sum())
 
 
 def _concerns(partition: Mapping[str, str], domain: str | None) -> bool:

@@ -4,12 +4,17 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
     from deeper_assets_tests.training_graph import Made
 
 REPOSITORY = Path(__file__).parent.parent
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+hypothesis.settings.register_profile("deeper", deadline=None)
+hypothesis.settings.load_profile("deeper")
 
 
 @pytest.fixture(autouse=True)

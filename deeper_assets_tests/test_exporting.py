@@ -86,16 +86,16 @@ def model(put: Put, base: Version, tmp_path: Path) -> Version:
 def test_pairs_in_both_forms(here: Experiment, model: Version, tmp_path: Path) -> None:
     export_pairs(here, tmp_path / "trl", "balanced", [1, 2], "trl")
     export_pairs(here, tmp_path / "factory", "balanced", [2], "llamafactory")
-    found = {
+    written = {
         split: pd.read_parquet(tmp_path / "trl" / "data" / f"{split}.parquet")
         for split in ("train", "validation")
     }
-    assert {split: [of[0]["content"] for of in rows["chosen"]] for split, rows in found.items()} == {
+    assert {split: [of[0]["content"] for of in rows["chosen"]] for split, rows in written.items()} == {
         "train": ["good iteration_1"],
         "validation": ["good iteration_2"],
     }
     info = json.loads((tmp_path / "factory" / "dataset_info.json").read_text())
-    assert {name: said["file_name"] for name, said in info.items()} == {
+    assert {name: dataset["file_name"] for name, dataset in info.items()} == {
         "deeper_balanced_train": "train.json",
         "deeper_balanced_validation": "validation.json",
     }
@@ -210,11 +210,11 @@ def test_pairs_show_what_the_policies_of_their_recipe_reach(
 def test_what_is_not_there_is_named_and_nothing_is_written(
     here: Experiment, model: Version, tmp_path: Path, recipe: str
 ) -> None:
-    said = {
+    errors = {
         "paper": "model_2 of recipe 'paper' holds nothing in",
         "papr": "there is no recipe 'papr'; known: ",
     }
-    with pytest.raises(DeeperError, match=said[recipe]):
+    with pytest.raises(DeeperError, match=errors[recipe]):
         export_model(here, tmp_path / "out", recipe, 2)
     assert not list(tmp_path.glob("*out*"))
 

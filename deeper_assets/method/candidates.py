@@ -1,10 +1,11 @@
 """Candidates (Section 3.2, direction search): what a policy makes of a context, and what it then predicts.
 
-A candidate is a text that the policy sampled for a context, freed of its wrapping as every persona is. Texts
-that a context's samples share are one candidate. Some cannot be used, with a reason out of `REASONS`.
+A candidate is a text that the policy sampled for a context, without its wrapping, as every persona. Samples
+of a context with the same text are one candidate. A candidate that cannot be used has a reason out of
+`REASONS`.
 
-Departs from the paper: its prompt forbids names of items and scores, and its own personas hold them all the
-same. Here that leak is measured on every candidate and, where wanted, makes it unusable.
+Departs from the paper: its prompt forbids names of items and scores, but its own personas contain them. Here
+such leaks are measured on every candidate and, where `forbid_leaks` is set, make it unusable.
 """
 
 import hashlib
@@ -89,7 +90,7 @@ def sample_candidates(
 
     Returns:
         candidates rows, one a distinct text of a context: `candidate` is the number of its first sample,
-        `copies` how many samples said the same, `tokens` what the first of them took.
+        `copies` how many samples had this text, `tokens` what the first of them took.
     """
     contexts = contexts[contexts["prompt"].notna()].assign(domain=domain.name)
     keys = sampled_for(contexts)

@@ -20,7 +20,7 @@ def window_errors(predictions: pd.DataFrame, windows: pd.DataFrame, keys: list[s
 
     Returns:
         One row a window: keys, items (ratings in the window), error (rating points; NaN where any of the
-        window's predictions is unknown, for half an answer is none).
+        window's predictions is unknown, because half an answer counts as none).
 
     Raises:
         ValueError: a prediction has no rating to be measured against.
@@ -64,9 +64,9 @@ def with_macro_average(table: pd.DataFrame) -> pd.DataFrame:
         table: one row a domain, method, kind and round: asked, users, mae, unreadable and paper_mae.
 
     Returns:
-        The same columns; in the new rows users are summed, mae and paper_mae averaged over domains,
+        The same columns. In the new rows users are summed, mae and paper_mae are averaged over domains, and
         unreadable is the share of all users. mae is NaN where a method lacks a domain that others have in
-        that round: an average over other domains would be compared with theirs.
+        that round, because averages over different domains cannot be compared.
     """
     grouped = table.groupby(["method", "kind", "round"], sort=True)
     macro = grouped.agg(

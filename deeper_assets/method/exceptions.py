@@ -20,6 +20,11 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; a database adds lines that only its own developers need."""
+    return str(error).partition("\n")[0]
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The end of an error about an unknown word: the known one most like it; empty where none is like it."""
     close = difflib.get_close_matches(word, list(known), n=1)

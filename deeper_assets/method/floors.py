@@ -1,7 +1,7 @@
 """Floors: predictors that read no text at all.
 
-Not in the paper, and the reason they stand in every table here: a user's own median rating already has a
-lower error than the paper's refined personas, so an error without its floors says little.
+Not in the paper. A user's own median rating already has a lower error than the paper's refined personas, so
+an error means little without its floors, and every table here has them.
 """
 
 from collections.abc import Mapping

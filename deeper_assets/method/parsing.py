@@ -3,8 +3,8 @@
 Unknown is never a number. An answer that cannot be read raises `UnreadableAnswer` with one word out of
 `REASONS`, which gets counted; no input, however hostile, raises anything else or takes long.
 
-Departs from the paper: it does not say what becomes of an answer with the wrong number of ratings or a rating
-off the scale. Here such an answer counts as none.
+Departs from the paper: the paper leaves open what happens to an answer with the wrong number of ratings or a
+rating off the scale. Here such an answer counts as no answer.
 """
 
 import html
@@ -40,7 +40,7 @@ LONGEST_ANSWER = 200_000
 """In characters. Ten ratings or a persona need a hundredth of it."""
 
 _MOST_STARTS = 64
-"""How many brackets are tried as the beginning of the JSON: bounds the time on an answer full of brackets."""
+"""How many brackets are tried as the beginning of JSON, so that an answer full of brackets takes no time."""
 
 _MOST_WRAPPERS = 3
 """How many objects around the ratings are looked through."""
@@ -77,9 +77,10 @@ def parse_ratings(answer: str | None, titles: Sequence[str], scale: Scale) -> tu
     """The predicted rating of every title, in the order of `titles` (rating points, anywhere on the scale).
 
     The JSON may stand in a fence or amid prose: a list of objects, of numbers or of [name, number], an object
-    of names and numbers, or one of these within an object. Entries that name a title go to it (repeated
-    titles in order of appearance); the rest fill the titles left over, in order. Of several readable pieces
-    of JSON one that names items is preferred, and of those the last, as a model's final word.
+    of names and numbers, or one of these within an object. An entry that names a title is that title's
+    (repeated titles in order of appearance). The other entries fill the remaining titles, in order. If
+    several pieces of JSON are readable, one that names items is preferred, and of these the last: a model's
+    final word.
 
     Raises:
         UnreadableAnswer: with a word out of `REASONS`.
@@ -129,9 +130,9 @@ def _text(answer: str | None) -> str:
 
 
 def _json_values(text: str) -> Iterator[Any]:
-    """Every JSON list and object in `text`, outermost ones only; at last all objects as one list.
+    """Every JSON list and object in `text`, outermost ones only; then all objects as one list.
 
-    That last one is for models that answer with an object a line.
+    The list of objects is for models that answer with an object a line.
     """
     # A whole number becomes a float at once: Python refuses to read an int of more than 4,300 digits.
     decoder = json.JSONDecoder(object_pairs_hook=tuple, parse_int=float)
@@ -255,8 +256,8 @@ def _without_quotes(text: str) -> str:
 
 def _without_lead_in(text: str) -> str:
     text = text.lstrip("#*_ \n")
-    found = _LEAD_IN.match(text)
-    return text[found.end() :].strip() if found else text.strip()
+    lead_in = _LEAD_IN.match(text)
+    return text[lead_in.end() :].strip() if lead_in else text.strip()
 
 
 def _fail(reason: str) -> NoReturn:

@@ -1,8 +1,8 @@
-"""How sure a figure is: bootstrap intervals over users of the macro-averaged error.
+"""How certain a figure is: bootstrap intervals, over users, of the macro-averaged error.
 
-The macro average is a mean over domains of a mean over users, so users are resampled within their domain, and
-two methods are compared on the same users. scipy.stats.bootstrap knows neither strata nor means of means, so
-this is written out; it is a matrix product.
+The macro average is a mean over domains of a mean over users. So users are resampled within their domain, and
+two methods are compared on the same users. scipy.stats.bootstrap has neither strata nor means of means, so
+the resampling is written out here, as a matrix product.
 
 Not in the paper, which gives no intervals.
 """
@@ -78,13 +78,13 @@ def compare(errors: pd.DataFrame, against: str, seed: int, resamples: int = RESA
         comparison_table rows, by method and round.
     """
     table = bootstrap_mae(errors, seed, resamples).rename(columns={"low": "mae_low", "high": "mae_high"})
-    found = ["method", "round", "against", "difference", "difference_low", "difference_high"]
+    columns = ["method", "round", "against", "difference", "difference_low", "difference_high"]
     if against in set(errors["method"]):
         differences = bootstrap_difference(errors, against, seed, resamples).drop(columns="users")
         differences = differences.rename(columns={"low": "difference_low", "high": "difference_high"})
     else:
-        differences = pd.DataFrame(columns=found).astype({"round": "int64"})
-    joined = table.merge(differences[found], on=["method", "round"], how="left")
+        differences = pd.DataFrame(columns=columns).astype({"round": "int64"})
+    joined = table.merge(differences[columns], on=["method", "round"], how="left")
     joined["against"] = [name if isinstance(name, str) else None for name in joined["against"]]
     numbers = ["difference", "difference_low", "difference_high"]
     return joined.astype(dict.fromkeys(numbers, "float64"))
@@ -99,7 +99,7 @@ def _by_user(errors: pd.DataFrame) -> pd.DataFrame:
 def _intervals(values: pd.DataFrame, errors: pd.DataFrame, seed: int, resamples: int) -> pd.DataFrame:
     """The macro average of each column of `values` (by user, as of `_by_user`), and its interval.
 
-    Which domains a round's average is made of, `errors` says: those where anyone has a window to predict.
+    A round's average is over the domains in which, by `errors`, anyone has a window to predict.
     """
     rounds = values.columns.get_level_values("round")
     reached = set(errors[["domain", "round"]].itertuples(index=False, name=None))
@@ -119,7 +119,7 @@ def _intervals(values: pd.DataFrame, errors: pd.DataFrame, seed: int, resamples:
     table = values.columns.to_frame(index=False)
     table["users"] = values.notna().sum().to_numpy()
     table["mean"] = macro[0]
-    # A resample may lack every user whose error is known, and then it says nothing.
+    # A resample may lack every user whose error is known. Then it has no average, and does not count.
     known = ~np.isnan(macro[0])
     ends = np.full((2, len(rounds)), np.nan)
     outside = 100 * (1 - COVERAGE) / 2

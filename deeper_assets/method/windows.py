@@ -24,7 +24,7 @@ WINDOW = 10
 
 REASONS: Mapping[str, str] = MappingProxyType(
     {
-        # found by a source's reader; the reader says what it saw
+        # given by a source's reader, with the detail
         "malformed_line": "the line does not fit its file's format",
         "unreadable_window": "a window's items and ratings could not be read",
         "unequal_lengths": "a window's items and ratings differ in number, so some pairs are uncertain",
@@ -36,13 +36,13 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "unreadable_order": "its place in the user's order cannot be read",
         "unreadable_time": "the time it was given cannot be read",
         "unreadable_split": "the split is neither train nor eval",
-        # found here, rating by rating, in this order
+        # given here, rating by rating, in this order
         "missing_user": "no user is named",
         "no_position": "it has no place in the user's order",
         "not_a_number": "the rating is no number",
         "outside_scale": "the rating is not a mark of the domain's scale",
         "empty_title": "the item has no title",
-        # found here, user by user
+        # given here, user by user
         "too_few_windows": "the user has too few windows with a usable rating",
         "no_first_window": "the user has no usable rating in W0, which makes the first persona",
     }
@@ -116,7 +116,7 @@ class Accounting:
 
 
 def stable_share(*parts: object) -> float:
-    """A number in [0, 1), uniform, that depends on `parts` (as text) alone: the same on every machine."""
+    """A uniform number in [0, 1) that depends on nothing but `parts` (as text); the same on every machine."""
     text = json.dumps([str(part) for part in parts])
     digest = hashlib.sha256(text.encode()).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
@@ -152,7 +152,7 @@ def cut_windows(
 
     Args:
         raw: frame with the columns of raw_ratings, one domain, any order of rows.
-        rejected: what `reject_ratings` said of `raw` under the same rules.
+        rejected: what `reject_ratings` returned for `raw` under the same rules.
         domain: a seen domain splits by the source or by hash; an unseen one only evaluates.
         rules: how windows are cut.
         sampling: who is in.
@@ -182,10 +182,10 @@ def account(
 
     Args:
         raw: frame with the columns of raw_ratings, one domain.
-        rejected: what `reject_ratings` said of it.
-        windows: what `cut_windows` made of the two.
+        rejected: what `reject_ratings` returned for it.
+        windows: what `cut_windows` returned for the two.
         domain: whose unseen training users are counted apart.
-        rules: how the windows were cut; they tell, apart from `windows`, what had to be left over.
+        rules: how the windows were cut; what is left over follows from them, not from `windows`.
     """
     usable = _usable(raw, rejected)
     used = usable["user_id"].isin(windows["user_id"])
@@ -212,7 +212,7 @@ def _named(raw: pd.DataFrame) -> "pd.Series[bool]":
 def _reasons(raw: pd.DataFrame, domain: Domain) -> tuple["pd.Series[str]", "pd.Series[str]"]:
     """The first reason against each row, and its detail; missing where the row is usable."""
     rating, title = raw["rating"].astype("float64"), raw["title"].astype("string").str.strip()
-    found = raw["rating_text"].astype("object").where(raw["rating_text"].notna(), "").astype(str).str[:80]
+    text = raw["rating_text"].astype("object").where(raw["rating_text"].notna(), "").astype(str).str[:80]
     marks = {mark: domain.scale.holds(mark) for mark in rating.dropna().unique()}
     off_scale = {mark: _off_scale(mark, domain) for mark, held in marks.items() if not held}
     rules: list[tuple[str, pd.Series[bool], str | pd.Series[str]]] = [
@@ -221,7 +221,7 @@ def _reasons(raw: pd.DataFrame, domain: Domain) -> tuple["pd.Series[str]", "pd.S
         (
             "not_a_number",
             ~pd.Series(np.isfinite(rating), raw.index),
-            "found '" + found + "', expected a number",
+            "found '" + text + "', expected a number",
         ),
         ("outside_scale", ~rating.map(marks).eq(True), rating.map(off_scale)),
         ("empty_title", title.fillna("").eq("").astype(bool), "the title is empty"),
@@ -229,10 +229,10 @@ def _reasons(raw: pd.DataFrame, domain: Domain) -> tuple["pd.Series[str]", "pd.S
     reason = raw["defect"].astype("object")
     detail = raw["detail"].astype("object")
     detail[reason.isna()] = None
-    for word, applies, said in rules:
+    for word, applies, because in rules:
         rows = applies & reason.isna()
         reason = reason.mask(rows, word)
-        detail = detail.mask(rows, said)
+        detail = detail.mask(rows, because)
     return reason, detail
 
 
@@ -243,7 +243,7 @@ def _off_scale(rating: float, domain: Domain) -> str:
 
 
 def _unusable_users(raw: pd.DataFrame, usable: "pd.Series[bool]", rules: WindowRules) -> pd.DataFrame:
-    """One row a named user who lacks W0 or has too few windows, placed at the user's first rating."""
+    """One row a named user who lacks W0 or has too few windows; file and line of the user's first rating."""
     named = raw[_named(raw)]
     firsts = (
         named.sort_values(["position", "row"]).drop_duplicates("user_id").set_index("user_id").sort_index()
@@ -255,7 +255,7 @@ def _unusable_users(raw: pd.DataFrame, usable: "pd.Series[bool]", rules: WindowR
     has_first = firsts.index.isin(inside.loc[inside["window"] == 0, "user_id"])
     too_few = windows < rules.at_least
     unusable = too_few | ~has_first
-    found = windows.map(lambda n: f"{n} usable windows, {rules.at_least} needed")
+    counted = windows.map(lambda n: f"{n} usable windows, {rules.at_least} needed")
     return pd.DataFrame(
         {
             "user_id": firsts.index[unusable],
@@ -263,7 +263,7 @@ def _unusable_users(raw: pd.DataFrame, usable: "pd.Series[bool]", rules: WindowR
             "file": firsts["file"][unusable],
             "line": firsts["line"][unusable],
             "reason": np.where(too_few, "too_few_windows", "no_first_window")[unusable],
-            "detail": found.where(too_few, "no usable rating in W0")[unusable],
+            "detail": counted.where(too_few, "no usable rating in W0")[unusable],
             "ratings": ratings[unusable],
         }
     )
@@ -288,19 +288,19 @@ def _usable(raw: pd.DataFrame, rejected: pd.DataFrame) -> pd.DataFrame:
 
 
 def _source_splits(usable: pd.DataFrame) -> dict[str, str]:
-    """The source's split of each user it splits: user → train or eval; eval where it says both."""
-    said = usable.loc[usable["split"].notna(), ["user_id", "split"]].drop_duplicates()
-    pairs = said.sort_values("split", ascending=False).itertuples(index=False, name=None)
+    """The source's split of each user that it splits: user → train or eval; eval where it has both."""
+    splits = usable.loc[usable["split"].notna(), ["user_id", "split"]].drop_duplicates()
+    pairs = splits.sort_values("split", ascending=False).itertuples(index=False, name=None)
     return dict(pairs)  # eval comes after train, so it stays
 
 
 def _splits(usable: pd.DataFrame, domain: Domain, sampling: UserSampling) -> dict[str, str]:
     """The users that are in: user → train or eval; an unseen domain's training users are left out."""
-    said = _source_splits(usable)
+    by_source = _source_splits(usable)
     groups: dict[str, list[tuple[float, str]]] = {"train": [], "eval": []}
     for user in usable["user_id"].unique():
         share = stable_share(sampling.seed, domain.name, user)
-        split = said.get(user) or ("train" if domain.seen and share < sampling.train_share else "eval")
+        split = by_source.get(user) or ("train" if domain.seen and share < sampling.train_share else "eval")
         if split == "eval" or domain.seen:
             groups[split].append((share, user))
     most = {"train": sampling.train_users, "eval": sampling.eval_users}

@@ -10,18 +10,18 @@ import pandas as pd
 from deeper_assets.method.pairs import REPLAY
 
 FACTS = ["reward_chosen", "reward_rejected", "margin", "origin", "domain", "iteration", "round", "user"]
-"""Columns that stand beside the texts in every form; trainers leave them alone."""
+"""Columns beside the texts, in every form; trainers ignore them."""
 
 SPLITS: Mapping[int, str] = {0: "train", 1: "validation"}
-"""What a pair's `validation` makes it, in the words of `datasets`."""
+"""A pair's `validation` → the name of its split, in the words of `datasets`."""
 
 
 def pairs_of_iterations(pairs: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
     """The pairs of one iteration, or of both with none twice.
 
     Args:
-        pairs: iteration → preference_pairs rows of one recipe. Where both are there, what iteration 2 replays
-            of iteration 1 is left out of it.
+        pairs: iteration → preference_pairs rows of one recipe. If both iterations are given, iteration 2's
+            replays of iteration 1 are left out.
 
     Returns:
         FACTS, prompt, chosen, rejected and validation, in the order given. `user` is a `pseudonym`.
@@ -36,10 +36,10 @@ def pairs_of_iterations(pairs: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
 
 
 def pseudonym(domain: str, user_id: str) -> str:
-    """A stable name (16 hexadecimal digits) for a user: says which pairs are one person's, and not whose.
+    """A stable name (16 hexadecimal digits) for a user: it shows which pairs belong to one person.
 
-    It keeps people apart and a published dataset's ids out of search engines; it does not make anybody
-    anonymous, since whoever has the dataset can hash its ids too, and prompts quote what a user rated.
+    It keeps a published dataset's ids out of search engines. It makes nobody anonymous: everyone who has the
+    dataset can hash its ids too, and prompts quote what a user rated.
     """
     return hashlib.sha256(json.dumps([domain, user_id]).encode()).hexdigest()[:16]
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from deeper_assets.method.errors import MACRO
 from deeper_assets.reports.plots import mae_plot
-from deeper_assets.reports.text import last_round, round_table, rounds_of
+from deeper_assets.reports.text import figure, interval, last_round, round_table, rounds_of
 
 
 def render_page(
@@ -18,7 +18,7 @@ def render_page(
 
     Args:
         table: mae_table rows.
-        comparison: comparison_table rows; none where it has not been made, and then it is not shown.
+        comparison: comparison_table rows; where there are none, that part is left out.
         personas: persona_rounds rows of the users to show (domain, user_id, round, persona); may be empty.
         profile: name of the profile, shown in the heading.
         stand_in: whether the embedded stand-in was the chat model, which the page then says.
@@ -54,10 +54,10 @@ def _section(table: pd.DataFrame, domain: str) -> dict[str, Any]:
                 "method": row["method"],
                 "kind": row["kind"],
                 "figures": [
-                    {"value": _figure(row[r]), "under": row["kind"] == "method" and row[r] < lowest_floor[r]}
+                    {"value": figure(row[r]), "under": row["kind"] == "method" and row[r] < lowest_floor[r]}
                     for r in rounds
                 ],
-                "paper": _figure(row["paper"]),
+                "paper": figure(row["paper"]),
                 "unreadable": f"{row['unreadable']:.1%}" if row["kind"] == "method" else "",
             }
             for row in rows.to_dict("records")
@@ -69,10 +69,10 @@ def _compared(comparison: pd.DataFrame) -> list[dict[str, str]]:
     return [
         {
             "method": row["method"],
-            "mae": _figure(row["mae"]),
-            "mae_interval": _interval(row["mae_low"], row["mae_high"]),
-            "difference": _figure(row["difference"], "+.3f"),
-            "difference_interval": _interval(row["difference_low"], row["difference_high"], "+.3f"),
+            "mae": figure(row["mae"]),
+            "mae_interval": interval(row["mae_low"], row["mae_high"]),
+            "difference": figure(row["difference"], "+.3f"),
+            "difference_interval": interval(row["difference_low"], row["difference_high"], "+.3f"),
         }
         for row in last_round(comparison).to_dict("records")
     ]
@@ -96,11 +96,3 @@ def _people(personas: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _title(domain: str) -> str:
     return domain.replace("_", " ").capitalize()
-
-
-def _figure(value: float, form: str = ".3f") -> str:
-    return "–" if pd.isna(value) else f"{value:{form}}"
-
-
-def _interval(low: float, high: float, form: str = ".3f") -> str:
-    return "–" if pd.isna(low) else f"[{low:{form}}, {high:{form}}]"

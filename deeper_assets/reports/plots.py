@@ -45,7 +45,7 @@ def mae_plot(table: pd.DataFrame, domain: str) -> bytes:
 
 
 def loss_plot(log: Sequence[Mapping[str, Any]]) -> bytes:
-    """Loss by optimizer step, of training and validation, and the reward accuracy of both beside it.
+    """Loss and reward accuracy by optimizer step, side by side; each for training and validation.
 
     Args:
         log: rows of a training's log: kind, step, loss and reward_accuracy, among others.

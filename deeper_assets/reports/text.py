@@ -1,13 +1,12 @@
 """Tables as plain text for a terminal, and as the JSON other programs read."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from deeper_assets.method.errors import MACRO
-
-KINDS = ("method", "floor")
 
 
 def round_table(table: pd.DataFrame, domain: str) -> pd.DataFrame:
@@ -50,7 +49,7 @@ def as_text(table: pd.DataFrame, comparison: pd.DataFrame, domains: Sequence[str
 
     Args:
         table: mae_table rows.
-        comparison: comparison_table rows; none where it has not been made, and then nothing is said of it.
+        comparison: comparison_table rows; where there are none, that part is left out.
         domains: which domains to print after the average; default all of them.
     """
     names = list(dict.fromkeys(table["domain"]))
@@ -95,12 +94,17 @@ def comparison_text(comparison: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _figure(value: float, form: str = ".3f") -> str:
-    return "-" if pd.isna(value) else f"{value:{form}}"
+def figure(value: float, form: str = ".3f", unknown: str = "–") -> str:
+    """A figure for people."""
+    return unknown if pd.isna(value) else f"{value:{form}}"
 
 
-def _interval(low: float, high: float, form: str = ".3f") -> str:
-    return "-" if pd.isna(low) else f"[{low:{form}}, {high:{form}}]"
+def interval(low: float, high: float, form: str = ".3f", unknown: str = "–") -> str:
+    """An interval for people."""
+    return unknown if pd.isna(low) else f"[{low:{form}}, {high:{form}}]"
+
+
+_figure, _interval = partial(figure, unknown="-"), partial(interval, unknown="-")
 
 
 def as_json(table: pd.DataFrame, comparison: pd.DataFrame, profile: str) -> dict[str, Any]:

@@ -1,21 +1,21 @@
 """CSV files by DuckDB's own reader, with every line accounted for and physical line numbers.
 
-DuckDB's reader sets lines that do not fit aside (`store_rejects`) and numbers no rows. So lines are numbered
-here: a pass over the bytes finds the blank lines, which the reader skips, and the lines that go on inside a
-quoted value; everything else is arithmetic on row numbers, done in SQL.
+DuckDB's reader sets aside lines that do not fit (`store_rejects`) and numbers no rows. So lines are numbered
+here. A pass over the bytes finds blank lines, which the reader skips, and lines that continue a quoted value.
+The rest is arithmetic on row numbers, in SQL.
 """
 
 import csv
 import gzip
 import re
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import duckdb
 
-from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.exceptions import DeeperError, first_line
 from deeper_assets.sources.shape import identifier, quoted
 
 _DELIMITERS = ",\t;|"
@@ -76,7 +76,26 @@ def load_csv(
             f"rejects_table = '{table}_errors', rejects_scan = '{table}_scans', rejects_limit = 0)"
         )
     except (duckdb.Error, OSError, EOFError) as error:
-        raise DeeperError(f"{path} cannot be read as CSV: {str(error).splitlines()[0]}") from error
+        raise DeeperError(f"{path} cannot be read as CSV: {first_line(error)}") from error
+    _number_lines(connection, table, list(keep), blank, continued)
+
+
+def _number_lines(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    columns: Sequence[str],
+    blank: "array[int]",
+    continued: "array[int]",
+) -> None:
+    """Make `table` from `<table>_rows` and `<table>_errors`, with the physical line of each row.
+
+    Args:
+        connection: where they are.
+        table: its name.
+        columns: those of `<table>_rows` but for the row's number.
+        blank: see `_irregular_lines`.
+        continued: see `_irregular_lines`.
+    """
     # The reader counts a value over several lines once, so its line numbers are `step`s here.
     connection.execute(
         f"""CREATE TEMP TABLE {table}_bad AS
@@ -101,7 +120,7 @@ def load_csv(
     connection.execute(
         f"""CREATE TEMP TABLE {table} AS
         WITH steps AS (
-            SELECT rows.number + 1 + skips.skips AS step, NULL AS malformed, {", ".join(keep)}
+            SELECT rows.number + 1 + skips.skips AS step, NULL AS malformed, {", ".join(columns)}
             FROM {table}_rows AS rows ASOF JOIN {table}_skips AS skips ON rows.number >= skips.number
             UNION ALL BY NAME SELECT step, malformed FROM {table}_bad
         )
@@ -136,7 +155,7 @@ def _irregular_lines(path: Path, delimiter: bytes) -> tuple["array[int]", "array
 
     Returns:
         The steps (1-based; a record, however many lines it takes, or a blank line) that are blank; for every
-        line that goes on inside a quoted value, the step it belongs to; whether line ends are of two kinds.
+        line that continues a quoted value, the step it belongs to; whether line ends are of two kinds.
     """
     opening = re.compile(rb"(?:^|" + re.escape(delimiter) + rb')"')
     closing = re.compile(rb'[^"]*(?:""[^"]*)*"(?!")')

@@ -1,6 +1,6 @@
 """A user's own ratings: a CSV or Parquet file, a query on a DuckDB file, or a query on Postgres.
 
-Everything is SQL inside DuckDB, which spills to disk: tens of millions of rows need no more memory than one.
+Everything is SQL inside DuckDB, which spills to disk. So tens of millions of rows fit in little memory.
 """
 
 import os
@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 
 from deeper_assets.method.domains import Domain
-from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.exceptions import DeeperError, first_line
 from deeper_assets.sources.csv_files import load_csv, read_header
 from deeper_assets.sources.shape import (
     ReadReport,
@@ -26,13 +26,10 @@ from deeper_assets.sources.shape import (
 _CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _PARQUET = (".parquet",)
 
-# What each mapped column says, as text, and the line it stands in.
-_SAID = ("user", "item", "rating", "title", "time", "order", "split")
-
 
 @dataclass(frozen=True)
 class ColumnMap:
-    """Which column says what.
+    """Which column holds what.
 
     Attributes:
         user: the user's id.
@@ -59,7 +56,7 @@ class CustomSource:
 
     Attributes:
         domain: whose ratings these are.
-        columns: which column says what.
+        columns: which column holds what.
         file: a .csv, .tsv (also .gz; a header line, UTF-8) or .parquet file.
         database: a DuckDB file that `query` is asked of; it is opened read-only.
         query: SQL that gives the rows; alone, DuckDB's SQL over files ("FROM 'ratings.csv' JOIN …").
@@ -132,28 +129,28 @@ class CustomSource:
     def _load_file(
         self, connection: duckdb.DuckDBPyConnection, folder: Path, path: Path, called: str
     ) -> None:
-        """Make the table `said` from a CSV or Parquet file."""
+        """Make the table `given` from a CSV or Parquet file."""
         if path.name.lower().endswith(_PARQUET):
             self._load_relation(connection, f"SELECT * FROM read_parquet({quoted(path)})", called)
             return
         names, _ = read_header(path)
         self._check_columns(names, called)
-        load_csv(connection, folder, path, "said", self._mapped())
+        load_csv(connection, folder, path, "given", self._mapped())
 
     def _load_relation(self, connection: duckdb.DuckDBPyConnection, query: str, called: str) -> None:
-        """Make the table `said` from a query."""
+        """Make the table `given` from a query."""
         try:
             described = connection.execute(f"DESCRIBE {query}").fetchall()
             self._check_columns([name for name, *_ in described], called)
-            said = ", ".join(
+            columns = ", ".join(
                 f"CAST({identifier(column)} AS VARCHAR) AS {name}" for name, column in self._mapped().items()
             )
             connection.execute(
-                "CREATE TEMP TABLE said AS "
-                f"SELECT row_number() OVER () AS line, NULL::VARCHAR AS malformed, {said} FROM ({query})"
+                "CREATE TEMP TABLE given AS "
+                f"SELECT row_number() OVER () AS line, NULL::VARCHAR AS malformed, {columns} FROM ({query})"
             )
         except duckdb.Error as error:
-            raise DeeperError(f"{called} cannot be read: {str(error).splitlines()[0]}") from error
+            raise DeeperError(f"{called} cannot be read: {first_line(error)}") from error
 
     def _ask_duckdb(self, connection: duckdb.DuckDBPyConnection, called: str) -> None:
         if self.database is not None:
@@ -161,9 +158,7 @@ class CustomSource:
                 connection.execute(f"ATTACH {quoted(self.database)} AS asked (READ_ONLY)")
                 connection.execute("USE asked")
             except duckdb.Error as error:
-                raise DeeperError(
-                    f"{self.database} cannot be opened: {str(error).splitlines()[0]}"
-                ) from error
+                raise DeeperError(f"{self.database} cannot be opened: {first_line(error)}") from error
         self._load_relation(connection, f"(\n{_bare(self.query)}\n)", called)
 
     def _ask_postgres(self, dsn_env: str, answer: Path) -> None:
@@ -196,12 +191,12 @@ class CustomSource:
                     for chunk in chunks:
                         file.write(chunk)
         except psycopg.Error as error:
-            said = error.diag.message_primary or type(error).__name__
-            raise DeeperError(f"the query on ${dsn_env} failed: {said}") from None
+            message = error.diag.message_primary or type(error).__name__
+            raise DeeperError(f"the query on ${dsn_env} failed: {message}") from None
 
     def _mapped(self) -> dict[str, str]:
-        """Name in the table `said` → name in the source."""
-        return {f"{name}_": column for name in _SAID if (column := getattr(self.columns, name)) is not None}
+        """Name in the table `given`, where values are text → name in the source."""
+        return {f"{name}_": column for name, column in asdict(self.columns).items() if column is not None}
 
     def _check_columns(self, names: list[str], called: str) -> None:
         missing = [
@@ -214,9 +209,9 @@ class CustomSource:
             )
 
     def _judged(self, connection: duckdb.DuckDBPyConnection, name: str) -> str:
-        """SQL over the table `said` that gives raw_ratings."""
-        for column in _SAID:
-            connection.execute(f"ALTER TABLE said ADD COLUMN IF NOT EXISTS {column}_ VARCHAR")
+        """SQL over the table `given` that gives raw_ratings."""
+        for column in asdict(self.columns):
+            connection.execute(f"ALTER TABLE given ADD COLUMN IF NOT EXISTS {column}_ VARCHAR")
         if self.columns.order is not None:
             unplaced, defect, expected = "order_at IS NULL", "unreadable_order", "a number"
         elif self.columns.time is not None:
@@ -232,7 +227,7 @@ class CustomSource:
                 rating_ AS rating_text, time_, order_, lower(trim(split_)) AS split_,
                 TRY_CAST(rating_ AS DOUBLE) AS number, CASE WHEN isfinite(number) THEN number END AS rating,
                 {time} AS rated_at, TRY_CAST(order_ AS DECIMAL(38, 9)) AS order_at
-            FROM said
+            FROM given
         ), seen AS (
             SELECT *, coalesce(nullif(item_, ''), title) AS item_id, first_value(line) OVER (
                 PARTITION BY user_id, item_, coalesce(rating::VARCHAR, rating_text), time_, order_
@@ -273,7 +268,7 @@ class CustomSource:
 
 
 def _time(column: str) -> str:
-    """SQL for the UTC timestamp a text says: epoch seconds, from 1e11 on milliseconds, or a date and time."""
+    """SQL for a text as UTC timestamp: epoch seconds, from 1e11 on milliseconds, or a date and time."""
     number = f"TRY_CAST({column} AS DOUBLE)"
     seconds = (
         f"CASE WHEN abs({number}) < 1e11 THEN {number} WHEN abs({number}) < 1e14 THEN {number} / 1e3 END"
@@ -306,12 +301,12 @@ def _bare(query: str | None) -> str:
 
 def _named_files(query: str) -> list[Path]:
     """The files that stand in quotes in a query (also as a pattern, such as 'ratings_*.csv')."""
-    found: set[Path] = set()
+    files: set[Path] = set()
     for text in query.split("'")[1::2]:
         path = Path(text)
         folder, pattern = Path(path.anchor or "."), str(path.relative_to(path.anchor))
         if path.is_file():
-            found.add(path)
+            files.add(path)
         elif any(sign in pattern for sign in "*?["):
-            found.update(match for match in folder.glob(pattern) if match.is_file())
-    return sorted(found)
+            files.update(match for match in folder.glob(pattern) if match.is_file())
+    return sorted(files)

@@ -1,9 +1,9 @@
 """The ratings the paper's authors published: windows W0–W4 in CSV files, up to W6 in the iteration files.
 
 `<dataset>/split_data/{train,test}_dataset.csv` holds a user a row and a window a cell, as a Python literal;
-line by line, `<dataset>/test_iterations/test_iteration_<k>.jsonl` holds windows k−1, k and k+1 of an
-evaluation user as items `I<w>` and ratings `U<w>`. So most windows stand in several files. Copies are merged
-and checked against each other; the JSON copies write `"` and `@` as `'`, so the CSV's title is kept.
+`<dataset>/test_iterations/test_iteration_<k>.jsonl` holds an evaluation user a line, with windows k−1, k and
+k+1 as items `I<w>` and ratings `U<w>`. So most windows stand in several files; their copies are compared and
+merged. The JSON files write `"` and `@` in titles as `'`, so the title of the CSV file is kept.
 """
 
 import ast
@@ -19,7 +19,7 @@ from typing import Any
 import duckdb
 
 from deeper_assets.method.domains import Domain
-from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.exceptions import DeeperError, first_line
 from deeper_assets.method.windows import WINDOW
 from deeper_assets.sources.csv_files import load_csv, read_header
 from deeper_assets.sources.shape import (
@@ -98,7 +98,7 @@ class PublishedSource:
 
 @dataclass(frozen=True)
 class _Copy:
-    """One window of one user as one line says it: titles and (as they stand there) ratings."""
+    """One window of one user, as one line of one file has it: titles and ratings, neither read yet."""
 
     file: str
     line: int
@@ -114,10 +114,10 @@ class _Copy:
         return f"{len(self.titles)} titles, {len(self.ratings)} ratings"
 
     def pairs(self) -> list[tuple[object, object] | None]:
-        """(title, rating) place by place; None where it is uncertain which title a rating belongs to.
+        """(title, rating) for each place; None where it is uncertain which title a rating belongs to.
 
-        With fewer titles than ratings because titles were glued together, what stands before the first glued
-        title pairs from the front and what stands after the last pairs from the back.
+        Titles may have been glued together, so that there are fewer titles than ratings. Then the titles
+        before the first glued one are paired from the front, and those after the last one from the back.
         """
         titles, ratings = self.titles, self.ratings
         if len(titles) == len(ratings):
@@ -134,10 +134,14 @@ class _Copy:
 
 @dataclass
 class _Gathered:
-    """All copies of all windows, (split, user, window) → copies in the order read, and what was no window.
+    """What was read so far.
 
-    `divided` says whether the dataset has training users; where it has none, its users' split is left open,
-    so that some of them can train.
+    Attributes:
+        divided: whether the dataset has training users. Where it has none, its users' split is left open, so
+            that some of them can train.
+        copies: (split, user, window) → copies of that window, in the order read.
+        unreadable: a row for each line or window that cannot be read.
+        merged_copies: agreeing copies of a rating that were merged into its row.
     """
 
     divided: bool
@@ -145,13 +149,13 @@ class _Gathered:
     unreadable: list[RawRating] = field(default_factory=list)
     merged_copies: int = 0
 
-    def add(self, split: str, user: str, window: int, said: object, file: str, line: int) -> None:
-        """Take one window as it was read: {'items': […], 'ratings': […]}, or anything else."""
-        match said:
+    def add(self, split: str, user: str, window: int, value: object, file: str, line: int) -> None:
+        """Take one window: {'items': […], 'ratings': […]}; any other value is rejected."""
+        match value:
             case {"items": list(titles), "ratings": list(ratings)}:
                 self.copies.setdefault((split, user, window), []).append(_Copy(file, line, titles, ratings))
             case _:
-                self.reject("unreadable_window", f"W{window}: {_short(said)}", file, line, user, split)
+                self.reject("unreadable_window", f"W{window}: {_short(value)}", file, line, user, split)
 
     def reject(
         self,
@@ -163,9 +167,9 @@ class _Gathered:
         split: str | None = None,
     ) -> None:
         """Take a line or a window that cannot be read."""
-        said_split = split if self.divided else None
+        split = split if self.divided else None
         self.unreadable.append(
-            RawRating(user_id=user, split=said_split, file=file, line=line, defect=defect, detail=detail)
+            RawRating(user_id=user, split=split, file=file, line=line, defect=defect, detail=detail)
         )
 
     def rows(self) -> Iterator[RawRating]:
@@ -180,9 +184,9 @@ class _Gathered:
         yield from self.unreadable
 
     def _window(self, split: str, user: str, window: int) -> Iterator[RawRating]:
-        """One window: a row a place, then a row for each copy (or rating of one) that takes no place."""
+        """One window: a row a place, then a row for each copy, or rating of a copy, that is left out."""
         copies = self.copies[split, user, window]
-        said_split = split if self.divided else None
+        own_split = split if self.divided else None
         whole = [copy for copy in copies if len(copy.titles) == len(copy.ratings)]
         kept, *others = whole or copies
         places = kept.pairs()
@@ -190,29 +194,29 @@ class _Gathered:
         spare: list[RawRating] = []
         for copy in others if whole else ():
             again = copy.file == kept.file
-            length = max(len(places), len(copy.titles))
-            for place, (ours, theirs) in enumerate(_side_by_side(places, copy.pairs(), length)):
+            longest = max(len(places), len(copy.titles))
+            for place, (ours, theirs) in enumerate(_side_by_side(places, copy.pairs(), longest)):
                 agree = _agree(ours, theirs)
                 if not agree:
                     contradicted.setdefault(place, f"{kept.at} {_short(ours)}, {copy.at} {_short(theirs)}")
                 if again and theirs is not None:
                     detail = f"already in line {kept.line}" if agree else contradicted[place]
                     defect = "duplicate_row" if agree else "contradicting_copies"
-                    row = _rating(user, said_split, copy, theirs)
+                    row = _rating(user, own_split, copy, theirs)
                     spare.append(replace(row, defect=defect, detail=detail))
                 elif agree:
                     self.merged_copies += 1
         places += [None] * (1 + max(contradicted, default=-1) - len(places))
-        said = len(places)
-        places += [None] * (WINDOW - said)
+        length = len(places)
+        places += [None] * (WINDOW - length)
         for place, pair in enumerate(places):
-            row = replace(_rating(user, said_split, kept, pair), position=window * WINDOW + place)
+            row = replace(_rating(user, own_split, kept, pair), position=window * WINDOW + place)
             if place >= WINDOW:
                 detail = f"place {place} of W{window}, which has places 0 to {WINDOW - 1}"
                 row = replace(row, position=None, defect="window_too_long", detail=detail)
             elif place in contradicted:
                 row = replace(row, defect="contradicting_copies", detail=contradicted[place])
-            elif place >= said:
+            elif place >= length:
                 detail = f"W{window} has {kept.lengths}, {WINDOW} expected"
                 row = replace(row, defect="short_window", detail=detail)
             elif pair is None:
@@ -221,7 +225,7 @@ class _Gathered:
         for copy in [copy for copy in copies if copy is not kept and copy not in whole]:
             used = f"{kept.at} is used" if whole else f"see {kept.at}"
             detail = f"W{window}: {copy.lengths}; {used}"
-            bare = RawRating(user_id=user, split=said_split, file=copy.file, line=copy.line)
+            bare = RawRating(user_id=user, split=own_split, file=copy.file, line=copy.line)
             yield replace(bare, defect="unequal_lengths", detail=detail)
         yield from spare
 
@@ -268,19 +272,19 @@ def _read_iteration(
     try:
         lines = connection.execute(select).fetchall()
     except duckdb.Error as error:
-        raise DeeperError(f"{path} cannot be read as text: {str(error).splitlines()[0]}") from error
+        raise DeeperError(f"{path} cannot be read as text: {first_line(error)}") from error
     for text, line in lines:
         if not text.strip():
             continue
-        said = _json(text)
-        if not isinstance(said, dict):
+        record = _json(text)
+        if not isinstance(record, dict):
             gathered.reject("malformed_line", f"no JSON object: {_short(text)}", name, line)
-        elif not (user := _user(said.get("id"))):
+        elif not (user := _user(record.get("id"))):
             gathered.reject("missing_user", "no id", name, line)
         else:
-            found = {int(key[1:]) for key in said if re.fullmatch(r"[IU]\d{1,3}", key)}
-            for window in sorted(found):
-                pair = {"items": said.get(f"I{window}"), "ratings": said.get(f"U{window}")}
+            windows = {int(key[1:]) for key in record if re.fullmatch(r"[IU]\d{1,3}", key)}
+            for window in sorted(windows):
+                pair = {"items": record.get(f"I{window}"), "ratings": record.get(f"U{window}")}
                 gathered.add("eval", user, window, pair, name, line)
 
 
@@ -328,25 +332,25 @@ def _rating(user: str, split: str | None, copy: _Copy, pair: tuple[object, objec
     )
 
 
-def _user(said: object) -> str:
-    return "" if said is None else str(said).strip()
+def _user(value: object) -> str:
+    return "" if value is None else str(value).strip()
 
 
-def _title(said: object) -> str | None:
+def _title(value: object) -> str | None:
     """The title with HTML entities resolved (some are escaped twice) and white space collapsed."""
-    if isinstance(said, bool) or not isinstance(said, str | int | float):
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
-    text = str(said)
+    text = str(value)
     for _ in range(3):
         text = html.unescape(text)
     return re.sub(r"[\s\x00-\x1f\x7f]+", " ", text).strip()
 
 
-def _number(said: object) -> float | None:
-    if isinstance(said, bool) or not isinstance(said, str | int | float):
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:
-        number = float(said)
+        number = float(value)
     except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
@@ -360,7 +364,7 @@ def _side_by_side(
 
 
 def _agree(ours: tuple[object, object] | None, theirs: tuple[object, object] | None) -> bool:
-    """Whether two copies of a place say the same, but for what the JSON files change in titles."""
+    """Whether two copies of a place are equal, apart from what the JSON files change in titles."""
     if ours is None or theirs is None:
         return False
     if ours == theirs:
@@ -380,6 +384,6 @@ def _iteration(path: Path) -> tuple[int, str]:
     return (int(number[1]) if number else 0, path.name)
 
 
-def _short(said: object) -> str:
-    text = said if isinstance(said, str) else repr(said)
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= 200 else text[:200] + "…"

@@ -1,7 +1,7 @@
-"""The one shape every source gives its ratings: a Parquet file with the columns of raw_ratings, one domain.
+"""The one shape in which every source writes its ratings: a Parquet file of one domain, as raw_ratings.
 
-A source says what stands there, row by row, and what it could not read (`defect`, one of
-`method.windows.REASONS`, with the `detail`); what may be used is decided later, in `method.windows`.
+A source writes what it reads, a row a rating. What it cannot read is a row with a `defect` (one of
+`method.windows.REASONS`) and a `detail`. `method.windows` decides later which ratings are used.
 """
 
 import hashlib
@@ -71,7 +71,7 @@ class Source(Protocol):
         ...
 
     def files(self) -> list[Path]:
-        """The input files there are, to notice when one changes."""
+        """The input files that exist, so that a change of one is noticed."""
         ...
 
     def identity(self) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class RawRating:
     detail: str | None = None
 
 
-_SAID = tuple(RawRating.__dataclass_fields__)
+_FIELDS = tuple(RawRating.__dataclass_fields__)
 
 
 @contextmanager
@@ -130,9 +130,9 @@ def write_rows(domain: Domain, rows: Iterable[RawRating], target: Path) -> tuple
         lines = folder / "rows.jsonl"
         with lines.open("w", encoding="utf-8", errors="replace") as file:  # lone surrogates are no UTF-8
             for number, row in enumerate(rows):
-                said = {name: getattr(row, name) for name in _SAID}
+                values = {name: getattr(row, name) for name in _FIELDS}
                 file.write(
-                    json.dumps({"domain": domain.name, "row": number, **said}, ensure_ascii=False) + "\n"
+                    json.dumps({"domain": domain.name, "row": number, **values}, ensure_ascii=False) + "\n"
                 )
         columns = ", ".join(f"{name}: '{type_}'" for name, type_ in COLUMNS.items())
         read = (
@@ -174,7 +174,7 @@ def read_file(path: Path, what: str) -> SourceFile:
     """Size and hash of an input file.
 
     Raises:
-        DeeperError: it is missing, no file, or cannot be opened; the message says what was expected (`what`).
+        DeeperError: it is missing, no file, or cannot be opened; the message names `what` was expected.
     """
     if not path.exists():
         raise DeeperError(f"{path} does not exist; expected {what}. Put it there, or correct the setting.")

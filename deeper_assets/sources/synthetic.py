@@ -4,12 +4,13 @@ How a user comes about, all of it drawn from a hash of seed, domain and user num
 same on every machine, and however many users are asked for):
 
 - a habit: the share of the scale usually given (mean 0.86, so 4.4 of 5) and how far single ratings stray;
-- tastes: of the domain's eight themes two or three liked, two or three disliked, the others neutral;
+- tastes: of the domain's eight themes, two or three are liked, two or three disliked, the others neutral;
 - a history: liked themes come up more often than disliked ones; an item's title holds a word of its theme;
 - a rating = habit + taste (liked +0.10, disliked −0.35 of the scale) + noise, at the scale's nearest mark.
 
-In real ratings items have their own quality, tastes change, and much shows in no title; not so here.
-So a text model finds more in these titles than in real ones, and figures on them say nothing about people.
+Real items have a quality of their own, real tastes change, and titles do not show everything; here it is
+otherwise. So a text model learns more from these titles than from real ones, and figures on them say nothing
+about people.
 """
 
 import hashlib
@@ -53,7 +54,7 @@ class SyntheticSource:
     def identity(self) -> dict[str, Any]:
         """Kind, domain, item type, scale, seed, numbers of users and windows, the hash of all title words."""
         words = catalogue(self.domain.name, self.domain.item_type)
-        said = json.dumps([{**words.themes}, words.patterns, words.others])
+        text = json.dumps([{**words.themes}, words.patterns, words.others])
         return {
             "kind": "synthetic",
             "domain": self.domain.name,
@@ -62,7 +63,7 @@ class SyntheticSource:
             "seed": self.seed,
             "users": self.users,
             "windows": self.windows,
-            "words": hashlib.sha256(said.encode()).hexdigest(),
+            "words": hashlib.sha256(text.encode()).hexdigest(),
         }
 
     def write_raw_ratings(self, target: Path) -> ReadReport:
@@ -103,7 +104,7 @@ class SyntheticSource:
 
 @dataclass(frozen=True)
 class _Chance:
-    """One user's draws, each a hash of who asks and what for: no draw depends on another."""
+    """One user's draws. Each is a hash of the user and its purpose, so no draw depends on another."""
 
     seed: int
     domain: str
@@ -125,7 +126,7 @@ class _Chance:
 def _item(
     chance: _Chance, position: int, words: Catalogue, appeal: dict[str, float], seen: set[str]
 ) -> tuple[str, str]:
-    """An item's (theme, title); one the user has not rated yet, unless a hundred tries find none."""
+    """An item's (theme, title). The user has not rated it yet, unless a hundred tries give no such title."""
     point = chance.share("which theme", position) * sum(appeal.values())
     theme = next(iter(appeal))
     for theme, weight in appeal.items():  # noqa: B007 - the last theme takes what rounding leaves

@@ -1,7 +1,7 @@
 """What synthetic items are called: eight themes of ten words a domain, and patterns that make titles of them.
 
-The words are those that real titles of the domain are full of, so that a reader of titles can tell what
-somebody likes: a theme's word always stands in the title, `{word}`. `{other}` says nothing about taste.
+The words are frequent in real titles of the domain. A word of the item's theme always stands in the title (at
+`{word}`), so titles show what a user likes. What stands at `{other}` has nothing to do with taste.
 """
 
 from collections.abc import Mapping
@@ -18,8 +18,8 @@ class Catalogue:
 
 
 def _catalogue(patterns: tuple[str, ...], others: str, **themes: str) -> Catalogue:
-    words = {theme: tuple(said.split()) for theme, said in themes.items()}
-    return Catalogue(words, patterns, tuple(others.split()))
+    words_of = {theme: tuple(words.split()) for theme, words in themes.items()}
+    return Catalogue(words_of, patterns, tuple(others.split()))
 
 
 _BRANDS = "Alder Brightwell Corvane Dunmore Elmstead Fairholt Greyford Halden Ironwick Kestrel Lowell Marlow"

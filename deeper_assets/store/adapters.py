@@ -1,7 +1,7 @@
 """A model's folder as rows of the warehouse, and the rows as a folder again.
 
-The rows are the model; a folder made from them is a cache, whose files are looked at before every use. Its
-name says what is in it, not who wrote it, so runs that train the same adapter share one folder.
+The rows are the model. A folder made from them is a cache, and its files are checked before every use. Its
+name is a hash of its contents, so runs that train the same adapter share one folder.
 """
 
 import fcntl
@@ -29,8 +29,8 @@ def as_rows(folder: Path) -> pd.DataFrame:
         the order of file.
 
     Raises:
-        DeeperError: there is no such folder, it cannot be read, or rows could not say everything that is in
-            it: it holds no file at all, an empty folder, a link or anything else that is no plain file.
+        DeeperError: there is no such folder, it cannot be read, it holds no file, or it holds what rows
+            cannot express: an empty folder, a link or anything else that is no plain file.
     """
     if not folder.is_dir():
         raise DeeperError(f"{folder} is no folder, so there is no model in it")
@@ -66,10 +66,10 @@ def identity(rows: pd.DataFrame) -> str:
 
 
 def restore(rows: pd.DataFrame, cache: Path) -> Path:
-    """The folder below `cache` that holds exactly these files; made, or made anew, where it does not.
+    """The folder below `cache` that holds exactly these files. Where there is none, it is made.
 
-    Every file of a folder that is there already is read and compared. Processes that restore the same model
-    at once wait for the first of them. Whether a folder was damaged is logged as a warning.
+    Every file of an existing folder is read and compared; a damaged folder is logged as a warning and made
+    anew. Processes that restore the same model at once wait for the first of them.
 
     Args:
         rows: the files of one model, as `as_rows` gives them; further columns are ignored.
@@ -130,7 +130,7 @@ def _fault(folder: Path, rows: pd.DataFrame) -> str | None:
 
 
 def _make(folder: Path, rows: pd.DataFrame) -> None:
-    """Puts the files in place of whatever stands there; whoever looks sees all of them or none."""
+    """Replaces the folder, if there is one; other processes see all of the files or none."""
     partial, damaged = (folder.with_name(f"{folder.name}.{kind}") for kind in ("partial", "damaged"))
     for left_by_a_kill in (partial, damaged):
         _remove(left_by_a_kill)

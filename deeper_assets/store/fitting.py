@@ -1,7 +1,8 @@
-"""Whether data fits a declared table, said with the table, the column and a value; and how it is cast if so.
+"""Whether data fits a declared table, and how it is cast if it does. A refusal names table, column and value.
 
-Whole numbers may stand for DOUBLE and floats without fractions for INTEGER; a column of NULLs only fits any
-type; NaN is NULL. Text is never read as a number, nor a truth value counted as one, nor text taken for bytes.
+A DOUBLE column takes whole numbers too, and an INTEGER column floats without fractions. A column that holds
+only NULLs fits any type. NaN is NULL. Text is never read as a number or as bytes, nor a truth value as a
+number.
 """
 
 import glob
@@ -58,9 +59,9 @@ def fit(
     Raises:
         DeeperError: the data does not fit; every faulty column is named.
     """
-    found = _register(connection, table, data)
-    _refuse_misfits(connection, table, partition, found)
-    casts = ", ".join(f"{_cast(c, found[c.name], 'CAST')} AS {quote(c.name)}" for c in table.columns)
+    types = _register(connection, table, data)
+    _refuse_misfits(connection, table, partition, types)
+    casts = ", ".join(f"{_cast(c, types[c.name], 'CAST')} AS {quote(c.name)}" for c in table.columns)
     return f"SELECT {casts} FROM incoming"
 
 
@@ -127,7 +128,7 @@ def _plain(table: Table, column: Column, given: "pd.Series[Any]") -> "pd.Series[
 
 
 def _shown(value: object) -> str:
-    """A value for people; of bytes, which may be a whole model's, only the first."""
+    """A value for people; bytes may be a whole model, so only the first of them are shown."""
     return f"{value[:20]!r} ({len(value)} bytes)" if isinstance(value, bytes) else repr(value)
 
 
@@ -135,34 +136,37 @@ def _in_utc(moment: datetime) -> datetime:
     return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
-def _cast(column: Column, found: str, cast: str) -> str:
-    """SQL for an incoming column as its declared type; `cast` is CAST, or TRY_CAST to have misfits NULL."""
-    if found not in _FITTING[column.type]:  # nothing but NULLs, else it has been refused
+def _cast(column: Column, incoming: str, cast: str) -> str:
+    """SQL for a column of type `incoming` as its declared type.
+
+    `cast` is CAST, or TRY_CAST where a value that does not fit is to become NULL.
+    """
+    if incoming not in _FITTING[column.type]:  # it holds NULLs only, else it has been refused
         return f"CAST(NULL AS {column.type})"
     name = quote(column.name)
-    if found == _ZONED:
+    if incoming == _ZONED:
         return f"make_timestamp(epoch_us({name}))"
-    if found in _FLOATS:
-        name = f"nullif({name}, 'NaN'::{found})"
+    if incoming in _FLOATS:
+        name = f"nullif({name}, 'NaN'::{incoming})"
     return f"{cast}({name} AS {column.type})"
 
 
 def _refuse_misfits(
-    connection: DuckDBPyConnection, table: Table, partition: Mapping[str, str], found: Mapping[str, str]
+    connection: DuckDBPyConnection, table: Table, partition: Mapping[str, str], types: Mapping[str, str]
 ) -> None:
     rules = [
         (column.name, must, wrong)
         for column in table.columns
-        for must, wrong in _rules(column, found[column.name])
+        for must, wrong in _rules(column, types[column.name])
     ]
     rules += [(name, f"must be {value!r}", f"{quote(name)} <> ?") for name, value in partition.items()]
     bound = [value for value in partition.values() for _ in ("counted", "shown")]
     counts = ", ".join(
-        f"count(*) FILTER ({wrong}), min({_example(name, found[name])}) FILTER ({wrong})"
+        f"count(*) FILTER ({wrong}), min({_example(name, types[name])}) FILTER ({wrong})"
         for name, _, wrong in rules
     )
     casts = ", ".join(
-        f"{quote(c.name)} AS {_raw(c.name)}, {_cast(c, found[c.name], 'TRY_CAST')} AS {quote(c.name)}"
+        f"{quote(c.name)} AS {_raw(c.name)}, {_cast(c, types[c.name], 'TRY_CAST')} AS {quote(c.name)}"
         for c in table.columns
     )
     [result] = connection.execute(f"SELECT {counts} FROM (SELECT {casts} FROM incoming)", bound).fetchall()
@@ -179,25 +183,25 @@ def _raw(name: str) -> str:
     return quote(f"raw {name}")
 
 
-def _example(name: str, found: str) -> str:
-    """SQL for an incoming value as people may read it: of a blob, how long it is."""
-    return f"octet_length({_raw(name)}) || ' bytes'" if found == "BLOB" else f"{_raw(name)}::VARCHAR"
+def _example(name: str, incoming: str) -> str:
+    """SQL for an incoming value as people may read it; for a blob, its length."""
+    return f"octet_length({_raw(name)}) || ' bytes'" if incoming == "BLOB" else f"{_raw(name)}::VARCHAR"
 
 
-def _rules(column: Column, found: str) -> list[tuple[str, str]]:
+def _rules(column: Column, incoming: str) -> list[tuple[str, str]]:
     """What the column must be, and SQL for the rows in which it is not.
 
-    In that SQL the raw column is the incoming one, and the plain name is it as the declared type, with NULL
-    for what cannot be cast.
+    In that SQL, the raw name is the incoming column. The plain name is the same column as the declared type,
+    with NULL where a value cannot be cast.
     """
     name, raw = quote(column.name), _raw(column.name)
-    present = f"{raw} IS NOT NULL" + (f" AND NOT isnan({raw})" if found in _FLOATS else "")
+    present = f"{raw} IS NOT NULL" + (f" AND NOT isnan({raw})" if incoming in _FLOATS else "")
     rules = []
-    if found not in _FITTING[column.type]:
-        rules.append((f"must be {column.type}, not {found}", present))
+    if incoming not in _FITTING[column.type]:
+        rules.append((f"must be {column.type}, not {incoming}", present))
     elif column.type in ("INTEGER", "BIGINT"):
         rules.append((f"must fit {column.type}", f"{present} AND {name} IS NULL"))
-        if found in _FLOATS:
+        if incoming in _FLOATS:
             rules.append(("must be whole", f"{present} AND isfinite({raw}) AND {raw} <> trunc({raw})"))
     elif column.type == "DOUBLE":
         rules.append(("must be finite", f"isinf({name})"))

@@ -1,8 +1,9 @@
-"""Dagster's I/O manager over the warehouse: an asset's table is its name, its partition the table's.
+"""Dagster's I/O manager over the warehouse: an asset is stored in the table of its name, by its partition.
 
-dagster's `DbIOManager` decides the order of things (connect, delete, insert); the client and the handler
-here do them with the warehouse's own functions, so that an asset's output is one transaction and an input is
-read through a connection that cannot write.
+Dagster's `DbIOManager` calls the steps in order (connect, delete, insert). The client and the handler here do
+each step with the warehouse's own functions. So an asset's output is one transaction, and an input is read
+through a connection that cannot write. The hash of the rows becomes the asset's data version, so that Dagster
+and the ledger agree on what is stale.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +47,7 @@ Describe = Callable[[str, Partition], Ingredients]
 
 
 def column_schema(table: str) -> TableSchema:
-    """The declared columns of `table`: the metadata `dagster/column_schema`, before anything is stored too.
+    """The declared columns of `table`, for the metadata `dagster/column_schema`.
 
     Raises:
         DeeperError: no such table is declared.
@@ -79,7 +80,7 @@ def partition_expr(table: str) -> str | dict[str, str]:
 
 
 OPTIONAL: Mapping[str, bool] = {"optional": True}
-"""Metadata of an input that has no rows where nothing of it has been made."""
+"""Metadata of an input that may never have been made; then it has no rows."""
 
 
 class WarehouseIOManager(DbIOManager):
@@ -94,7 +95,7 @@ class WarehouseIOManager(DbIOManager):
 
         Args:
             warehouse: where everything is stored.
-            describe: the ingredients of a table's partition.
+            describe: gives the ingredients of a table's partition.
         """
         super().__init__(
             type_handlers=[_RowsHandler(describe)],
@@ -115,8 +116,8 @@ class WarehouseIOManager(DbIOManager):
         context: OutputContext | InputContext,
         output_context: OutputContext,  # noqa: ARG002
     ) -> TableSlice:
-        # The base class wants contiguous ranges of keys, and `partition_expr` metadata on every asset. What
-        # is read and written follows `_partitions`; this slice is what the UI shows.
+        # The base class wants contiguous ranges of keys, and `partition_expr` metadata on every asset. So the
+        # slice is only what the UI shows; `_partitions` decides what is read and written.
         if not context.has_asset_key:
             raise DeeperError(f"{context.name!r} is no asset; only assets are stored in the warehouse")
         table = find_table(context.asset_key.path[-1])
@@ -174,12 +175,12 @@ def _dimensions(
 
 
 class _WarehouseClient(DuckDbClient):
-    """DuckDB as `DbIOManager` sees it: reads through one kind of connection, writes through another."""
+    """Connections and deletions for `DbIOManager`: a transaction for an output, else one that only reads."""
 
     def __init__(self, warehouse: Warehouse):
         self._warehouse = warehouse
 
-    def connect(  # type: ignore[override]  # the base class has it static, so that it can hold nothing
+    def connect(  # type: ignore[override]  # static in the base class, which therefore cannot know a file
         self,
         context: OutputContext | InputContext,
         table_slice: TableSlice,  # noqa: ARG002
@@ -215,7 +216,7 @@ def _partition(context: OutputContext) -> dict[str, str]:
 
 
 class _RowsHandler(DbTypeHandler[pd.DataFrame | Path]):
-    """Writes and reads rows, and keeps in mind what each step has read, for the ledger's `inputs`."""
+    """Writes and reads rows, and remembers what each step has read, for the ledger's `inputs`."""
 
     def __init__(self, describe: Describe):
         self._describe = describe

@@ -1,7 +1,7 @@
-"""The ledger: what each partition of each table was made from, and the hashes that say it.
+"""The ledger: what each partition of each table was made from.
 
-Belongs here: what identifies a partition's rows, and entering and reading their versions. Does not: the rows
-themselves (`rows.py`).
+Belongs here: what identifies a partition's rows; entering and reading their versions. Does not: the rows
+(`rows.py`).
 """
 
 import hashlib
@@ -23,7 +23,7 @@ Partition: TypeAlias = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Input:
-    """A stored partition as another one read it: whose `content` it was, and which run had written it."""
+    """A stored partition, as it was when another one was made from it; `run_id` is the run that wrote it."""
 
     table: str
     partition: Partition
@@ -39,7 +39,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What determines a partition's rows beside its inputs: the code and the settings it depends on."""
+    """What determines a partition's rows beside its inputs: the code, and the settings that it depends on."""
 
     code_version: str
     settings: Mapping[str, JSON] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Version:
         return self.table, canonical_json(self.partition)
 
     def as_input(self) -> Input:
-        """This version as an input of whatever has read it."""
+        """This version, as an input of a partition that is made from it."""
         return Input(self.table, self.partition, self.run_id, self.fingerprint, self.content)
 
 
@@ -99,8 +99,8 @@ def canonical_json(value: JSON) -> str:
 def fingerprint(ingredients: Ingredients, inputs: Sequence[Input]) -> str:
     """Hash (32 hexadecimal digits) of what a partition is made from: code version, settings, input contents.
 
-    Run ids and the inputs' own fingerprints stay out of it: a run that makes the same rows again, be it by
-    other means, leaves whatever was made from them up to date.
+    Run ids and the inputs' own fingerprints do not count. So when a run makes the same rows again, even by
+    other means, what was made from them stays up to date.
     """
     made_from = sorted((*one.place, one.content) for one in inputs)
     return digest([ingredients.code_version, ingredients.settings, made_from])

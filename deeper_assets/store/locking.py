@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import duckdb
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
-from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.exceptions import DeeperError, first_line
 
 Result = TypeVar("Result")
 
@@ -119,8 +119,3 @@ def _process(pid: str) -> str:
     except OSError:  # it has ended since, or this is no Linux
         return f"another process (the last known is {pid})"
     return f"process {pid} ({' '.join(arguments).strip()[:200]})"
-
-
-def first_line(error: BaseException) -> str:
-    """The error without the lines that DuckDB adds for its own developers."""
-    return str(error).partition("\n")[0]

@@ -171,7 +171,7 @@ def _refuse_duplicates(connection: DuckDBPyConnection, table: Table, partition: 
 
 
 def _content(connection: DuckDBPyConnection, table: Table, partition: Partition) -> tuple[int, str]:
-    """Number of rows, and a hash of them that knows neither their order nor who wrote them."""
+    """Number of rows, and a hash that depends on their values, and not on their order or who wrote them."""
     # A length before each value keeps ('ab', 'c') and ('a', 'bc') apart; no value starts with N, so NULL is
     # not the empty string. The sum of the rows' hashes needs no sorting and no memory.
     # A blob's text would be up to four times as long as the blob; its hash stands for it.

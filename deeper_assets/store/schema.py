@@ -6,6 +6,7 @@ carries the provenance columns below, filled in by the store itself.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 ColumnType = Literal["VARCHAR", "INTEGER", "BIGINT", "DOUBLE", "TIMESTAMP", "BLOB"]
@@ -13,11 +14,11 @@ ColumnType = Literal["VARCHAR", "INTEGER", "BIGINT", "DOUBLE", "TIMESTAMP", "BLO
 
 @dataclass(frozen=True)
 class Column:
-    """One column: SQL type, meaning (shown to people), whether NULL may stand in it, and a SQL CHECK."""
+    """One column: name, meaning (shown to people), SQL type, whether it may hold NULL, and a SQL CHECK."""
 
     name: str
-    type: ColumnType
     meaning: str
+    type: ColumnType
     nullable: bool = False
     check: str | None = None
 
@@ -41,473 +42,392 @@ class Table:
         return tuple(column.name for column in self.columns)
 
 
+_text = partial(Column, type="VARCHAR")
+_integer = partial(Column, type="INTEGER")
+_long = partial(Column, type="BIGINT")
+_number = partial(Column, type="DOUBLE")
+_moment = partial(Column, type="TIMESTAMP")
+
 PROVENANCE = (
-    Column("run_id", "VARCHAR", "Dagster run that wrote the row"),
-    Column("fingerprint", "VARCHAR", "hash of the code version, settings and input contents that made it"),
+    _text("run_id", "Dagster run that wrote the row"),
+    _text("fingerprint", "hash of the code version, settings and input contents that made it"),
 )
 
 LEDGER = Table(
     "materializations",
     (
-        Column("version", "BIGINT", "number of the replacement, counting up from 1 over all tables"),
-        Column("table_name", "VARCHAR", "table a partition of which was replaced"),
-        Column(
-            "partition", "VARCHAR", "the partition: JSON object of column and value, {} for a whole table"
-        ),
+        _long("version", "number of the replacement, counting up from 1 over all tables"),
+        _text("table_name", "table a partition of which was replaced"),
+        _text("partition", "the partition: JSON object of column and value, {} for a whole table"),
         *PROVENANCE,
-        Column("content", "VARCHAR", "hash of the rows, whatever their order and whoever wrote them"),
-        Column("row_count", "BIGINT", "rows in the partition", check="row_count >= 0"),
-        Column("code_version", "VARCHAR", "version of the code that made it"),
-        Column("settings", "VARCHAR", "settings that it depends on, as a JSON object"),
-        Column(
-            "inputs",
-            "VARCHAR",
-            "what was read: JSON list of table, partition, run_id, fingerprint and content",
-        ),
-        Column("made_at", "TIMESTAMP", "when it was replaced, UTC"),
+        _text("content", "hash of the rows, whatever their order and whoever wrote them"),
+        _long("row_count", "rows in the partition", check="row_count >= 0"),
+        _text("code_version", "version of the code that made it"),
+        _text("settings", "settings that it depends on, as a JSON object"),
+        _text("inputs", "what was read: JSON list of table, partition, run_id, fingerprint and content"),
+        _moment("made_at", "when it was replaced, UTC"),
     ),
     key=("version",),
 )
 """Append-only: one row for every replacement of a partition. No asset, so it is not in `TABLES`."""
 
-_DOMAIN = Column("domain", "VARCHAR", "domain of the items, e.g. book")
-_USER = Column("user_id", "VARCHAR", "the source's own id of the user")
-_SPLIT = Column(
-    "split", "VARCHAR", "train or eval; a user is never in both", check="split IN ('train', 'eval')"
-)
-_WINDOW = Column(
-    "window", "INTEGER", "window of the user's history, 0-based: W0, W1, …", check='"window" >= 0'
-)
-_PLACE = Column("place", "INTEGER", "place of the rating within its window, 0-based", check="place >= 0")
-_METHOD = Column("method", "VARCHAR", "how personas are updated, e.g. inc_update")
-_ROUND = Column(
-    "round", "INTEGER", "evaluation round, 0-based: round r has r updates behind it", check='"round" >= 0'
-)
-_MODEL = Column("model", "VARCHAR", "model that wrote the answer", nullable=True)
-_PERSONA = Column("persona", "VARCHAR", "persona text; NULL where no answer could be used", nullable=True)
-_PREDICTED = Column(
-    "predicted", "DOUBLE", "predicted rating, in rating points; NULL where unreadable", nullable=True
-)
-_ATTEMPTS = Column("attempts", "INTEGER", "how often the chat model was asked", check="attempts >= 0")
-_NOTE = Column("note", "VARCHAR", "why there is no value, or why an old one was carried over", nullable=True)
+_DOMAIN = _text("domain", "domain of the items, e.g. book")
+_USER = _text("user_id", "the source's own id of the user")
+_SPLIT = _text("split", "train or eval; a user is never in both", check="split IN ('train', 'eval')")
+_WINDOW = _integer("window", "window of the user's history, 0-based: W0, W1, …", check='"window" >= 0')
+_PLACE = _integer("place", "place of the rating within its window, 0-based", check="place >= 0")
+_METHOD = _text("method", "how personas are updated, e.g. inc_update")
+_ROUND = _integer("round", "evaluation round, 0-based: round r has r updates behind it", check='"round" >= 0')
+_MODEL = _text("model", "model that wrote the answer", nullable=True)
+_PERSONA = _text("persona", "persona text; NULL where no answer could be used", nullable=True)
+_RATED_AT = _moment("rated_at", "when it was given, UTC; NULL where the source only orders", nullable=True)
+_PREDICTED = _number("predicted", "predicted rating, in rating points; NULL where unreadable", nullable=True)
+_ATTEMPTS = _integer("attempts", "how often the chat model was asked", check="attempts >= 0")
+_NOTE = _text("note", "why there is no value, or why an old one was carried over", nullable=True)
 
-_TEMPLATE = Column("template", "VARCHAR", "prompt template that the policy gets: refinement or inc_update")
-_RECIPE = Column("recipe", "VARCHAR", "how the policy is trained, e.g. balanced")
-_LEARNS = Column(
-    "round",
-    "INTEGER",
-    "window a context learns from, 1-based: S_round comes from W_round",
-    check='"round" >= 1',
+_TEMPLATE = _text("template", "prompt template that the policy gets: refinement or inc_update")
+_RECIPE = _text("recipe", "how the policy is trained, e.g. balanced")
+_LEARNS = _integer(
+    "round", "window a context learns from, 1-based: S_round comes from W_round", check='"round" >= 1'
 )
-_CANDIDATE = Column(
-    "candidate", "INTEGER", "number of the first sample with this text, 0-based", check="candidate >= 0"
+_CANDIDATE = _integer(
+    "candidate", "number of the first sample with this text, 0-based", check="candidate >= 0"
 )
-_PROMPT = Column("prompt", "VARCHAR", "complete prompt that the policy got")
-_ORIGIN = Column(
+_PROMPT = _text("prompt", "complete prompt that the policy got")
+_ORIGIN = _text(
     "origin",
-    "VARCHAR",
     "whose samples: of iteration_1, of iteration_2, or a replay of iteration 1 in iteration 2",
     check="origin IN ('iteration_1', 'iteration_2', 'replay')",
 )
-_VALIDATION = Column(
-    "validation", "INTEGER", "1: measures the training; 0: trains", check="validation IN (0, 1)"
-)
+_VALIDATION = _integer("validation", "1: measures the training; 0: trains", check="validation IN (0, 1)")
 _FILES = (
-    Column("file", "VARCHAR", "path inside the model's folder, parts separated by /", check="file <> ''"),
-    Column("content", "BLOB", "the file's bytes"),
-    Column("size", "BIGINT", "bytes of the file", check="size = octet_length(content)"),
-    Column("sha256", "VARCHAR", "SHA-256 of the bytes, 64 hexadecimal digits"),
+    _text("file", "path inside the model's folder, parts separated by /", check="file <> ''"),
+    Column("content", "the file's bytes", "BLOB"),
+    _long("size", "bytes of the file", check="size = octet_length(content)"),
+    _text("sha256", "SHA-256 of the bytes, 64 hexadecimal digits"),
 )
-
-
-def _reward(which: str, window: str) -> Column:
-    return Column(
+_REWARDS = tuple(
+    _number(
         f"reward_{which}",
-        "DOUBLE",
         f"error on {window}, old persona's minus candidate's, in rating points; NULL where unknown",
         nullable=True,
     )
+    for which, window in (("previous", "W_(round−1)"), ("current", "W_round"), ("future", "W_(round+1)"))
+)
 
 
-def _iteration(number: int, by: Column) -> tuple[Table, ...]:
-    """The tables of one training iteration; `by` is what its samples are drawn for beside the domain.
+def _samples(number: int, by: Column) -> tuple[Table, ...]:
+    """What iteration `number` samples and measures; `by` is what its samples are drawn for beside the domain.
 
     Recipes with the same template share the samples of iteration 1, so these are cut by domain alone.
     """
-    sampled = ("domain",) if by is _TEMPLATE else ("domain", by.name)
+    columns = (_DOMAIN, by, _USER, _LEARNS)
+    partition = ("domain",) if by is _TEMPLATE else ("domain", by.name)
     context = ("domain", by.name, "user_id", "round")
-    trained = ("recipe", "domain", "user_id", "round", "origin")
+    predicted = (_WINDOW, _PLACE, _PREDICTED, _NOTE, _ATTEMPTS, _MODEL)
     return (
         Table(
             f"contexts_{number}",
             (
-                _DOMAIN,
-                by,
-                _USER,
-                _LEARNS,
-                Column(
+                *columns,
+                _text(
                     "prompt",
-                    "VARCHAR",
                     "complete prompt for the policy; NULL where no candidate can be asked for",
                     nullable=True,
                 ),
-                Column("persona", "VARCHAR", "old persona S_(round−1); NULL where unknown", nullable=True),
-                Column("note", "VARCHAR", "why no candidate can be asked for", nullable=True),
-                Column("model", "VARCHAR", "model that wrote the old persona", nullable=True),
+                _text("persona", "old persona S_(round−1); NULL where unknown", nullable=True),
+                _text("note", "why no candidate can be asked for", nullable=True),
+                _text("model", "model that wrote the old persona", nullable=True),
             ),
-            key=context,
-            partition=sampled,
+            context,
+            partition,
         ),
         Table(
-            f"context_predictions_{number}",
-            (_DOMAIN, by, _USER, _LEARNS, _WINDOW, _PLACE, _PREDICTED, _NOTE, _ATTEMPTS, _MODEL),
-            key=(*context, "window", "place"),
-            partition=sampled,
+            f"context_predictions_{number}", (*columns, *predicted), (*context, "window", "place"), partition
         ),
         Table(
             f"candidates_{number}",
             (
-                _DOMAIN,
-                by,
-                _USER,
-                _LEARNS,
+                *columns,
                 _CANDIDATE,
-                Column("persona", "VARCHAR", "candidate's text, a refined persona"),
-                Column("copies", "INTEGER", "how many samples say exactly this", check="copies >= 1"),
-                Column(
-                    "tokens", "INTEGER", "tokens of the text, the end token not counted", check="tokens >= 0"
-                ),
-                Column(
+                _text("persona", "candidate's text, a refined persona"),
+                _integer("copies", "how many samples say exactly this", check="copies >= 1"),
+                _integer("tokens", "tokens of the text, the end token not counted", check="tokens >= 0"),
+                _text(
                     "unusable",
-                    "VARCHAR",
                     "why it can be neither chosen nor rejected; NULL where it can",
                     nullable=True,
                     check="unusable IN ('empty', 'truncated', 'echo', 'names_item', 'states_score')",
                 ),
-                Column(
-                    "names_item", "INTEGER", "1: names an item of the window", check="names_item IN (0, 1)"
-                ),
-                Column("states_score", "INTEGER", "1: states a score", check="states_score IN (0, 1)"),
-                Column("model", "VARCHAR", "policy that wrote it"),
+                _integer("names_item", "1: names an item of the window", check="names_item IN (0, 1)"),
+                _integer("states_score", "1: states a score", check="states_score IN (0, 1)"),
+                _text("model", "policy that wrote it"),
             ),
-            key=(*context, "candidate"),
-            partition=sampled,
+            (*context, "candidate"),
+            partition,
         ),
         Table(
             f"candidate_predictions_{number}",
-            (_DOMAIN, by, _USER, _LEARNS, _CANDIDATE, _WINDOW, _PLACE, _PREDICTED, _NOTE, _ATTEMPTS, _MODEL),
-            key=(*context, "candidate", "window", "place"),
-            partition=sampled,
+            (*columns, _CANDIDATE, *predicted),
+            (*context, "candidate", "window", "place"),
+            partition,
         ),
-        Table(
-            f"rewards_{number}",
-            (
-                _DOMAIN,
-                by,
-                _USER,
-                _LEARNS,
-                _CANDIDATE,
-                _reward("previous", "W_(round−1)"),
-                _reward("current", "W_round"),
-                _reward("future", "W_(round+1)"),
-            ),
-            key=(*context, "candidate"),
-            partition=sampled,
-        ),
+        Table(f"rewards_{number}", (*columns, _CANDIDATE, *_REWARDS), (*context, "candidate"), partition),
+    )
+
+
+def _preferences(number: int) -> tuple[Table, ...]:
+    """What each recipe makes of the samples of iteration `number`: preferences, and a model."""
+    columns, partition = (_RECIPE, _DOMAIN, _USER, _LEARNS), ("recipe",)
+    context = ("recipe", "domain", "user_id", "round", "origin")
+    return (
         Table(
             f"preference_pairs_{number}",
             (
-                _RECIPE,
-                _DOMAIN,
-                _USER,
-                _LEARNS,
-                Column("pair", "INTEGER", "number of the pair in its context, 0-based", check="pair >= 0"),
+                *columns,
+                _integer("pair", "number of the pair in its context, 0-based", check="pair >= 0"),
                 _PROMPT,
-                Column("chosen", "VARCHAR", "the better persona"),
-                Column("rejected", "VARCHAR", "the worse persona"),
-                Column("reward_chosen", "DOUBLE", "the recipe's weighted sum of rewards, rating points"),
-                Column("reward_rejected", "DOUBLE", "the recipe's weighted sum of rewards, rating points"),
-                Column("margin", "DOUBLE", "reward_chosen minus reward_rejected", check="margin >= 0"),
+                _text("chosen", "the better persona"),
+                _text("rejected", "the worse persona"),
+                _number("reward_chosen", "the recipe's weighted sum of rewards, rating points"),
+                _number("reward_rejected", "the recipe's weighted sum of rewards, rating points"),
+                _number("margin", "reward_chosen minus reward_rejected", check="margin >= 0"),
                 _ORIGIN,
                 _VALIDATION,
             ),
-            key=(*trained, "pair"),
-            partition=("recipe",),
+            (*context, "pair"),
+            partition,
         ),
         Table(
             f"preference_groups_{number}",
             (
-                _RECIPE,
-                _DOMAIN,
-                _USER,
-                _LEARNS,
+                *columns,
                 _CANDIDATE,
                 _PROMPT,
-                Column("completion", "VARCHAR", "candidate's text"),
-                Column("reward", "DOUBLE", "the recipe's weighted sum of rewards, rating points"),
+                _text("completion", "candidate's text"),
+                _number("reward", "the recipe's weighted sum of rewards, rating points"),
                 _ORIGIN,
                 _VALIDATION,
             ),
-            key=(*trained, "candidate"),
-            partition=("recipe",),
+            (*context, "candidate"),
+            partition,
         ),
-        Table(f"model_{number}", (_RECIPE, *_FILES), key=("recipe", "file"), partition=("recipe",)),
+        Table(f"model_{number}", (_RECIPE, *_FILES), ("recipe", "file"), partition),
     )
 
+
+_RATINGS_AND_PERSONAS = (
+    Table(
+        "raw_ratings",
+        (
+            _DOMAIN,
+            _long("row", "number of the rating in the domain's source, 0-based", check='"row" >= 0'),
+            _text("user_id", "the source's own id of the user; NULL where it has none", nullable=True),
+            _text("item_id", "the source's own id of the item, or its title", nullable=True),
+            _text("title", "what the item is called, HTML entities resolved", nullable=True),
+            _text("rating_text", "the rating as the source wrote it", nullable=True),
+            _number("rating", "the rating, in rating points; NULL where it is no number", nullable=True),
+            _RATED_AT,
+            _long(
+                "position", "place in the user's time order, 0-based; NULL where it has none", nullable=True
+            ),
+            _text(
+                "split",
+                "train or eval where the source decides it",
+                nullable=True,
+                check="split IN ('train', 'eval')",
+            ),
+            _text("file", "file or query the rating was read from", nullable=True),
+            _long("line", "1-based line (or record) in that file", nullable=True),
+            _text("defect", "reason for which the source's reader could not use it", nullable=True),
+            _text("detail", "what exactly the reader saw, where there is a defect", nullable=True),
+        ),
+        key=("domain", "row"),
+        partition=("domain",),
+    ),
+    Table(
+        "rejected_ratings",
+        (
+            _DOMAIN,
+            _text("user_id", "user the rating belongs to, where known", nullable=True),
+            _long("row", "row of raw_ratings; NULL where a whole user is rejected", nullable=True),
+            _text("file", "file (or query) it was read from", nullable=True),
+            _long("line", "1-based line (or record) in that file", nullable=True),
+            _text("reason", "why it cannot be used, as one of a fixed set of words"),
+            _text("detail", "the value that was found and what was expected", nullable=True),
+            _long("ratings", "how many ratings this row stands for", check="ratings >= 0"),
+        ),
+        key=("domain", "user_id", "row", "reason"),
+        partition=("domain",),
+    ),
+    Table(
+        "rating_windows",
+        (
+            _DOMAIN,
+            _USER,
+            _SPLIT,
+            _WINDOW,
+            _PLACE,
+            _text("item_id", "the source's own id of the item, or its title"),
+            _text("title", "what the item is called", check="trim(title) <> ''"),
+            _number("rating", "the user's rating, in rating points, on the domain's scale"),
+            _RATED_AT,
+        ),
+        key=("domain", "user_id", "window", "place"),
+        partition=("domain",),
+    ),
+    Table(
+        "initial_personas",
+        (_DOMAIN, _USER, _SPLIT, _PERSONA, _NOTE, _ATTEMPTS, _MODEL),
+        key=("domain", "user_id"),
+        partition=("domain",),
+    ),
+    Table(
+        "initial_predictions",
+        (_DOMAIN, _USER, _SPLIT, _WINDOW, _PLACE, _PREDICTED, _NOTE, _ATTEMPTS, _MODEL),
+        key=("domain", "user_id", "window", "place"),
+        partition=("domain",),
+    ),
+)
+
+_EVALUATION = (
+    Table(
+        "policies",
+        (
+            _METHOD,
+            _text("recipe", "recipe of the policy; NULL for the base policy", nullable=True),
+            _integer(
+                "iteration",
+                "iteration it comes out of; NULL for the base policy",
+                nullable=True,
+                check="iteration IN (1, 2)",
+            ),
+            _text("model", "the policy's name, which says what its files hold"),
+            _text("file", "file of its adapter; NULL for the base policy", nullable=True),
+            _text("sha256", "SHA-256 of that file's bytes", nullable=True),
+        ),
+        key=("method", "file"),
+        partition=("method",),
+    ),
+    Table(
+        "persona_rounds",
+        (_DOMAIN, _METHOD, _USER, _ROUND, _PERSONA, _NOTE, _ATTEMPTS, _MODEL),
+        key=("domain", "method", "user_id", "round"),
+        partition=("domain", "method"),
+    ),
+    Table(
+        "round_predictions",
+        (_DOMAIN, _METHOD, _USER, _ROUND, _WINDOW, _PLACE, _PREDICTED, _NOTE, _ATTEMPTS, _MODEL),
+        key=("domain", "method", "user_id", "round", "place"),
+        partition=("domain", "method"),
+    ),
+    Table(
+        "round_errors",
+        (
+            _DOMAIN,
+            _METHOD,
+            _USER,
+            _ROUND,
+            _WINDOW,
+            _integer("items", "ratings in the predicted window", check="items > 0"),
+            _number(
+                "error",
+                "ε(round+1|S_round): mean |predicted − actual|, rating points; NULL where unknown",
+                nullable=True,
+                check="error >= 0",
+            ),
+        ),
+        key=("domain", "method", "user_id", "round"),
+        partition=("domain", "method"),
+    ),
+)
+
+_RESULTS = (
+    Table(
+        "floors_table",
+        (
+            _DOMAIN,
+            _text("method", "floor: a predictor that reads no text"),
+            _ROUND,
+            _integer("users", "evaluation users with a window to predict", check="users >= 0"),
+            _number("mae", "mean over users of the mean absolute error, rating points", nullable=True),
+        ),
+        key=("domain", "method", "round"),
+    ),
+    Table(
+        "mae_table",
+        (
+            _text("domain", "domain, or macro: the plain average over the domains above it"),
+            _text("method", "update method or floor"),
+            _text(
+                "kind",
+                "method, or floor: a predictor that reads no text",
+                check="kind IN ('method', 'floor')",
+            ),
+            _ROUND,
+            _integer("users", "evaluation users whose error is known", check="users >= 0"),
+            _number("mae", "mean over users of ε(round+1|S_round), rating points", nullable=True),
+            _number(
+                "unreadable",
+                "share of users with a window to predict whose error is unknown",
+                check="unreadable BETWEEN 0 AND 1",
+            ),
+            _number("paper_mae", "the paper's figure (Tables 13–17); NULL where it has none", nullable=True),
+        ),
+        key=("domain", "method", "round"),
+    ),
+    Table(
+        "comparison_table",
+        (
+            _METHOD,
+            _ROUND,
+            _integer("users", "evaluation users whose error is known", check="users >= 0"),
+            _number("mae", "macro average of their errors, rating points", nullable=True),
+            _number("mae_low", "lower end of its 95 % bootstrap interval", nullable=True),
+            _number("mae_high", "upper end of that interval", nullable=True),
+            _text("against", "method it is compared with, on the same users", nullable=True),
+            _number(
+                "difference",
+                "its macro average minus that one's; below 0 where it errs less, rating points",
+                nullable=True,
+            ),
+            _number("difference_low", "lower end of its 95 % interval", nullable=True),
+            _number("difference_high", "upper end of that interval", nullable=True),
+        ),
+        key=("method", "round"),
+    ),
+    Table(
+        "chat_usage",
+        (
+            _text("asset", "asset (or the computation of several) that asked; may be empty"),
+            _text("domain", "domain that it asked for; may be empty"),
+            _text("asking_run_id", "Dagster run that asked; may be empty"),
+            _text("model", "chat model that was asked"),
+            _long("requests", "answers that were paid for", check="requests >= 0"),
+            _long("hits", "answers that the journal held already", check="hits >= 0"),
+            _long("unreadable", "of the requests, refused, filtered, or cut off"),
+            _long("retries", "requests that came to nothing, and were sent again"),
+            _long("input_tokens", "tokens of prompts, as the server counted them"),
+            _long("cached_tokens", "of these, what the server had read before"),
+            _long("output_tokens", "tokens of answers"),
+            _number("cost_usd", "what the requests cost, US dollars; 0 without prices"),
+            _number("saved_usd", "what the hits had cost when they were paid for"),
+            _number("unsure_usd", "the most that unanswered requests may have been charged"),
+        ),
+        key=("asset", "domain", "asking_run_id", "model"),
+    ),
+)
 
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
-        Table(
-            "raw_ratings",
-            (
-                _DOMAIN,
-                Column(
-                    "row",
-                    "BIGINT",
-                    "number of the rating in the domain's source, 0-based",
-                    check='"row" >= 0',
-                ),
-                Column(
-                    "user_id",
-                    "VARCHAR",
-                    "the source's own id of the user; NULL where it has none",
-                    nullable=True,
-                ),
-                Column("item_id", "VARCHAR", "the source's own id of the item, or its title", nullable=True),
-                Column("title", "VARCHAR", "what the item is called, HTML entities resolved", nullable=True),
-                Column("rating_text", "VARCHAR", "the rating as the source wrote it", nullable=True),
-                Column(
-                    "rating",
-                    "DOUBLE",
-                    "the rating, in rating points; NULL where it is no number",
-                    nullable=True,
-                ),
-                Column(
-                    "rated_at",
-                    "TIMESTAMP",
-                    "when it was given, UTC; NULL where the source only orders",
-                    nullable=True,
-                ),
-                Column(
-                    "position",
-                    "BIGINT",
-                    "place in the user's time order, 0-based; NULL where it has none",
-                    nullable=True,
-                ),
-                Column(
-                    "split",
-                    "VARCHAR",
-                    "train or eval where the source decides it",
-                    nullable=True,
-                    check="split IN ('train', 'eval')",
-                ),
-                Column("file", "VARCHAR", "file or query the rating was read from", nullable=True),
-                Column("line", "BIGINT", "1-based line (or record) in that file", nullable=True),
-                Column(
-                    "defect",
-                    "VARCHAR",
-                    "reason for which the source's reader could not use it",
-                    nullable=True,
-                ),
-                Column(
-                    "detail", "VARCHAR", "what exactly the reader saw, where there is a defect", nullable=True
-                ),
-            ),
-            key=("domain", "row"),
-            partition=("domain",),
-        ),
-        Table(
-            "rejected_ratings",
-            (
-                _DOMAIN,
-                Column("user_id", "VARCHAR", "user the rating belongs to, where known", nullable=True),
-                Column(
-                    "row", "BIGINT", "row of raw_ratings; NULL where a whole user is rejected", nullable=True
-                ),
-                Column("file", "VARCHAR", "file (or query) it was read from", nullable=True),
-                Column("line", "BIGINT", "1-based line (or record) in that file", nullable=True),
-                Column("reason", "VARCHAR", "why it cannot be used, as one of a fixed set of words"),
-                Column("detail", "VARCHAR", "the value that was found and what was expected", nullable=True),
-                Column("ratings", "BIGINT", "how many ratings this row stands for", check="ratings >= 0"),
-            ),
-            key=("domain", "user_id", "row", "reason"),
-            partition=("domain",),
-        ),
-        Table(
-            "rating_windows",
-            (
-                _DOMAIN,
-                _USER,
-                _SPLIT,
-                _WINDOW,
-                _PLACE,
-                Column("item_id", "VARCHAR", "the source's own id of the item, or its title"),
-                Column("title", "VARCHAR", "what the item is called", check="trim(title) <> ''"),
-                Column("rating", "DOUBLE", "the user's rating, in rating points, on the domain's scale"),
-                Column(
-                    "rated_at",
-                    "TIMESTAMP",
-                    "when it was given, UTC; NULL where the source only orders",
-                    nullable=True,
-                ),
-            ),
-            key=("domain", "user_id", "window", "place"),
-            partition=("domain",),
-        ),
-        Table(
-            "initial_personas",
-            (_DOMAIN, _USER, _SPLIT, _PERSONA, _NOTE, _ATTEMPTS, _MODEL),
-            key=("domain", "user_id"),
-            partition=("domain",),
-        ),
-        Table(
-            "initial_predictions",
-            (_DOMAIN, _USER, _SPLIT, _WINDOW, _PLACE, _PREDICTED, _NOTE, _ATTEMPTS, _MODEL),
-            key=("domain", "user_id", "window", "place"),
-            partition=("domain",),
-        ),
+        *_RATINGS_AND_PERSONAS,
         Table("base_policy", _FILES, key=("file",)),
-        *_iteration(1, _TEMPLATE),
-        *_iteration(2, _RECIPE),
-        Table(
-            "policies",
-            (
-                _METHOD,
-                Column("recipe", "VARCHAR", "recipe of the policy; NULL for the base policy", nullable=True),
-                Column(
-                    "iteration",
-                    "INTEGER",
-                    "iteration it comes out of; NULL for the base policy",
-                    nullable=True,
-                    check="iteration IN (1, 2)",
-                ),
-                Column("model", "VARCHAR", "the policy's name, which says what its files hold"),
-                Column("file", "VARCHAR", "file of its adapter; NULL for the base policy", nullable=True),
-                Column("sha256", "VARCHAR", "SHA-256 of that file's bytes", nullable=True),
-            ),
-            key=("method", "file"),
-            partition=("method",),
-        ),
-        Table(
-            "persona_rounds",
-            (_DOMAIN, _METHOD, _USER, _ROUND, _PERSONA, _NOTE, _ATTEMPTS, _MODEL),
-            key=("domain", "method", "user_id", "round"),
-            partition=("domain", "method"),
-        ),
-        Table(
-            "round_predictions",
-            (_DOMAIN, _METHOD, _USER, _ROUND, _WINDOW, _PLACE, _PREDICTED, _NOTE, _ATTEMPTS, _MODEL),
-            key=("domain", "method", "user_id", "round", "place"),
-            partition=("domain", "method"),
-        ),
-        Table(
-            "round_errors",
-            (
-                _DOMAIN,
-                _METHOD,
-                _USER,
-                _ROUND,
-                _WINDOW,
-                Column("items", "INTEGER", "ratings in the predicted window", check="items > 0"),
-                Column(
-                    "error",
-                    "DOUBLE",
-                    "ε(round+1|S_round): mean |predicted − actual|, rating points; NULL where unknown",
-                    nullable=True,
-                    check="error >= 0",
-                ),
-            ),
-            key=("domain", "method", "user_id", "round"),
-            partition=("domain", "method"),
-        ),
-        Table(
-            "floors_table",
-            (
-                _DOMAIN,
-                Column("method", "VARCHAR", "floor: a predictor that reads no text"),
-                _ROUND,
-                Column("users", "INTEGER", "evaluation users with a window to predict", check="users >= 0"),
-                Column(
-                    "mae",
-                    "DOUBLE",
-                    "mean over users of the mean absolute error, rating points",
-                    nullable=True,
-                ),
-            ),
-            key=("domain", "method", "round"),
-        ),
-        Table(
-            "mae_table",
-            (
-                Column("domain", "VARCHAR", "domain, or macro: the plain average over the domains above it"),
-                Column("method", "VARCHAR", "update method or floor"),
-                Column(
-                    "kind",
-                    "VARCHAR",
-                    "method, or floor: a predictor that reads no text",
-                    check="kind IN ('method', 'floor')",
-                ),
-                _ROUND,
-                Column("users", "INTEGER", "evaluation users whose error is known", check="users >= 0"),
-                Column(
-                    "mae", "DOUBLE", "mean over users of ε(round+1|S_round), rating points", nullable=True
-                ),
-                Column(
-                    "unreadable",
-                    "DOUBLE",
-                    "share of users with a window to predict whose error is unknown",
-                    check="unreadable BETWEEN 0 AND 1",
-                ),
-                Column(
-                    "paper_mae",
-                    "DOUBLE",
-                    "the paper's figure (Tables 13–17); NULL where it has none",
-                    nullable=True,
-                ),
-            ),
-            key=("domain", "method", "round"),
-        ),
-        Table(
-            "comparison_table",
-            (
-                _METHOD,
-                _ROUND,
-                Column("users", "INTEGER", "evaluation users whose error is known", check="users >= 0"),
-                Column("mae", "DOUBLE", "macro average of their errors, rating points", nullable=True),
-                Column("mae_low", "DOUBLE", "lower end of its 95 % bootstrap interval", nullable=True),
-                Column("mae_high", "DOUBLE", "upper end of that interval", nullable=True),
-                Column("against", "VARCHAR", "method it is compared with, on the same users", nullable=True),
-                Column(
-                    "difference",
-                    "DOUBLE",
-                    "its macro average minus that one's; below 0 where it errs less, rating points",
-                    nullable=True,
-                ),
-                Column("difference_low", "DOUBLE", "lower end of its 95 % interval", nullable=True),
-                Column("difference_high", "DOUBLE", "upper end of that interval", nullable=True),
-            ),
-            key=("method", "round"),
-        ),
-        Table(
-            "chat_usage",
-            (
-                Column("asset", "VARCHAR", "asset (or the computation of several) that asked; may be empty"),
-                Column("domain", "VARCHAR", "domain that it asked for; may be empty"),
-                Column("asking_run_id", "VARCHAR", "Dagster run that asked; may be empty"),
-                Column("model", "VARCHAR", "chat model that was asked"),
-                Column("requests", "BIGINT", "answers that were paid for", check="requests >= 0"),
-                Column("hits", "BIGINT", "answers that the journal held already", check="hits >= 0"),
-                Column("unreadable", "BIGINT", "of the requests, refused, filtered, or cut off"),
-                Column("retries", "BIGINT", "requests that came to nothing, and were sent again"),
-                Column("input_tokens", "BIGINT", "tokens of prompts, as the server counted them"),
-                Column("cached_tokens", "BIGINT", "of these, what the server had read before"),
-                Column("output_tokens", "BIGINT", "tokens of answers"),
-                Column("cost_usd", "DOUBLE", "what the requests cost, US dollars; 0 without prices"),
-                Column("saved_usd", "DOUBLE", "what the hits had cost when they were paid for"),
-                Column("unsure_usd", "DOUBLE", "the most that unanswered requests may have been charged"),
-            ),
-            key=("asset", "domain", "asking_run_id", "model"),
-        ),
+        *_samples(1, _TEMPLATE),
+        *_preferences(1),
+        *_samples(2, _RECIPE),
+        *_preferences(2),
+        *_EVALUATION,
+        *_RESULTS,
     )
 }

@@ -1,11 +1,11 @@
-"""One DuckDB file that remembers: partitions replaced whole, and a ledger of what each was made from.
+"""The warehouse: one DuckDB file with partitions that are replaced whole, and a ledger of their origins.
 
-Belongs here: opening the file, and the transaction. Does not: who may open it (`locking.py`), the rows
-(`rows.py`) and the ledger (`ledger.py`) inside a connection, anything about Dagster (`io_manager.py`), what a
-table's rows mean (`schema.py`).
+Belongs here: opening the file, and the transaction. Does not: whose turn it is (`locking.py`), the rows
+(`rows.py`) and the ledger (`ledger.py`) in an open connection, whether data fits (`fitting.py`), what rows
+mean (`schema.py`), Dagster (`io_manager.py`).
 
-One connection writes, or several read. So nobody holds the file for longer than the one statement or
-transaction it was opened for; only a DuckDB that no longer has the file is kept, for the next reader.
+One connection writes, or several read. So every call opens the file for one statement or transaction and
+closes it again. Only a DuckDB without a file is kept, for the next reader.
 """
 
 import atexit
@@ -21,10 +21,10 @@ import duckdb
 import pandas as pd
 from duckdb import DuckDBPyConnection
 
-from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.exceptions import DeeperError, first_line
 from deeper_assets.store.catalog import find_table
 from deeper_assets.store.ledger import Partition, Stamp, Version, versions_of_table
-from deeper_assets.store.locking import Turns, first_line
+from deeper_assets.store.locking import Turns
 from deeper_assets.store.rows import (
     Reading,
     delete_partition,
@@ -205,8 +205,8 @@ class Warehouse:
 
     @contextmanager
     def _reading(self) -> Iterator[DuckDBPyConnection]:
-        # To start DuckDB takes four times as long as to open a file in it, and a step opens it for each of
-        # its inputs. So readers take a DuckDB that another has left; whatever fails takes its own along.
+        # Starting DuckDB takes four times as long as opening a file in it, and a step opens the file once an
+        # input. So a reader takes a DuckDB that an earlier one has left; after an error none is left.
         idle = _idle.setdefault(os.getpid(), [])
         try:
             connection = idle.pop()

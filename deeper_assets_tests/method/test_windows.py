@@ -55,9 +55,9 @@ def history(user: str, ratings: int, **changed: Any) -> list[dict[str, Any]]:
 
 def raw_frame(rows: Iterable[dict[str, Any]], domain: Domain = BOOK) -> pd.DataFrame:
     """Typed as DuckDB types it."""
-    said = pd.DataFrame([{"domain": domain.name, "row": n, **row} for n, row in enumerate(rows)])
-    said = said.reindex(columns=COLUMNS["raw_ratings"])
-    return said.astype(
+    frame = pd.DataFrame([{"domain": domain.name, "row": n, **row} for n, row in enumerate(rows)])
+    frame = frame.reindex(columns=COLUMNS["raw_ratings"])
+    return frame.astype(
         {"rating": "float64", "position": "float64", "rated_at": "datetime64[us]", "split": "object"}
     )
 
@@ -68,23 +68,23 @@ def cut(
     """(rejected, windows, accounting), which add up."""
     rejected = reject_ratings(raw, domain, rules)
     windows = cut_windows(raw, rejected, domain, rules, sampling or UserSampling())
-    found = account(raw, rejected, windows, domain, rules)
+    counts = account(raw, rejected, windows, domain, rules)
     assert list(rejected.columns) == COLUMNS["rejected_ratings"]
     assert list(windows.columns) == COLUMNS["rating_windows"]
     assert set(rejected["reason"]) <= set(REASONS)
     assert not rejected.duplicated(list(TABLES["rejected_ratings"].key)).any()
     assert not windows.duplicated(list(TABLES["rating_windows"].key)).any()
-    assert found.adds_up
-    return rejected, windows, found
+    assert counts.adds_up
+    return rejected, windows, counts
 
 
-def said(table: pd.DataFrame, *columns: str) -> list[tuple[Any, ...]]:
+def values(table: pd.DataFrame, *columns: str) -> list[tuple[Any, ...]]:
     plain = table[list(columns)].astype("object")
     return list(plain.where(plain.notna(), None).itertuples(index=False, name=None))
 
 
 def places(windows: pd.DataFrame) -> list[tuple[Any, ...]]:
-    return said(windows, "user_id", "window", "place")
+    return values(windows, "user_id", "window", "place")
 
 
 def test_stable_share_is_pinned() -> None:
@@ -126,10 +126,10 @@ def test_stable_share_is_pinned() -> None:
 )
 def test_a_rating_that_cannot_be_used(changed: dict[str, Any], reason: str, detail: str | None) -> None:
     rows = [*history("u", 6), rating("u", 6, line=8) | changed]
-    rejected, windows, found = cut(raw_frame(rows))
+    rejected, windows, counts = cut(raw_frame(rows))
     expected = (rows[6]["user_id"], 6, "ratings.csv", 8, reason, detail, 1)
-    assert said(rejected, *COLUMNS["rejected_ratings"][1:]) == [expected]
-    assert (len(windows), found.left_over, found.reasons) == (6, 0, {reason: 1})
+    assert values(rejected, *COLUMNS["rejected_ratings"][1:]) == [expected]
+    assert (len(windows), counts.left_over, counts.reasons) == (6, 0, {reason: 1})
 
 
 def test_a_rejected_rating_moves_nothing() -> None:
@@ -138,28 +138,28 @@ def test_a_rejected_rating_moves_nothing() -> None:
     rejected, windows, _ = cut(raw_frame(rows))
     assert len(rejected) == 1
     assert places(windows) == [("u", 0, 0), ("u", 0, 1), ("u", 1, 1), ("u", 2, 0), ("u", 2, 1)]
-    assert said(windows, "title", "item_id", "rating", "rated_at")[2] == ("Title 3", "i3", 4.0, None)
+    assert values(windows, "title", "item_id", "rating", "rated_at")[2] == ("Title 3", "i3", 4.0, None)
 
 
 def test_a_window_without_a_usable_rating_does_not_count() -> None:
     rows = history("u", 6)
     rows[2]["rating"] = rows[3]["rating"] = 0.0
     assert places(cut(raw_frame(rows))[1])[2:] == [("u", 2, 0), ("u", 2, 1)]
-    rejected, windows, found = cut(raw_frame(rows[:4]))
-    assert said(rejected, "row", "reason", "detail", "ratings")[-1] == (
+    rejected, windows, counts = cut(raw_frame(rows[:4]))
+    assert values(rejected, "row", "reason", "detail", "ratings")[-1] == (
         None,
         "too_few_windows",
         "1 usable windows, 2 needed",
         2,
     )
-    assert (len(windows), found.rejected) == (0, Tally(1, 4))
+    assert (len(windows), counts.rejected) == (0, Tally(1, 4))
 
 
 def test_a_user_needs_the_first_window() -> None:
     rows = history("u", 6, line=5)
     rows[0]["rating"] = rows[1]["rating"] = 0.0
     rejected, windows, _ = cut(raw_frame(rows))
-    assert said(rejected, "user_id", "row", "file", "line", "reason", "detail", "ratings")[-1] == (
+    assert values(rejected, "user_id", "row", "file", "line", "reason", "detail", "ratings")[-1] == (
         "u",
         None,
         "ratings.csv",
@@ -174,39 +174,39 @@ def test_a_user_needs_the_first_window() -> None:
 def test_a_user_is_placed_at_the_first_rating() -> None:
     rows = [rating("u", None, defect="duplicate_row", line=1), rating("u", 1, line=2), rating("u", 0, line=3)]
     rejected, _, _ = cut(raw_frame(rows))
-    assert said(rejected[rejected["row"].isna()], "line", "ratings") == [(3, 2)]
+    assert values(rejected[rejected["row"].isna()], "line", "ratings") == [(3, 2)]
 
 
 def test_a_user_without_any_usable_rating_is_counted() -> None:
-    rejected, _, found = cut(raw_frame([rating("u", 0, rating=0.0), *history("v", 4)]))
-    assert said(rejected, "user_id", "reason", "ratings") == [
+    rejected, _, counts = cut(raw_frame([rating("u", 0, rating=0.0), *history("v", 4)]))
+    assert values(rejected, "user_id", "reason", "ratings") == [
         ("u", "outside_scale", 1),
         ("u", "too_few_windows", 0),
     ]
-    assert (found.read, found.used, found.rejected) == (Tally(2, 5), Tally(1, 4), Tally(1, 1))
+    assert (counts.read, counts.used, counts.rejected) == (Tally(2, 5), Tally(1, 4), Tally(1, 1))
 
 
 def test_57_ratings_are_five_windows() -> None:
-    rejected, windows, found = cut(raw_frame(history("u", 57)), rules=RULES)
-    assert (len(rejected), len(windows), found.left_over) == (0, 50, 7)
+    rejected, windows, counts = cut(raw_frame(history("u", 57)), rules=RULES)
+    assert (len(rejected), len(windows), counts.left_over) == (0, 50, 7)
     assert max(windows["window"]) == 4
 
 
 def test_what_comes_after_the_last_window_is_left_over() -> None:
-    rejected, windows, found = cut(raw_frame(history("u", 83)), rules=RULES)
-    assert (len(rejected), len(windows), found.left_over) == (0, 70, 13)
-    assert said(windows.tail(1), "window", "place", "title") == [(6, 9, "Title 69")]
+    rejected, windows, counts = cut(raw_frame(history("u", 83)), rules=RULES)
+    assert (len(rejected), len(windows), counts.left_over) == (0, 70, 13)
+    assert values(windows.tail(1), "window", "place", "title") == [(6, 9, "Title 69")]
 
 
 def test_the_source_decides_whether_a_window_is_complete() -> None:
     """A rejected rating still fills its place; one that is not there does not."""
     rows = history("u", 50)
     rows[45]["rating"] = 0.0
-    _, windows, found = cut(raw_frame(rows), rules=RULES)
-    assert (len(windows), found.left_over) == (49, 0)
+    _, windows, counts = cut(raw_frame(rows), rules=RULES)
+    assert (len(windows), counts.left_over) == (49, 0)
     del rows[45]
     rejected, windows, _ = cut(raw_frame(rows), rules=RULES)
-    assert said(rejected, "reason", "detail") == [("too_few_windows", "4 usable windows, 5 needed")]
+    assert values(rejected, "reason", "detail") == [("too_few_windows", "4 usable windows, 5 needed")]
     assert windows.empty
 
 
@@ -214,7 +214,7 @@ def test_the_source_splits_where_it_does() -> None:
     rows = [*history("t", 4, split="train"), *history("e", 4, split="eval"), *history("b", 4, split="train")]
     rows[-1]["split"] = "eval"
     windows = cut(raw_frame(rows), sampling=UserSampling(train_share=1.0))[1]
-    assert dict(said(windows.drop_duplicates("user_id"), "user_id", "split")) == {
+    assert dict(values(windows.drop_duplicates("user_id"), "user_id", "split")) == {
         "t": "train",
         "e": "eval",
         "b": "eval",
@@ -225,54 +225,54 @@ def test_a_hash_splits_where_the_source_does_not() -> None:
     users = [f"u{n}" for n in range(40)]
     raw = raw_frame([row for user in users for row in history(user, 4)])
     sampling = UserSampling(seed=7, train_share=0.3)
-    _, windows, found = cut(raw, sampling=sampling)
+    _, windows, counts = cut(raw, sampling=sampling)
     trained = {user for user in users if stable_share(7, "book", user) < 0.3}
     assert set(windows.loc[windows["split"] == "train", "user_id"]) == trained
-    assert (found.train_users, found.eval_users) == (len(trained), 40 - len(trained))
+    assert (counts.train_users, counts.eval_users) == (len(trained), 40 - len(trained))
     assert cut(raw, sampling=UserSampling(train_share=0.0))[2].eval_users == 40
     assert cut(raw, sampling=UserSampling(train_share=1.0))[2].train_users == 40
 
 
 def test_an_unseen_domain_only_evaluates() -> None:
     rows = [*history("t", 5, split="train"), *history("e", 4, split="eval"), *history("o", 4)]
-    _, windows, found = cut(raw_frame(rows, GROCERY), GROCERY, sampling=UserSampling(train_share=1.0))
+    _, windows, counts = cut(raw_frame(rows, GROCERY), GROCERY, sampling=UserSampling(train_share=1.0))
     assert set(windows["user_id"]) == {"e", "o"}
     assert set(windows["split"]) == {"eval"}
-    assert (found.unseen_train, found.not_sampled, found.used) == (Tally(1, 5), Tally(0, 0), Tally(2, 8))
+    assert (counts.unseen_train, counts.not_sampled, counts.used) == (Tally(1, 5), Tally(0, 0), Tally(2, 8))
 
 
 def test_samples_take_the_smallest_hashes() -> None:
     users = [f"u{n}" for n in range(30)]
     raw = raw_frame([row for user in users for row in history(user, 5)])
-    _, windows, found = cut(raw, sampling=UserSampling(train_share=0.5, train_users=3, eval_users=4))
+    _, windows, counts = cut(raw, sampling=UserSampling(train_share=0.5, train_users=3, eval_users=4))
     by_share = sorted(users, key=lambda user: stable_share(0, "book", user))
     trained = sum(stable_share(0, "book", user) < 0.5 for user in users)
     assert set(windows["user_id"]) == set(by_share[:3] + by_share[trained : trained + 4])
-    assert (found.train_users, found.eval_users) == (3, 4)
-    assert (found.used, found.not_sampled, found.left_over) == (Tally(7, 28), Tally(23, 115), 7)
+    assert (counts.train_users, counts.eval_users) == (3, 4)
+    assert (counts.used, counts.not_sampled, counts.left_over) == (Tally(7, 28), Tally(23, 115), 7)
     assert cut(raw, sampling=UserSampling(train_users=0, eval_users=0))[2].used == Tally(0, 0)
 
 
 def test_a_missing_item_id_is_the_title() -> None:
     windows = cut(raw_frame(history("u", 4, item_id=None)))[1]
-    assert said(windows.head(1), "item_id") == [("Title 0",)]
+    assert values(windows.head(1), "item_id") == [("Title 0",)]
 
 
 def test_nothing_read_is_nothing_used() -> None:
-    rejected, windows, found = cut(raw_frame([]))
-    assert (len(rejected), len(windows), found.read) == (0, 0, Tally(0, 0))
+    rejected, windows, counts = cut(raw_frame([]))
+    assert (len(rejected), len(windows), counts.read) == (0, 0, Tally(0, 0))
 
 
 def test_a_rating_that_got_lost_is_noticed() -> None:
     raw = raw_frame(history("u", 5))
-    rejected, windows, found = cut(raw)
-    assert found.left_over == 1
+    rejected, windows, counts = cut(raw)
+    assert counts.left_over == 1
     assert not account(raw, rejected, windows.iloc[1:], BOOK, SHORT).adds_up
 
 
 def test_everything_rejected() -> None:
-    _, windows, found = cut(raw_frame([rating(None, None, defect="malformed_line", rating=np.nan)] * 2))
-    assert (len(windows), found.read, found.rejected) == (0, Tally(0, 2), Tally(0, 2))
+    _, windows, counts = cut(raw_frame([rating(None, None, defect="malformed_line", rating=np.nan)] * 2))
+    assert (len(windows), counts.read, counts.rejected) == (0, Tally(0, 2), Tally(0, 2))
 
 
 @st.composite
@@ -297,16 +297,16 @@ def histories(draw: st.DrawFn) -> list[dict[str, Any]]:
 def test_laws(rows: list[dict[str, Any]], random: Any, domain: Domain) -> None:
     """Windows partition what is usable; the order of rows changes nothing; other users change nobody."""
     raw = raw_frame(rows, domain)
-    rejected, windows, found = cut(raw, domain)
+    rejected, windows, counts = cut(raw, domain)
     named = {row["user_id"] for row in rows if row["user_id"]}
     out = set(rejected.loc[rejected["row"].isna(), "user_id"])
     assert set(windows["user_id"]) | out <= named
     assert not set(windows["user_id"]) & out
-    assert found.read == Tally(len(named), len(rows))
+    assert counts.read == Tally(len(named), len(rows))
     by_place = {
         (row["user_id"], row["position"]): row["title"] for row in rows if row["position"] is not None
     }
-    for user, window, place, title in said(windows, "user_id", "window", "place", "title"):
+    for user, window, place, title in values(windows, "user_id", "window", "place", "title"):
         assert by_place[user, window * SHORT.size + place] == title
     order = list(range(len(raw)))
     random.shuffle(order)
@@ -352,13 +352,13 @@ def test_the_median_reaches_its_known_error(
 
 
 def test_every_published_user_is_accounted_for(published: dict[Domain, pd.DataFrame]) -> None:
-    found = {domain.name: cut(raw, domain, RULES)[2] for domain, raw in published.items()}
-    assert {name: dict(one.reasons) for name, one in found.items() if one.reasons} == {
+    by_domain = {domain.name: cut(raw, domain, RULES)[2] for domain, raw in published.items()}
+    assert {name: dict(one.reasons) for name, one in by_domain.items() if one.reasons} == {
         "recipe": {"outside_scale": 1452, "too_few_windows": 1, "no_first_window": 41},
         "book": {"empty_title": 9},
         "local_business": {"unequal_lengths": 4},
     }
-    assert {name: (one.used.users, one.rejected.users) for name, one in found.items()} == {
+    assert {name: (one.used.users, one.rejected.users) for name, one in by_domain.items()} == {
         "recipe": (1257, 2),
         "book": (610, 0),
         "clothing": (488, 0),
@@ -370,5 +370,5 @@ def test_every_published_user_is_accounted_for(published: dict[Domain, pd.DataFr
         "sports_outdoors": (128, 0),
         "grocery": (184, 0),
     }
-    assert found["recipe"].train_users == 1000
-    assert found["grocery"].train_users == 0
+    assert by_domain["recipe"].train_users == 1000
+    assert by_domain["grocery"].train_users == 0

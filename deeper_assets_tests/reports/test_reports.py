@@ -63,10 +63,10 @@ def test_text_never_shows_an_unknown_as_a_number(table: pd.DataFrame, not_made: 
 
 
 def test_text_of_chosen_domains_keeps_the_average(table: pd.DataFrame, comparison: pd.DataFrame) -> None:
-    said = as_text(table, comparison, ["grocery"])
-    assert "book:" not in said
-    assert "macro average over" in said
-    assert comparison_text(comparison) in said
+    text = as_text(table, comparison, ["grocery"])
+    assert "book:" not in text
+    assert "macro average over" in text
+    assert comparison_text(comparison) in text
 
 
 def test_text_compares_methods_in_the_last_round_the_best_first(comparison: pd.DataFrame) -> None:
@@ -88,9 +88,9 @@ def test_the_comparison_stands_between_average_and_domains_if_it_was_made(
 
 
 def test_json_is_plain_and_unknown_is_null(table: pd.DataFrame, comparison: pd.DataFrame) -> None:
-    said = json.loads(json.dumps(as_json(table, comparison, "offline"), allow_nan=False))
-    assert list(said) == ["profile", "rounds", "macro", "comparison"]
-    assert said["rounds"][3] == {
+    answer = json.loads(json.dumps(as_json(table, comparison, "offline"), allow_nan=False))
+    assert list(answer) == ["profile", "rounds", "macro", "comparison"]
+    assert answer["rounds"][3] == {
         "domain": "book",
         "method": "full_regen",
         "kind": "method",
@@ -99,10 +99,10 @@ def test_json_is_plain_and_unknown_is_null(table: pd.DataFrame, comparison: pd.D
         "mae": None,
         "unreadable": 1.0,
     }
-    assert said["macro"][0] == {"method": "inc_update", "kind": "method", "round": 0, "mae": 1.0}
-    assert len(said["rounds"]) == len(said["macro"]) == 6
-    assert len(said["comparison"]) == 5  # every round
-    assert said["comparison"][1] == {
+    assert answer["macro"][0] == {"method": "inc_update", "kind": "method", "round": 0, "mae": 1.0}
+    assert len(answer["rounds"]) == len(answer["macro"]) == 6
+    assert len(answer["comparison"]) == 5  # every round
+    assert answer["comparison"][1] == {
         "method": "deeper",
         "round": 1,
         "users": 9,
@@ -114,8 +114,8 @@ def test_json_is_plain_and_unknown_is_null(table: pd.DataFrame, comparison: pd.D
         "difference_low": None,
         "difference_high": None,
     }
-    assert said["comparison"][4]["against"] == "deeper"
-    assert said["comparison"][4]["difference_high"] == 0
+    assert answer["comparison"][4]["against"] == "deeper"
+    assert answer["comparison"][4]["difference_high"] == 0
 
 
 def test_json_of_a_comparison_never_made_is_empty(table: pd.DataFrame, not_made: pd.DataFrame) -> None:

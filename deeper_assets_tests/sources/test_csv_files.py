@@ -12,8 +12,8 @@ from deeper_assets.sources.shape import scratch
 def loaded(path: Path) -> list[tuple[Any, ...]]:
     names, _ = read_header(path)
     with scratch() as (connection, folder):
-        load_csv(connection, folder, path, "said", {f"c{n}": name for n, name in enumerate(names)})
-        return connection.execute("FROM said ORDER BY line").fetchall()
+        load_csv(connection, folder, path, "read", {f"c{n}": name for n, name in enumerate(names)})
+        return connection.execute("FROM read ORDER BY line").fetchall()
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -85,10 +85,10 @@ def test_a_long_file_keeps_its_numbers(tmp_path: Path) -> None:
                 file.write(f'{line},"{"x" * 100}"\n')
                 line += 1
     rows = loaded(path)
-    good = [(line, int(said)) for line, malformed, said, _ in rows if malformed is None]
+    good = [(line, int(number)) for line, malformed, number, _ in rows if malformed is None]
     bad = [(line, int(malformed.split(": ")[-1])) for line, malformed, *_ in rows if malformed is not None]
     assert (len(good), len(bad)) == (200_000, 200)
-    assert all(line == said for line, said in good + bad)
+    assert all(line == number for line, number in good + bad)
 
 
 @pytest.mark.parametrize(

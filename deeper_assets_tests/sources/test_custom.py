@@ -77,7 +77,7 @@ def test_positions_follow_the_order_then_the_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("text", "meant"),
     [
         ("964982703", dt.datetime(2000, 7, 30, 18, 45, 3)),
         ("964982703.5", dt.datetime(2000, 7, 30, 18, 45, 3, 500000)),
@@ -90,15 +90,15 @@ def test_positions_follow_the_order_then_the_line(tmp_path: Path) -> None:
         ("2000-07-30T18:45:03.25-05:30", dt.datetime(2000, 7, 31, 0, 15, 3, 250000)),
     ],
 )
-def test_times_are_utc(tmp_path: Path, said: str, meant: dt.datetime) -> None:
-    (row,) = read(tmp_path, f"u,i,r,t\n1,a,4,{said}\n", TIMED)
+def test_times_are_utc(tmp_path: Path, text: str, meant: dt.datetime) -> None:
+    (row,) = read(tmp_path, f"u,i,r,t\n1,a,4,{text}\n", TIMED)
     assert (row["rated_at"], row["defect"]) == (meant, None)
 
 
-@pytest.mark.parametrize("said", ["yesterday", "", "2000-02-30", "infinity", "nan", "1e300", "inf"])
-def test_a_time_that_is_none(tmp_path: Path, said: str) -> None:
-    rows = read(tmp_path, f"u,i,r,t\n1,a,4,{said}\n1,b,4,5\n", TIMED)
-    detail = f"found {said!r}, expected a time" if said else "found nothing, expected a time"
+@pytest.mark.parametrize("text", ["yesterday", "", "2000-02-30", "infinity", "nan", "1e300", "inf"])
+def test_a_time_that_is_none(tmp_path: Path, text: str) -> None:
+    rows = read(tmp_path, f"u,i,r,t\n1,a,4,{text}\n1,b,4,5\n", TIMED)
+    detail = f"found {text!r}, expected a time" if text else "found nothing, expected a time"
     assert picked(rows, "defect", "position", "rated_at", "detail")[0] == (
         "unreadable_time",
         None,
@@ -193,9 +193,9 @@ def test_a_query_on_a_database_file(tmp_path: Path) -> None:
     path = tmp_path / "it's.duckdb"
     with duckdb.connect(path) as connection:
         connection.execute(
-            "CREATE TABLE said AS SELECT 7 AS u, 'a' AS i, 4 AS r, TIMESTAMPTZ '2020-01-01 00:00+02' AS t"
+            "CREATE TABLE marks AS SELECT 7 AS u, 'a' AS i, 4 AS r, TIMESTAMPTZ '2020-01-01 00:00+02' AS t"
         )
-    source = CustomSource(FILMS, TIMED, database=path, query="SELECT * FROM said -- all of it\n;")
+    source = CustomSource(FILMS, TIMED, database=path, query="SELECT * FROM marks -- all of it\n;")
     (row,), report = written(source, tmp_path)
     assert (row["user_id"], row["file"], row["line"]) == ("7", "query on it's.duckdb", 1)
     assert row["rated_at"] == dt.datetime(2019, 12, 31, 22)
@@ -207,7 +207,7 @@ def test_a_query_on_a_database_file(tmp_path: Path) -> None:
     ):
         written(CustomSource(FILMS, TIMED, database=path, query="FROM gone"), tmp_path)
     with pytest.raises(DeeperError, match="cannot be read"):  # it is only read
-        written(CustomSource(FILMS, TIMED, database=path, query="DROP TABLE said"), tmp_path)
+        written(CustomSource(FILMS, TIMED, database=path, query="DROP TABLE marks"), tmp_path)
     path.write_bytes(b"no database")
     with pytest.raises(DeeperError, match=r"it's\.duckdb cannot be opened"):
         written(source, tmp_path)
@@ -271,13 +271,13 @@ def used(source: CustomSource, folder: Path) -> tuple[int, int, int]:
     """(users used, users with too few windows, ratings left over)."""
     raw = frame(source, folder)
     rejected = reject_ratings(raw, FILMS, WindowRules())
-    found = account(
+    accounting = account(
         raw, rejected, cut_windows(raw, rejected, FILMS, WindowRules(), UserSampling()), FILMS, WindowRules()
     )
-    assert found.adds_up
-    assert found.reasons.keys() == {"too_few_windows"}
-    assert found.read.ratings == 100_836
-    return found.used.users, found.rejected.users, found.left_over
+    assert accounting.adds_up
+    assert accounting.reasons.keys() == {"too_few_windows"}
+    assert accounting.read.ratings == 100_836
+    return accounting.used.users, accounting.rejected.users, accounting.left_over
 
 
 def test_movielens_as_it_comes(tmp_path: Path) -> None:
@@ -309,8 +309,8 @@ def test_movielens_as_it_comes(tmp_path: Path) -> None:
 def postgres() -> Iterator[str]:
     """A connection string of a PostgreSQL of our own, with a table of ratings."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    found = shutil.which("initdb") or (str(programs[-1]) if programs else None)
-    if found is None:
+    initdb = shutil.which("initdb") or (str(programs[-1]) if programs else None)
+    if initdb is None:
         pytest.skip("PostgreSQL is not installed")
     psycopg = pytest.importorskip("psycopg")
     folder = Path(tempfile.mkdtemp(prefix="deeper-postgres-"))
@@ -321,13 +321,13 @@ def postgres() -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    data, programs_folder = folder / "data", Path(found).parent
+    data, programs_folder = folder / "data", Path(initdb).parent
     word = folder / "password"
     word.write_text("opensesame")
     word.chmod(0o644)
     try:
         ask = [
-            found,
+            initdb,
             "-D",
             str(data),
             "-U",
@@ -359,9 +359,9 @@ def postgres() -> Iterator[str]:
                         break
                 dsn = f"postgresql://deeper:opensesame@127.0.0.1:{port}/postgres"
                 with psycopg.connect(dsn) as session:
-                    session.execute("CREATE TABLE said (u int, i text, r numeric, t timestamptz)")
+                    session.execute("CREATE TABLE marks (u int, i text, r numeric, t timestamptz)")
                     session.execute(
-                        "INSERT INTO said VALUES (1, 'b, \"c\"\nd é', 4.5, '2020-01-02 00:00+02'), "
+                        "INSERT INTO marks VALUES (1, 'b, \"c\"\nd é', 4.5, '2020-01-02 00:00+02'), "
                         "(1, 'a', NULL, '2020-01-01'), (NULL, 'x', 3, '2020-01-01')"
                     )
                 yield dsn
@@ -374,7 +374,10 @@ def postgres() -> Iterator[str]:
 def test_a_query_on_postgres(tmp_path: Path, postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RATINGS_DSN", postgres)
     source = CustomSource(
-        FILMS, TIMED, query="SELECT * FROM said ORDER BY t DESC, u -- {all}\n;", dsn_env="RATINGS_DSN"
+        FILMS,
+        TIMED,
+        query="SELECT * FROM marks ORDER BY t DESC, u -- {all}\n;",
+        dsn_env="RATINGS_DSN",
     )
     rows, report = written(source, tmp_path)
     assert picked(rows, "user_id", "title", "rating", "position", "file", "line", "defect") == [
@@ -411,7 +414,7 @@ def test_postgres_errors_hold_no_secret(
         fails(postgres, "SELECT * FROM gone")
         == 'the query on $RATINGS_DSN failed: relation "gone" does not exist'
     )
-    assert "read-only transaction" in fails(postgres, "DELETE FROM said RETURNING u")
+    assert "read-only transaction" in fails(postgres, "DELETE FROM marks RETURNING u")
     assert fails(postgres).startswith(
         "the answer of the query on $RATINGS_DSN has no column i (item), r (rating)"
     )

@@ -46,7 +46,7 @@ class Files:
             lines = csv.writer(file)
             lines.writerow(["id", "item_type", "split", *[f"windows_{n}" for n in range(5)]])
             for user, windows in users:
-                cells = [said if isinstance(said, str) else repr(said) for said in windows]
+                cells = [cell if isinstance(cell, str) else repr(cell) for cell in windows]
                 lines.writerow([user, "book", "eval", *cells, *[""] * (5 - len(cells))])
 
     def lines(self, name: str, *lines: object) -> None:
@@ -64,23 +64,22 @@ def files(tmp_path: Path) -> Files:
     return Files(tmp_path)
 
 
-def said(user: str, *numbers: int, **changed: dict[str, list[Any]]) -> dict[str, Any]:
+def line(user: str, *numbers: int, **changed: dict[str, list[Any]]) -> dict[str, Any]:
     """A JSON line of `user` with windows `numbers`; `I3={...}` replaces window 3."""
-    line: dict[str, Any] = {"id": user}
+    record: dict[str, Any] = {"id": user}
     for number in numbers:
         pair = changed.get(f"W{number}", window(number))
-        line |= {f"I{number}": pair["items"], f"U{number}": pair["ratings"]}
-    return line
+        record |= {f"I{number}": pair["items"], f"U{number}": pair["ratings"]}
+    return record
 
 
 def defects(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    found = [row for row in rows if row["defect"]]
-    return picked(found, "defect", "position", "file", "line", "detail")
+    return picked([row for row in rows if row["defect"]], "defect", "position", "file", "line", "detail")
 
 
 def test_copies_become_one_history(files: Files) -> None:
     files.table(TEST, ("u", [window(0), window(1)]))
-    files.lines(iteration(1), said("u", 0, 1, 2))
+    files.lines(iteration(1), line("u", 0, 1, 2))
     rows = files.read()
     assert [row["position"] for row in rows] == list(range(30))
     assert [row["title"] for row in rows] == titles(0) + titles(1) + titles(2)
@@ -97,7 +96,7 @@ def test_what_the_json_files_change_in_titles_is_no_contradiction(files: Files) 
     title = 'Nuts &amp;amp; "Bolts"  @ Home\n(2nd)'
     files.table(TEST, ("u", [window(0, first=title)]))
     copy = window(0, first="nuts & 'Bolts' ' home (2nd)", rating=4.0)
-    files.lines(iteration(1), said("u", 0, W0=copy))
+    files.lines(iteration(1), line("u", 0, W0=copy))
     rows = files.read()
     assert rows[0]["title"] == 'Nuts & "Bolts" @ Home (2nd)'
     assert (defects(rows), files.report.merged_copies) == ([], 10)
@@ -105,7 +104,7 @@ def test_what_the_json_files_change_in_titles_is_no_contradiction(files: Files) 
 
 def test_a_contradiction_takes_one_rating(files: Files) -> None:
     files.table(TEST, ("u", [window(0)]), ("v", [window(0)]))
-    files.lines(iteration(1), said("u", 0, W0=window(0, rating=1)), said("v", 0, W0=window(0, first="Other")))
+    files.lines(iteration(1), line("u", 0, W0=window(0, rating=1)), line("v", 0, W0=window(0, first="Other")))
     rows = files.read()
     assert len(rows) == 20
     assert defects(rows) == [
@@ -136,7 +135,7 @@ def test_the_same_user_twice_in_a_file(files: Files) -> None:
 def test_a_copy_of_unequal_lengths_gives_way_to_a_whole_one(files: Files) -> None:
     bad = {"items": titles(0)[:9], "ratings": [4] * 10}
     files.table(TEST, ("u", [bad]))
-    files.lines(iteration(1), said("u", 0))
+    files.lines(iteration(1), line("u", 0))
     rows = files.read()
     assert [row["position"] for row in rows] == [*range(10), None]
     assert {row["file"] for row in rows[:10]} == {iteration(1)}
@@ -247,12 +246,12 @@ def test_a_window_with_fewer_than_ten_is_used_as_it_is_and_said_to_be(files: Fil
 def test_train_and_evaluation_users(files: Files) -> None:
     files.table(TEST, ("u", [window(0)]))
     files.table(TRAIN, ("u", [window(0)]), ("v", [window(0)]), ("w", [window(0)]))
-    files.lines(iteration(1), said("w", 0))
+    files.lines(iteration(1), line("w", 0))
     rows = files.read()
-    found: dict[Any, int] = {}
+    counts: dict[Any, int] = {}
     for key in picked(rows, "user_id", "split", "defect", "file"):
-        found[key] = found.get(key, 0) + 1
-    assert found == {
+        counts[key] = counts.get(key, 0) + 1
+    assert counts == {
         ("u", "eval", None, TEST): 10,
         ("u", "train", "also_in_evaluation", TRAIN): 10,
         ("v", "train", None, TRAIN): 10,
@@ -268,7 +267,7 @@ def test_identity_follows_the_contents_and_not_the_place(tmp_path: Path) -> None
     assert ours == PublishedSource(BOOK, tmp_path / "other").identity()
     assert (ours["kind"], ours["dataset"], list(ours["files"])) == ("published", "amazon_book", [TEST])
     json.dumps(ours)
-    other.lines(iteration(2), said("u", 0))
+    other.lines(iteration(2), line("u", 0))
     theirs = PublishedSource(BOOK, tmp_path / "other")
     assert theirs.identity() != ours
     assert [path.name for path in theirs.files()] == ["test_dataset.csv", "test_iteration_2.jsonl"]
@@ -276,7 +275,7 @@ def test_identity_follows_the_contents_and_not_the_place(tmp_path: Path) -> None
 
 def test_iterations_are_read_in_order(files: Files) -> None:
     for k in (10, 2, 1):
-        files.lines(iteration(k), said("u", 0))
+        files.lines(iteration(k), line("u", 0))
     names = [path.name for path in PublishedSource(BOOK, files.root).files()]
     assert names == ["test_dataset.csv", *[f"test_iteration_{k}.jsonl" for k in (1, 2, 10)]]
 

@@ -50,8 +50,8 @@ def test_every_user_is_usable(tmp_path: Path, domain: Domain) -> None:
     raw = frame(SyntheticSource(domain, 0, 30), tmp_path)
     rejected = reject_ratings(raw, domain, WindowRules())
     windows = cut_windows(raw, rejected, domain, WindowRules(), UserSampling())
-    found = account(raw, rejected, windows, domain, WindowRules())
-    assert (found.used.users, found.used.ratings, len(rejected)) == (30, 2100, 0)
+    accounting = account(raw, rejected, windows, domain, WindowRules())
+    assert (accounting.used.users, accounting.used.ratings, len(rejected)) == (30, 2100, 0)
     assert not raw.duplicated(["user_id", "title"]).any()
 
 
@@ -90,13 +90,13 @@ def test_tastes_show_in_titles(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", CATALOGUES)
 def test_a_word_belongs_to_one_theme(name: str) -> None:
-    said = CATALOGUES[name]
-    words = [word for theme in said.themes.values() for word in theme]
-    assert [len(theme) for theme in said.themes.values()] == [10] * 8
+    catalogue = CATALOGUES[name]
+    words = [word for theme in catalogue.themes.values() for word in theme]
+    assert [len(theme) for theme in catalogue.themes.values()] == [10] * 8
     assert len(set(words)) == 80
-    fixed = {word for pattern in said.patterns for word in pattern.replace(",", " ").split()}
-    assert not set(words) & (set(said.others) | fixed)
-    assert all("{word}" in pattern for pattern in said.patterns)
+    fixed = {word for pattern in catalogue.patterns for word in pattern.replace(",", " ").split()}
+    assert not set(words) & (set(catalogue.others) | fixed)
+    assert all("{word}" in pattern for pattern in catalogue.patterns)
 
 
 def test_every_domain_of_the_paper_has_words_and_others_get_neutral_ones() -> None:

@@ -182,10 +182,10 @@ def test_processes_that_restore_at_once_all_get_the_whole_model(tmp_path: Path) 
         ]
         for process in processes:
             process.start()
-        found = [told.get(timeout=120) for _ in processes]
+        restored = [told.get(timeout=120) for _ in processes]
         for process in processes:
             process.join()
-        assert found == [(str(tmp_path / "cache" / identity(rows)), identity(rows))] * 6
+        assert restored == [(str(tmp_path / "cache" / identity(rows)), identity(rows))] * 6
 
 
 # ---------------------------------------------------------------------------------------- what is refused

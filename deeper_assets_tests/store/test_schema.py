@@ -84,6 +84,6 @@ def test_own_and_replayed_pairs_of_one_context_stand_side_by_side(warehouse) -> 
 def test_the_base_policy_of_a_method_has_no_file(warehouse) -> None:
     row = one_row("policies", {"method": "frozen_policy"}).assign(model="base")
     warehouse.replace("policies", {"method": "frozen_policy"}, row, stamp())
-    [found] = warehouse.load("policies").to_dict("records")
-    assert found["model"] == "base"
-    assert pd.isna([found[name] for name in ("recipe", "iteration", "file", "sha256")]).all()
+    [row] = warehouse.load("policies").to_dict("records")
+    assert row["model"] == "base"
+    assert pd.isna([row[name] for name in ("recipe", "iteration", "file", "sha256")]).all()

@@ -245,7 +245,7 @@ def test_duckdb_accepts_every_declared_table(warehouse) -> None:
 
 def test_a_table_of_another_version_of_the_project_is_refused(warehouse, monkeypatch) -> None:
     warehouse.replace("samples", A, samples(), stamp())
-    columns = (*SAMPLES.columns[:-1], Column("kept", "DOUBLE", "new here"))
+    columns = (*SAMPLES.columns[:-1], Column("kept", "new here", "DOUBLE"))
     monkeypatch.setitem(TABLES, "samples", Table("samples", columns, SAMPLES.key, SAMPLES.partition))
     fault = (
         r"table 'samples' of .*warehouse\.duckdb was made by another version of this project: it has seen_at"
@@ -261,7 +261,7 @@ def test_a_table_of_another_version_of_the_project_is_refused(warehouse, monkeyp
 
 def test_another_check_is_another_version_too(warehouse, monkeypatch) -> None:
     warehouse.replace("samples", A, samples(), stamp())
-    place = Column("place", "INTEGER", "1-based", check="place >= 1")
+    place = Column("place", "1-based", "INTEGER", check="place >= 1")
     columns = (SAMPLES.columns[0], place, *SAMPLES.columns[2:])
     monkeypatch.setitem(TABLES, "samples", Table("samples", columns, SAMPLES.key, SAMPLES.partition))
     with pytest.raises(DeeperError, match=r"CHECK\(\(place >= 0\)\) where .* CHECK\(\(place >= 1\)\)"):
@@ -326,18 +326,18 @@ def test_no_connection_outlives_a_call(warehouse, tmp_path) -> None:
 
 def test_readers_within_readers_and_beside_them(warehouse) -> None:
     warehouse.replace("samples", A, samples("a"), stamp())
-    found = []
+    counts = []
 
     def read() -> None:
         with warehouse.connect(writing=False) as outer, warehouse.connect(writing=False) as inner:
-            found.extend(one.execute("SELECT count(*) FROM samples").fetchone() for one in (outer, inner))
+            counts.extend(one.execute("SELECT count(*) FROM samples").fetchone() for one in (outer, inner))
 
     threads = [threading.Thread(target=read) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [(3,)] * 12
+    assert counts == [(3,)] * 12
 
 
 def test_a_reader_that_fails_leaves_nothing_to_the_next(warehouse, tmp_path) -> None:

@@ -54,10 +54,10 @@ def test_a_process_killed_at_any_moment_leaves_the_old_partition_or_the_new(ware
         logs_left += warehouse.path.with_name("warehouse.duckdb.wal").exists()
 
         reading = warehouse.read("round_errors", provenance=True)  # read-only, whatever was left behind
-        [found] = reading.frame["error"].unique()
-        assert found in (told, told + 1)
-        unacknowledged += found == told + 1
-        generation = int(found)
+        [error] = reading.frame["error"].unique()
+        assert error in (told, told + 1)
+        unacknowledged += error == told + 1
+        generation = int(error)
         assert len(reading.frame) == users_of(generation)
         [version] = reading.versions
         assert version.ingredients.settings == {"generation": generation}

@@ -88,9 +88,9 @@ def write_and_read(path: Path, number: int, processes: int, seconds: float, told
             last[method] = generation
             domain = f"d{chance.randrange(processes)}"
             frame = warehouse.load("round_errors", {"domain": [domain], "method": [chance.choice(METHODS)]})
-            found = frame["error"].unique().tolist()
-            assert len(found) <= 1, f"generations {found} in one partition"
-            assert not found or len(frame) == users_of(int(found[0])), f"{len(frame)} rows of {found}"
+            held = frame["error"].unique().tolist()
+            assert len(held) <= 1, f"generations {held} in one partition"
+            assert not held or len(frame) == users_of(int(held[0])), f"{len(frame)} rows of {held}"
             reads += 1
     except BaseException as failure:
         told.send({"failure": repr(failure)})
