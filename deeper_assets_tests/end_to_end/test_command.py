@@ -20,7 +20,7 @@ from deeper_assets.method.floors import FLOORS
 from deeper_assets.method.updates import PROMPT_METHODS
 from deeper_assets.running import open_instance
 from deeper_assets.store.warehouse import Stamp, Warehouse
-from deeper_assets_tests.end_to_end.conftest import SMALL, deeper, environment
+from deeper_assets_tests.command import SMALL, deeper, environment
 
 pytestmark = pytest.mark.slow
 
