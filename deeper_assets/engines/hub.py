@@ -1,4 +1,7 @@
-"""A folder to the Hugging Face Hub, in one commit. The token is `HF_TOKEN`, or that of `hf auth login`."""
+"""Sends a folder to the Hugging Face Hub, in one commit.
+
+The token is `HF_TOKEN`, or that of `hf auth login`.
+"""
 
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -15,7 +18,7 @@ _HINTS = {
 
 
 def refuse_unpushable(repository: str) -> None:
-    """Finds what would stop a push before anything is done for it.
+    """Refuses, before any work is done, a push that cannot succeed.
 
     Raises:
         DeeperError: `repository` is no OWNER/NAME that the Hub takes, or there is no token.
@@ -39,10 +42,10 @@ def refuse_unpushable(repository: str) -> None:
 
 
 def push(folder: Path, repository: str, kind: Kind) -> str:
-    """Uploads what is in a folder; a repository that is not there is made, as a private one.
+    """Uploads what is in a folder. Where there is no such repository, a private one is made.
 
-    Private, because what is in it derives from rating data sets, whose licences may forbid to publish it:
-    opening it is a decision of its own, on the Hub. Files of the same names are replaced, others stay.
+    It is private because its contents derive from rating data sets, whose licences may forbid to publish
+    them. Its owner can make it public on the Hub. Files of the same names are replaced, others stay.
 
     Args:
         folder: what to upload.
@@ -69,11 +72,11 @@ def push(folder: Path, repository: str, kind: Kind) -> str:
         )
     except HfHubHTTPError as error:
         status = error.response.status_code
-        said = f"{api.endpoint} answered HTTP {status}{_HINTS.get(status, '')}"
-        raise DeeperError(_unsent(folder, repository, kind, said)) from error
-    except Exception as error:  # whatever the Hub's HTTP library of today raises
-        said = f"{api.endpoint} cannot be reached: {one_line(error).rstrip('.')}"
-        raise DeeperError(_unsent(folder, repository, kind, said)) from error
+        why = f"{api.endpoint} answered HTTP {status}{_HINTS.get(status, '')}"
+        raise DeeperError(_unsent(folder, repository, kind, why)) from error
+    except Exception as error:  # each release of huggingface_hub may raise what its HTTP library raises
+        why = f"{api.endpoint} cannot be reached: {one_line(error).rstrip('.')}"
+        raise DeeperError(_unsent(folder, repository, kind, why)) from error
     return str(address)
 
 

@@ -12,10 +12,10 @@ _ENCODINGS = {
     "o200k_base": ("gpt-4o", "gpt-4.1", "gpt-4.5", "gpt-5", "chatgpt-4o", "o1", "o3", "o4"),
     "cl100k_base": ("gpt-4", "gpt-3.5"),
 }
-"""Encoding → how the names of the models begin that use it; the first that fits counts."""
+"""Encoding → beginnings of the names of models that use it. The first encoding that fits counts."""
 
 ANY_MODEL = "o200k_base"
-"""What the tokens of models with a tokenizer that is not at hand are counted by."""
+"""The encoding for models whose own tokenizer is not on this machine."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class TokenCount:
     Attributes:
         count: tokens of a text.
         frame: tokens that a request of one message has beside its text.
-        note: how it counts, for people.
+        note: how it counts, in words for people.
     """
 
     count: Callable[[str], int]

@@ -151,8 +151,8 @@ class Client:
         if process.returncode:
             log = (self._folder / "log").read_text(errors="replace")[-2000:]
             raise RuntimeError(f"{self.name}: exit {process.returncode}\n{log}")
-        said = json.loads(self._answers.read_text())
-        return Outcome(said["seconds"], said["answers"], server.stats(), peak)
+        outcome = json.loads(self._answers.read_text())
+        return Outcome(outcome["seconds"], outcome["answers"], server.stats(), peak)
 
     @property
     def _prompts(self) -> Path:

@@ -7,7 +7,6 @@ Prints how long that and an undisturbed run took, and whether all rows of all ta
 
 import argparse
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -18,18 +17,16 @@ import pandas as pd
 
 from deeper_assets.store.schema import TABLES
 from deeper_assets.store.warehouse import Warehouse
-from deeper_assets_tests.end_to_end.conftest import environment
+from deeper_assets_tests.command import command, environment
 
 
 def run(home: Path, arguments: Sequence[str], moments: Sequence[Callable[[], bool]] = ()) -> float:
-    """Seconds of a run from a fresh home that is killed as soon as each of these is so, and goes on."""
+    """Seconds of a run from a fresh home. At each of these moments it is killed, and started again."""
     variables = environment(DEEPER_TRAIN_RECIPES='["balanced"]')
-    command = [sys.executable, "-m", "deeper_assets.cli", "run", "--home", str(home), *arguments]
+    call = command("run", "--home", home, *arguments)
     started = time.monotonic()
     for reached in [*moments, None]:
-        process = subprocess.Popen(
-            command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = subprocess.Popen(call, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while reached is not None and not reached():
             if process.poll() is not None:
                 raise SystemExit("the run ended before it could be killed")
@@ -37,7 +34,7 @@ def run(home: Path, arguments: Sequence[str], moments: Sequence[Callable[[], boo
         if reached is not None:
             process.kill()
         if process.wait() and reached is None:
-            raise SystemExit(f"{' '.join(command)}: exit {process.returncode}")
+            raise SystemExit(f"{' '.join(call)}: exit {process.returncode}")
     return time.monotonic() - started
 
 

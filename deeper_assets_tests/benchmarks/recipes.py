@@ -2,16 +2,17 @@
 
 One home and one `deeper run` of every built-in recipe, and of `balanced` with each loss that it does not
 have. Prints the last round of comparison_table, and `deeper` by domain: first with policies that write as the
-profile says, then sampled as candidates are (`evaluation` set to the profile's `sampling`), in a copy of the
-home. The heading says whether those are the same policies, or whether the setting had them trained anew.
+profile says, then sampled as candidates are (`evaluation_decoding` set to `candidate_decoding`), in a copy of
+the home. The heading says whether those are the same policies, or whether the setting had them trained anew.
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -23,6 +24,7 @@ from deeper_assets.method.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 from deeper_assets.reports.text import comparison_text
 from deeper_assets.settings import load_settings
 from deeper_assets.store.warehouse import Warehouse
+from deeper_assets_tests.command import command
 
 
 def write_profile(path: Path, only: list[str] | None) -> None:
@@ -38,24 +40,24 @@ def write_profile(path: Path, only: list[str] | None) -> None:
 
 
 def run(home: Path, arguments: list[str], **more: str) -> str:
-    """One `deeper run`; what to say of it. A recipe that fails is named on stderr, the others compared."""
-    command = [sys.executable, "-m", "deeper_assets.cli", "run", "--home", str(home), *arguments]
-    done = subprocess.run(command, env={**os.environ, **more}, stdout=subprocess.DEVNULL, check=False)
+    """One `deeper run`; a remark where it failed in part. `deeper run` names the recipe that failed."""
+    call = command("run", "--home", home, *arguments)
+    done = subprocess.run(call, env={**os.environ, **more}, stdout=subprocess.DEVNULL, check=False)
     if done.returncode and load(home, "comparison_table").empty:
-        raise SystemExit(f"{' '.join(command)}: exit {done.returncode}")
+        raise SystemExit(f"{' '.join(call)}: exit {done.returncode}")
     return " (failed in part, see above: rows may be missing or of an earlier run)" if done.returncode else ""
 
 
 def compare(home: Path, copy: Path, arguments: list[str], only: list[str] | None) -> None:
-    """Runs in `home`, then in a copy of it with policies that write as candidates are sampled; shows both."""
+    """Runs in `home`, then in a copy of it where policies write as candidates are sampled; prints both."""
     home.mkdir(parents=True, exist_ok=True)
-    profile = home / "recipes.yaml"  # the home records where it lies, so it stays there
+    profile = home / "recipes.yaml"  # the home records this path, so the file stays there
     write_profile(profile, only)
     arguments = ["--profile", str(profile), *arguments]
     failed = run(home, arguments)
     show(home, f"Policies write as the profile says{failed}")
     shutil.copytree(home, copy)
-    decoding = load_settings(home).candidate_decoding.model_dump_json()
+    decoding = json.dumps(asdict(load_settings(home).candidate_decoding))
     failed = run(copy, arguments, DEEPER_EVALUATION_DECODING=decoding)
     same = load(home, "policies").equals(load(copy, "policies"))
     whose = "The same policies" if same else "Policies trained anew"
@@ -74,8 +76,8 @@ def show(home: Path, heading: str) -> None:
     first, last = table["round"].min(), table["round"].max()
     rows = table[(table["method"] == "deeper") & (table["domain"] != MACRO)]
     ends = rows.pivot(index="domain", columns="round", values="mae").reindex(columns=[first, last])
-    said = [f"{row[0]} {row[1]:.3f} → {row[2]:.3f}" for row in ends.itertuples()]
-    print(f"deeper by domain, round {first} → {last}: {', '.join(said)}", flush=True)
+    errors = [f"{row[0]} {row[1]:.3f} → {row[2]:.3f}" for row in ends.itertuples()]
+    print(f"deeper by domain, round {first} → {last}: {', '.join(errors)}", flush=True)
 
 
 def main() -> None:

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from deeper_assets.engines.sampling.vllm_server import VllmServerSampler
 from deeper_assets.method.protocols import Decoding, Sample
 from deeper_assets_tests.vllm_cpu.job import Step, run_elsewhere
@@ -101,8 +99,8 @@ def once(load: Load) -> Iterator[tuple[str, Timed]]:
         "vLLM server": served(load),
     }
     for name, timed in which.items():
-        for policy, found in zip(("base", "adapter"), timed, strict=True):
-            yield f"{name} | {policy}", found
+        for policy, of_policy in zip(("base", "adapter"), timed, strict=True):
+            yield f"{name} | {policy}", of_policy
 
 
 def table(rates: Mapping[str, list[float]], tokens: Mapping[str, float]) -> str:
@@ -129,6 +127,9 @@ def main() -> None:
     parser.add_argument("--max-new-tokens", type=int, default=96)
     parser.add_argument("--times", type=int, default=3)
     given = parser.parse_args()
+
+    import torch
+
     with tempfile.TemporaryDirectory(prefix="deeper-samplers-") as name:
         folder = Path(name)
         base = given.policy or save_wide_policy(folder / "policy")

@@ -13,10 +13,10 @@ def test_it_is_the_architecture_of_llama_8b() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_small_it_says_speed_and_memory_of_both(capsys: pytest.CaptureFixture[str]) -> None:
+def test_small_it_prints_speed_and_memory_of_both(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--small", "--steps", "1"])
-    said = capsys.readouterr().out
-    before, each = said.split("reference in every step:")
+    printed = capsys.readouterr().out
+    before, each = printed.split("reference in every step:")
     assert "reference before training:" in before
     assert "scoring the reference took" in before
     for part in (before, each):

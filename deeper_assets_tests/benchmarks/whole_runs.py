@@ -10,14 +10,13 @@ import argparse
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import psutil
 
-from deeper_assets_tests.end_to_end.conftest import environment
+from deeper_assets_tests.command import command, environment
 
 
 def measure(arguments: list[str], training: bool) -> tuple[float, float]:
@@ -28,16 +27,16 @@ def measure(arguments: list[str], training: bool) -> tuple[float, float]:
     del variables["DEEPER_SYNTHETIC_USERS"]
     if training:
         del variables["DEEPER_TRAIN_RECIPES"]
-    command = [sys.executable, "-m", "deeper_assets.cli", "run", "--home", str(home / "home"), *arguments]
+    call = command("run", "--home", home / "home", *arguments)
     started, peak = time.monotonic(), 0.0
-    process = subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(call, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None:
         peak = max(peak, memory_of(process.pid))
         time.sleep(0.5)
     seconds = time.monotonic() - started
     shutil.rmtree(home)
     if process.returncode:
-        raise SystemExit(f"{' '.join(command)}: exit {process.returncode}")
+        raise SystemExit(f"{' '.join(call)}: exit {process.returncode}")
     return seconds, peak
 
 

@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from deeper_assets.engines.chat.journal import Journal
 from deeper_assets.instance import open_instance
 from deeper_assets.store.warehouse import Warehouse
 from deeper_assets_tests.chat_server.process import ChatServer, chat_server
-from deeper_assets_tests.end_to_end.conftest import SMALL, deeper, environment
+from deeper_assets_tests.command import SMALL, command, deeper, environment
 
 pytestmark = pytest.mark.slow
 
@@ -42,10 +41,12 @@ def test_a_killed_run_pays_nothing_twice_and_gives_the_same_tables(
     """The server gives the stand-in's answers, so the tables are those of a run without any server."""
     home = tmp_path / "home"
     with chat_server("--latency", 0.05, "--faults", "rate_limited=0.05,error_late=0.05") as server:
-        command = [sys.executable, "-m", "deeper_assets.cli", "run", "--home", str(home), *SMALL]
         variables = environment(**client_of(server))
         process = subprocess.Popen(
-            command, env=variables, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            command("run", "--home", home, *SMALL),
+            env=variables,
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 120
         while server.stats()["paid_bodies"] < 100:
@@ -55,7 +56,7 @@ def test_a_killed_run_pays_nothing_twice_and_gives_the_same_tables(
         for one in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
             one.send_signal(signal.SIGKILL)
         process.wait()
-        said = deeper("run", "--home", home, *SMALL, **client_of(server)).stdout
+        printed = deeper("run", "--home", home, *SMALL, **client_of(server)).stdout
         stats = server.stats()
     # At most what was on its way when it was killed: eight requests of each of two processes.
     assert stats["paid_again"] <= 16
@@ -66,7 +67,7 @@ def test_a_killed_run_pays_nothing_twice_and_gives_the_same_tables(
     assert usage["requests"].sum() == stats["paid_bodies"]
     cost = (stats["prompt_tokens"] + 4 * stats["completion_tokens"]) / 1e6
     assert usage["cost_usd"].sum() == pytest.approx(cost, rel=0.05)
-    assert f"US$ {usage['cost_usd'].sum():,.4f} spent" in said
+    assert f"US$ {usage['cost_usd'].sum():,.4f} spent" in printed
     asked = usage.groupby("asset")["requests"].sum()
     assert set(asked.index) == {"initial_personas", "initial_predictions", "persona_rounds"}
     assert set(usage["domain"]) == {"book", "grocery"}
@@ -77,18 +78,18 @@ def metadata_stands_beside_the_run(home: Path, usage: pd.DataFrame) -> None:
     with open_instance(home) as instance:
         from dagster import AssetKey
 
-        found = {}
+        recorded = {}
         for record in instance.fetch_materializations(AssetKey("initial_personas"), limit=10).records:
             metadata = record.asset_materialization.metadata  # type: ignore[union-attr]
-            found[record.run_id, record.partition_key] = metadata["chat requests"].value
+            recorded[record.run_id, record.partition_key] = metadata["chat requests"].value
     rows = usage[usage["asset"] == "initial_personas"].set_index(["asking_run_id", "domain"])["requests"]
-    assert found.items() <= rows.to_dict().items()
-    assert len(found) == 2
+    assert recorded.items() <= rows.to_dict().items()
+    assert len(recorded) == 2
 
 
 def test_secrets_are_nowhere(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    said = []
+    calls = []
     with chat_server("--key-env", "SERVERS_KEY", SERVERS_KEY=SECRET) as server:
         variables = client_of(server, DEEPER_CHAT__KEY_ENV="PLANTED_KEY")
         # The server repeats the wrong key in its answer.
@@ -97,11 +98,11 @@ def test_secrets_are_nowhere(tmp_path: Path) -> None:
         )
         assert failed.returncode == 1
         assert "status 401: Incorrect API key provided: $PLANTED_KEY" in failed.stderr
-        said += [failed, deeper("run", "--home", home, *SMALLEST, **variables, PLANTED_KEY=SECRET)]
-        said += [deeper("report", "--home", home, "--html", tmp_path / "report.html", **variables)]
-        said += [deeper("lineage", "mae_table", "--home", home, **variables)]
-        said += [deeper("journal", "--home", home, "export", tmp_path / "journal.jsonl", **variables)]
-    texts = [text for done in said for text in (done.stdout, done.stderr)]
+        calls += [failed, deeper("run", "--home", home, *SMALLEST, **variables, PLANTED_KEY=SECRET)]
+        calls += [deeper("report", "--home", home, "--html", tmp_path / "report.html", **variables)]
+        calls += [deeper("lineage", "mae_table", "--home", home, **variables)]
+        calls += [deeper("journal", "--home", home, "export", tmp_path / "journal.jsonl", **variables)]
+    texts = [text for done in calls for text in (done.stdout, done.stderr)]
     # DuckDB and SQLite may pack what they hold, so it is read, beside the bytes of every file.
     texts += [json.dumps(line) for line in Journal(home / "journal.sqlite").export()]
     with duckdb.connect(str(home / "warehouse.duckdb"), read_only=True) as warehouse:

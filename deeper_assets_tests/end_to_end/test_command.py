@@ -21,7 +21,7 @@ from deeper_assets.method.floors import FLOORS
 from deeper_assets.method.updates import PROMPT_METHODS
 from deeper_assets.store.ledger import Stamp
 from deeper_assets.store.warehouse import Warehouse
-from deeper_assets_tests.end_to_end.conftest import SMALL, deeper, environment
+from deeper_assets_tests.command import SMALL, deeper, environment
 
 pytestmark = pytest.mark.slow
 

@@ -25,7 +25,7 @@ from deeper_assets.resources import Experiment
 from deeper_assets.settings import load_settings
 from deeper_assets.store.adapters import identity
 from deeper_assets.store.warehouse import Warehouse
-from deeper_assets_tests.end_to_end.conftest import deeper, environment
+from deeper_assets_tests.command import deeper, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::FutureWarning")]
 

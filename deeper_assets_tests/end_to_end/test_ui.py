@@ -21,8 +21,8 @@ from deeper_assets.engines.offline.base_policy import SHIPPED
 from deeper_assets.engines.sampling.policy_host import dismiss
 from deeper_assets.store.ledger import Version
 from deeper_assets.store.warehouse import Warehouse
+from deeper_assets_tests.command import deeper, environment
 from deeper_assets_tests.conftest import REPOSITORY
-from deeper_assets_tests.end_to_end.conftest import deeper, environment
 
 pytestmark = pytest.mark.slow
 

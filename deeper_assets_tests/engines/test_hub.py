@@ -36,20 +36,20 @@ class _Handler(BaseHTTPRequestHandler):
     server: Hub
 
     def do_POST(self) -> None:
-        said = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.headers["Authorization"] != f"Bearer {TOKEN}":
             self._answer(self.server.refusal, {"error": "no"})
         elif self.path == "/api/repos/create":
-            self.server.created.append(json.loads(said))
+            self.server.created.append(json.loads(body))
             self._answer(200, {"url": f"{self.server.url}/datasets/somebody/pairs"})
         elif "/preupload/" in self.path:
-            files = json.loads(said)["files"]
+            files = json.loads(body)["files"]
             modes = [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files]
             self._answer(200, {"files": modes})
         elif self.path == "/api/validate-yaml":
             self._answer(200, {"errors": [], "warnings": []})
         else:
-            header, *lines = [json.loads(line)["value"] for line in said.splitlines()]
+            header, *lines = [json.loads(line)["value"] for line in body.splitlines()]
             files = {line["path"]: b64decode(line["content"]) for line in lines}
             self.server.commits.append((self.path, header["summary"], files))
             self._answer(
@@ -108,7 +108,7 @@ def test_a_push_makes_a_private_repository_and_sends_the_whole_folder(hub: Hub, 
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("status", "answer"),
     [
         (401, "answered HTTP 401; the token is not valid"),
         (403, "answered HTTP 403; the token may not write there"),
@@ -116,14 +116,14 @@ def test_a_push_makes_a_private_repository_and_sends_the_whole_folder(hub: Hub, 
     ],
 )
 def test_a_refusal_is_one_line_that_says_what_to_do_and_no_secret(
-    hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch, status: int, said: str
+    hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch, status: int, answer: str
 ) -> None:
     hub.refusal = status
     monkeypatch.setenv("HF_TOKEN", "hf_another")
     with pytest.raises(DeeperError) as error:
         push(folder, "somebody/pairs", "model")
     message = str(error.value)
-    assert f"--to-hub somebody/pairs: {hub.url} {said}. {folder} is written; `hf upload" in message
+    assert f"--to-hub somebody/pairs: {hub.url} {answer}. {folder} is written; `hf upload" in message
     assert "--type model --private` sends it" in message
     assert "\n" not in message and "hf_another" not in message
     assert not hub.commits

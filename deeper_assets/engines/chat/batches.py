@@ -1,9 +1,9 @@
 """Asking a chat model through OpenAI's Batch API: half the price, up to a day's wait.
 
-A batch is in the journal before anything of it leaves this machine, under a name that the provider gets with
-it, and its provider's id before it is waited for. So a killed run finds its batches again: by id, or by name
-where it was killed before the id came. What a batch leaves open (lines that failed, an expired or cancelled
-batch) is handed in again.
+A batch is in the journal before anything of it leaves this machine, under a name that the provider gets too.
+Once it is handed in, the journal also has the provider's id. So a run that was killed finds its batches
+again: by id, or by name where it was killed before the id came. Requests that a batch leaves without an
+answer (lines that failed, an expired or cancelled batch) are handed in again.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ LARGEST_FILE = 190_000_000
 
 _PATH: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 _NO_ROOM = {"token_limit_exceeded"}
-"""Error codes of batches that the provider has no room for in its queue at the moment."""
+"""Error codes of batches that have no room in the provider's queue at the moment."""
 
 _OVER = {"completed", "failed", "expired", "cancelled"}
 
@@ -61,7 +61,7 @@ class Batches:
             while waiting and (granted := await self._hand_in(waiting)):
                 waiting = {key: body for key, body in waiting.items() if key not in granted}
             handed_in = self._journal.holding(list(left))
-            if not handed_in:  # others ask for these live, or have on its way what the cap leaves
+            if not handed_in:  # another process asks for these live, or uses all the room under the cap
                 await asyncio.sleep(self._endpoint.batch_poll)
             await self.settle(list(left))
             before, left = len(left), self._unanswered(requests)
@@ -75,7 +75,7 @@ class Batches:
     async def settle(self, keys: Sequence[Key]) -> None:
         """Waits for the open batches that hold any of these requests, whoever handed them in; reads them.
 
-        Those of killed processes are read too, if they are over: nobody else may ever ask for them.
+        Batches of killed processes are read too, once they are over: perhaps nobody asks for them again.
 
         Raises:
             DeeperError: as `ask`.
@@ -86,7 +86,7 @@ class Batches:
                 if batch.name in holding:
                     await self._read_if_over(batch)
                 elif batch.abandoned:
-                    with suppress(DeeperError):  # an error for those who ask for its requests, not for us
+                    with suppress(DeeperError):  # whoever asks for its requests will get the error
                         await self._read_if_over(batch)
             if not self._journal.holding(keys):
                 return
@@ -100,17 +100,17 @@ class Batches:
         """Hands in as many requests as one file holds and the cap allows; their keys."""
         endpoint, journal = self._endpoint, self._journal
         part: dict[Key, Mapping[str, Any]] = {}
-        size, dearest = 0, 0.0
+        size, most_usd = 0, 0.0
         for key, body in requests.items():
             line = len(_line(key, body))
             if part and (len(part) == endpoint.batch_requests or size + line > LARGEST_FILE):
                 break
             part[key] = body
             size += line
-            dearest = max(dearest, endpoint.most_usd(body, in_batch=True) or 0.0)
+            most_usd = max(most_usd, endpoint.most_usd(body, in_batch=True) or 0.0)
         name = uuid.uuid4().hex
-        granted = journal.open_batch(name, endpoint.base_url, endpoint.model, part, dearest)
-        if not granted and not journal.batches(endpoint.base_url) and dearest > journal.room():
+        granted = journal.open_batch(name, endpoint.base_url, endpoint.model, part, most_usd)
+        if not granted and not journal.batches(endpoint.base_url) and most_usd > journal.room():
             raise journal.cap_error()
         if granted:
             content = b"".join(_line(key, part[key]) for key in granted)
@@ -129,7 +129,7 @@ class Batches:
         tries = count()
 
         async def create() -> Any:
-            # The answer that was lost may have been that it has begun; a second one would be paid for, too.
+            # The lost answer may have said that the batch has begun. A second batch would cost again.
             begun = await self._named(name) if next(tries) else None
             return begun or await self._client.batches.create(
                 input_file_id=file, endpoint=_PATH, completion_window="24h", metadata={LABEL: name}
@@ -150,7 +150,7 @@ class Batches:
                 raise self._endpoint.error(f"batch {theirs.id}: {wrong}")
 
     async def _adopt(self, batch: Batch) -> str | None:
-        """Finds the id of a batch that was left before it had come; or gives its requests free again."""
+        """The id of an abandoned batch, found by our name. Without one, its requests may be asked anew."""
         if not batch.abandoned:
             return None
         theirs = await patiently(self._endpoint, partial(self._named, batch.name))
@@ -170,12 +170,13 @@ class Batches:
     async def _results(self, batch: Any) -> tuple[dict[Key, Entry], str | None]:
         """The answers of a batch that is over, and what is wrong with it for good; lines may have neither."""
         entries: dict[Key, Entry] = {}
-        wrong = _refusal(batch)
+        wrong = _why_failed(batch)
         for file in (batch.output_file_id, batch.error_file_id):
             if file is None:
                 continue
             content = await patiently(self._endpoint, partial(self._client.files.content, file))
-            for line in content.content.splitlines():  # of text, it would cut at line breaks within answers
+            # Lines of bytes: text would also be cut at the line breaks of Unicode within answers.
+            for line in content.content.splitlines():
                 if line.strip():
                     result = json.loads(line)
                     digest, _, attempt = str(result["custom_id"]).rpartition("-")
@@ -196,11 +197,11 @@ class Batches:
         if status is None or status in PASSING:
             return None, None
         problem = f"status {status}: {error.get('message')}"
-        # A batch is too long to find out by trying, as live requests do.
+        # Live requests find that out by trying; a batch would take hours.
         return None, problem + ("; set chat.structured to false" if "response_format" in problem else "")
 
 
-def _refusal(batch: Any) -> str | None:
+def _why_failed(batch: Any) -> str | None:
     """Why a batch was not even begun, if the file is to blame and not a full queue."""
     errors = (batch.errors.data if batch.errors else None) or []
     if batch.status != "failed" or (errors and all(error.code in _NO_ROOM for error in errors)):

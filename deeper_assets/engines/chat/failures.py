@@ -1,4 +1,4 @@
-"""Requests that come to nothing: whether they pass, whether they may have been charged, and trying again.
+"""Requests without an answer: which of them are sent again, and which may have been charged.
 
 What fails for a moment (a timeout, a dropped connection, the statuses of `PASSING`) is sent again, after what
 the server asks for or ever longer. What fails for good (400, 401, 403, 404) is an error at once.
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 LONGEST_LIMITED = 900.0
-"""Seconds for which a server may say 429 to one request until that is an error."""
+"""Seconds for which a server may answer one request with 429; after them that is an error."""
 
 _GATEWAY_TIMEOUTS = {504, 524}
-"""Statuses of something between us and the model that did not wait for the answer."""
+"""Statuses of a gateway between us and the model that did not wait for the answer."""
 
 _NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout"}
 """HTTP client errors of requests that had no connection yet."""
 
 
 class Failed(Exception):
-    """A request that came to nothing.
+    """A request that failed.
 
     Attributes:
         passes: whether it may be sent again.
-        limited: whether the server said that it is asked too much.
+        limited: whether the server asked for fewer requests (429).
         unsure: whether it may have been charged.
         headers: of the answer, lower-case.
     """
@@ -103,12 +103,12 @@ async def patiently(endpoint: Endpoint, ask: Callable[[], Awaitable[Value]]) -> 
         )(once)
     except Failed as failure:
         message = f"{failure}{patience}"
-    # Outside of `except`, so that no traceback quotes what the server said: it may hold the key.
+    # Outside of `except`, so that no traceback quotes the server's answer: it may hold the key.
     raise endpoint.error(message)
 
 
 class _Patience:
-    """When to stop trying: after so many failures, or when the server has been saying 429 for too long."""
+    """When to stop trying: after so many failures, or when the server has answered 429 for too long."""
 
     def __init__(self, tries: int):
         self._tries, self._failures = tries, 0

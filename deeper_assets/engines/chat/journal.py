@@ -1,14 +1,15 @@
-"""The journal: every answer that was paid for, written before it is used, and what all of them cost.
+"""The journal: every answer that was paid for, and what all of them cost.
 
-One SQLite file in WAL mode for all processes of a home. An answer's key is the hash of the full request (the
-endpoint and the body) and the attempt number, so the same question is never paid for twice, by whichever
-process, in whichever run. What is on its way stands in `pending` with the most that it may cost: the spending
-cap counts it in, another process waits for it, and where its process was killed it is taken as spent, for it
-may have been.
+An answer is written before it is used. Its key is the hash of the full request (the endpoint and the body)
+and the number of the attempt, so no process and no run pays for the same question twice. All processes of a
+home share one SQLite file.
 
-A request that was sent and not answered (a timeout, a dropped connection, a kill) may have been charged all
-the same. Its highest cost goes to `unsure_usd`, which the cap counts too, so that the cap holds whatever the
-provider's bill says.
+A request that is on its way stands in `pending`, with the most that it may cost. The spending cap counts this
+cost in, and other processes that have the same question wait for the answer.
+
+A request without an answer (a timeout, a dropped connection, a killed process) may have been charged all the
+same. Its highest cost goes to `unsure_usd`, and the cap counts that too: so the provider's bill cannot go
+beyond the cap.
 """
 
 import hashlib
@@ -51,7 +52,7 @@ _PURPOSE: ContextVar[Purpose | None] = ContextVar("purpose", default=None)
 
 @contextmanager
 def asking_for(purpose: Purpose) -> Iterator[None]:
-    """Everything asked within is booked on this purpose."""
+    """Books everything that is asked within on this purpose."""
     token = _PURPOSE.set(purpose)
     try:
         yield
@@ -68,7 +69,7 @@ class Entry:
     """One answer as the journal keeps it.
 
     Attributes:
-        text: what the model said; None where it said nothing.
+        text: what the model answered; None where it answered nothing.
         reason: why it cannot be used, a word out of `method.parsing.REASONS`; None where it can be read.
         input_tokens, output_tokens: as the server counted them; input includes cached ones.
         cached_tokens: of the input, those the server had read before.
@@ -120,7 +121,7 @@ class Batch:
     Attributes:
         name: ours; the provider gets it with the batch, to find it again by.
         provider_id: theirs; None until it has come.
-        abandoned: whether nobody is handing it in any more: that failed, or its process is gone.
+        abandoned: whether handing it in failed, or the process that did it is gone.
     """
 
     name: str
@@ -128,7 +129,7 @@ class Batch:
     abandoned: bool
 
 
-Claim: TypeAlias = Entry | Literal["granted", "taken", "too dear for now", "too dear"]
+Claim: TypeAlias = Entry | Literal["granted", "taken", "no room yet", "over the cap"]
 
 
 def request_key(base_url: str, body: Mapping[str, Any]) -> str:
@@ -165,42 +166,42 @@ class Journal:
             most_usd: the most it may cost; None where prices are not known.
 
         Returns:
-            `granted`; or the answer, if someone has got it meanwhile; `taken` while another process waits for
-            its answer; `too dear for now` while what is on its way may still turn out cheap enough; `too
-            dear` where it would break the cap in any case.
+            `granted`; or the answer, if there is one already; `taken` while another process waits for the
+            answer; `no room yet` while requests on their way may still leave room under the cap, once they
+            are answered for less than their most; `over the cap` where the cap cannot allow it.
         """
-        with writing(self.path) as db:
-            if answered := self._find(db, key):
+        with writing(self.path):
+            if answered := self.answers([key]).get(key):
                 return answered
-            self._bury_the_dead(db)
-            if self._is_pending(db, key):
+            self._book_killed()
+            if self._pending([key]):
                 return "taken"
-            if verdict := self._dearness(most_usd or 0.0):
-                return verdict
-            self._insert_pending(db, [(key, None)], model, most_usd or 0.0, None)
+            if refused := self._over_cap(most_usd or 0.0):
+                return refused
+            self._insert_pending([(key, None)], model, most_usd or 0.0, None)
             return "granted"
 
     def record(self, key: Key, model: str, request: Mapping[str, Any], entry: Entry) -> None:
-        """Keeps an answer and books it. An answer that is there already stays, and is booked once."""
-        with writing(self.path) as db:
-            self._record(db, key, model, packed(request), entry)
+        """Keeps an answer and books it, unless there is one already."""
+        with writing(self.path):
+            self._record(key, model, packed(request), entry, _purpose())
 
     def release(self, key: Key, unsure: bool) -> None:
-        """Takes back a claim that came to no answer.
+        """Takes back a claim whose request got no answer.
 
         Args:
             key: of the request.
             unsure: whether it may have been charged all the same.
         """
-        with writing(self.path) as db:
-            self._give_up(db, [key], unsure)
+        with writing(self.path):
+            self._give_up([key], unsure)
 
     def book_hits(self, entries: Iterable[Entry], model: str) -> None:
         """Books answers that need not be paid for again."""
         saved = [entry.cost_usd or 0.0 for entry in entries]
         if saved:
-            with writing(self.path) as db:
-                _book(db, _purpose(), model, hits=len(saved), saved_usd=sum(saved))
+            with writing(self.path):
+                self._book(_purpose(), model, hits=len(saved), saved_usd=sum(saved))
 
     # ------------------------------------------------------------------------------------------ batches
 
@@ -220,17 +221,18 @@ class Journal:
             Those that were granted, in order; the cap, or another process, may leave none.
         """
         with writing(self.path) as db:
-            self._bury_the_dead(db)
+            self._book_killed()
+            keys = list(requests)
+            taken = self._pending(keys) | self.answers(keys).keys()
             granted: list[tuple[Key, bytes]] = []
             room = self.room()
             for key, body in requests.items():
-                free = not self._is_pending(db, key) and not self._find(db, key)
-                if free and (len(granted) + 1) * most_usd <= room:
+                if key not in taken and (len(granted) + 1) * most_usd <= room:
                     granted.append((key, packed(body)))
             if granted:
                 values = (name, own_name(), base_url, _now())
                 db.execute("INSERT INTO batches (name, owner, endpoint, made_at) VALUES (?, ?, ?, ?)", values)
-                self._insert_pending(db, granted, model, most_usd, name)
+                self._insert_pending(granted, model, most_usd, name)
             return [key for key, _ in granted]
 
     def name_batch(self, name: str, provider_id: str) -> None:
@@ -239,7 +241,7 @@ class Journal:
             db.execute("UPDATE batches SET provider_id = ? WHERE name = ?", (provider_id, name))
 
     def abandon_batch(self, name: str) -> None:
-        """Notes that handing a batch in has failed. It may have come about all the same."""
+        """Notes that handing a batch in has failed. The provider may have begun it all the same."""
         with writing(self.path) as db:
             db.execute("UPDATE batches SET owner = ? WHERE name = ?", (NOBODY, name))
 
@@ -264,8 +266,8 @@ class Journal:
             ).fetchall()
             for key, attempt, request, model, *purpose in rows:
                 if entry := entries.get((key, attempt)):
-                    self._record(db, (key, attempt), model, request, entry, Purpose(*purpose))
-            self._give_up(db, [(row[0], row[1]) for row in rows], unsure=False)
+                    self._record((key, attempt), model, request, entry, Purpose(*purpose))
+            self._give_up([(row[0], row[1]) for row in rows], unsure=False)
             db.execute("DELETE FROM batches WHERE name = ?", (batch,))
 
     # -------------------------------------------------------------------------------------------- money
@@ -308,10 +310,10 @@ class Journal:
         return answers, sum(file.stat().st_size for file in files)
 
     def prune(self, before: datetime | None, model: str | None) -> int:
-        """Forgets answers, and makes the file smaller. What they cost stays booked.
+        """Deletes answers and makes the file smaller. What they cost stays booked.
 
         Args:
-            before: only those answered earlier; None for any time.
+            before: only answers from before this time; None for any time.
             model: only those of this model; None for any.
 
         Returns:
@@ -354,68 +356,49 @@ class Journal:
                 [value for key in part for value in key],
             )
 
-    def _find(self, db: sqlite3.Connection, key: Key) -> Entry | None:
-        row = db.execute(f"SELECT {_ENTRY} FROM answers WHERE key = ? AND attempt = ?", key).fetchone()
-        return Entry(*row) if row else None
+    def _pending(self, keys: Sequence[Key]) -> set[Key]:
+        """Those of `keys` that are on their way."""
+        return {(row[0], row[1]) for row in self._select("key, attempt", "pending", keys)}
 
-    def _is_pending(self, db: sqlite3.Connection, key: Key) -> bool:
-        row = db.execute("SELECT 1 FROM pending WHERE key = ? AND attempt = ?", key).fetchone()
-        return row is not None
-
-    def _dearness(self, most_usd: float) -> Literal["too dear for now", "too dear"] | None:
+    def _over_cap(self, most_usd: float) -> Literal["no room yet", "over the cap"] | None:
         if self.cap_usd is None or most_usd <= self.room():
             return None
         spent, on_its_way = self.committed_usd()
         hopeless = spent + most_usd > self.cap_usd or not on_its_way
-        return "too dear" if hopeless else "too dear for now"
+        return "over the cap" if hopeless else "no room yet"
 
-    def _bury_the_dead(self, db: sqlite3.Connection) -> None:
-        """Takes what killed processes had on its way as spent, for it may have been."""
-        owners = [row[0] for row in db.execute("SELECT DISTINCT owner FROM pending WHERE batch IS NULL")]
-        for owner in owners:
+    def _book_killed(self) -> None:
+        """Books what killed processes had on its way as spent, because it may have been charged."""
+        owners = self._db.execute("SELECT DISTINCT owner FROM pending WHERE batch IS NULL").fetchall()
+        for (owner,) in owners:
             if not is_alive(owner):
-                rows = db.execute(
+                rows = self._db.execute(
                     "SELECT key, attempt FROM pending WHERE owner = ? AND batch IS NULL", (owner,)
                 )
-                self._give_up(db, rows.fetchall(), unsure=True)
+                self._give_up(rows.fetchall(), unsure=True)
 
     def _insert_pending(
-        self,
-        db: sqlite3.Connection,
-        requests: Iterable[tuple[Key, bytes | None]],
-        model: str,
-        most_usd: float,
-        batch: str | None,
+        self, requests: Iterable[tuple[Key, bytes | None]], model: str, most_usd: float, batch: str | None
     ) -> None:
-        purpose = _purpose()
-        shared = (own_name(), batch, most_usd, purpose.asset, purpose.domain, purpose.run_id, model)
-        db.executemany(
+        shared = (own_name(), batch, most_usd, *astuple(_purpose()), model)
+        self._db.executemany(
             "INSERT INTO pending"
             " (key, attempt, request, owner, batch, most_usd, asset, domain, run_id, model)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [(*key, body, *shared) for key, body in requests],
         )
 
-    def _record(
-        self,
-        db: sqlite3.Connection,
-        key: Key,
-        model: str,
-        request: bytes,
-        entry: Entry,
-        purpose: Purpose | None = None,
-    ) -> None:
+    def _record(self, key: Key, model: str, request: bytes, entry: Entry, purpose: Purpose) -> None:
         values = (*key, model, request, _now(), *astuple(entry))
-        new = db.execute(
+        new = self._db.execute(
             f"INSERT OR IGNORE INTO answers (key, attempt, model, request, answered_at, {_ENTRY})"
             f" VALUES ({', '.join('?' * len(values))})",
             values,
         ).rowcount
-        db.execute("DELETE FROM pending WHERE key = ? AND attempt = ?", key)
+        self._db.execute("DELETE FROM pending WHERE key = ? AND attempt = ?", key)
         if new:
-            _book(
-                db,
-                purpose or _purpose(),
+            self._book(
+                purpose,
                 model,
                 requests=1,
                 unreadable=int(entry.reason is not None),
@@ -425,16 +408,26 @@ class Journal:
                 cost_usd=entry.cost_usd or 0.0,
             )
 
-    def _give_up(self, db: sqlite3.Connection, keys: Iterable[Key], unsure: bool) -> None:
+    def _give_up(self, keys: Iterable[Key], unsure: bool) -> None:
         for key in keys:
-            row = db.execute(
+            row = self._db.execute(
                 "SELECT most_usd, model, asset, domain, run_id FROM pending WHERE key = ? AND attempt = ?",
                 key,
             ).fetchone()
             if row is not None:
-                db.execute("DELETE FROM pending WHERE key = ? AND attempt = ?", key)
+                self._db.execute("DELETE FROM pending WHERE key = ? AND attempt = ?", key)
                 most_usd, model, *purpose = row
-                _book(db, Purpose(*purpose), model, retries=1, unsure_usd=most_usd if unsure else 0.0)
+                self._book(Purpose(*purpose), model, retries=1, unsure_usd=most_usd if unsure else 0.0)
+
+    def _book(self, purpose: Purpose, model: str, **amounts: float) -> None:
+        names = ", ".join(amounts)
+        values = ", ".join("?" * len(amounts))
+        added = ", ".join(f"{name} = {name} + excluded.{name}" for name in amounts)
+        self._db.execute(
+            f"INSERT INTO usage (asset, domain, run_id, model, {names}) VALUES (?, ?, ?, ?, {values}) "
+            f"ON CONFLICT (asset, domain, run_id, model) DO UPDATE SET {added}",
+            (*astuple(purpose), model, *amounts.values()),
+        )
 
 
 _ENTRY = ", ".join(Entry.__dataclass_fields__)
@@ -442,17 +435,6 @@ _ENTRY = ", ".join(Entry.__dataclass_fields__)
 
 def _purpose() -> Purpose:
     return _PURPOSE.get() or Purpose()
-
-
-def _book(db: sqlite3.Connection, purpose: Purpose, model: str, **amounts: float) -> None:
-    names = ", ".join(amounts)
-    values = ", ".join("?" * len(amounts))
-    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in amounts)
-    db.execute(
-        f"INSERT INTO usage (asset, domain, run_id, model, {names}) VALUES (?, ?, ?, ?, {values}) "
-        f"ON CONFLICT (asset, domain, run_id, model) DO UPDATE SET {added}",
-        (purpose.asset, purpose.domain, purpose.run_id, model, *amounts.values()),
-    )
 
 
 def _now() -> str:

@@ -17,7 +17,7 @@ from deeper_assets.engines.chat.journal import Entry, Journal, Key
 from deeper_assets.engines.chat.pacing import AdaptiveLimit, seconds_asked_for
 
 WAITING = 4
-"""Requests that are open for each one at the server: those that wait for their next try are among them."""
+"""Open requests for each request at the server. The others wait for their turn, or for their next try."""
 
 _TAKEN_POLL = 0.2
 """Seconds between looks at a request that another process has sent."""
@@ -28,7 +28,7 @@ class _NoSchemas(Exception):
 
 
 class Live:
-    """One call's worth of questions, at most so many of them at the server at once.
+    """The questions of one call. At most `endpoint.concurrency` of them are at the server at once.
 
     Args:
         endpoint: what to ask.
@@ -110,7 +110,7 @@ class Live:
             return entry
 
     async def _claimed(self, key: Key, body: Mapping[str, Any]) -> Entry | None:
-        """Waits until the request may be sent; or for its answer, if someone else has sent it."""
+        """Waits until the request may be sent; or for its answer, if another process has sent it."""
         most_usd = self._endpoint.most_usd(body)
         while True:
             if self._error is not None:
@@ -121,7 +121,7 @@ class Live:
                 return verdict
             if verdict == "granted":
                 return None
-            if verdict == "too dear":
+            if verdict == "over the cap":
                 raise self._journal.cap_error()
             await asyncio.sleep(_TAKEN_POLL)
 

@@ -1,6 +1,7 @@
-"""A frozen chat model behind any OpenAI-compatible endpoint: paid for once, within a cap, whatever fails.
+"""A frozen chat model behind any OpenAI-compatible endpoint.
 
-Every answer is in the journal before it is used, so a killed run starts again without asking twice.
+Every answer is in the journal before it is used, so a run that was killed goes on without asking twice.
+`live` and `batches` are the two ways to ask.
 """
 
 import asyncio

@@ -1,10 +1,10 @@
 """How many requests are at a server at once, and how long a request that failed waits for its next try.
 
-When a server says 429 to a good share of what it is sent, nothing more goes to it for as long as it asks for,
-and the number falls by that share; it comes back by a tenth of the limit whenever a round of requests goes
-well. A 429 here and there changes nothing for the others. No library we know does this for asyncio: rate
-limiters (aiolimiter, pyrate-limiter) must be told the rate, which a provider does not tell, and those that
-adapt go by latency. Waiting between tries is tenacity's.
+When a server answers 429 to a good share of the requests, nothing is sent for as long as it asks to wait, and
+the number of requests at once falls by that share. It grows by a tenth of the limit after each round of
+requests that goes well. A few answers of 429 change nothing. No library that we know does this for asyncio:
+rate limiters (aiolimiter, pyrate-limiter) must be given the rate, which a provider does not tell, and those
+that adapt go by latency. Waiting between tries is tenacity's.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 TOLERATED = 0.2
-"""Share of 429 among the answers of a round that is taken for chance and not for a limit. Where 4 % of all
-answers are 429 for no reason, a tenth would quiet everything once in twenty rounds, a fifth hardly ever."""
+"""Up to this share of 429 among the answers of a round they count as chance, not as a limit. Where 4 % of all
+answers are 429 without a reason, a tenth would stop everything once in twenty rounds, a fifth hardly ever."""
 
 _SMALLEST_ROUND = 8
 _GROWTH = 0.1
@@ -37,7 +37,7 @@ class AdaptiveLimit:
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """One of the places there are; waits for it."""
+        """Waits for a free place and holds it."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._at_once < int(self.now))
             self._at_once += 1
@@ -71,14 +71,14 @@ class AdaptiveLimit:
 
 
 def seconds_until_next(tries: int, headers: Mapping[str, str]) -> float:
-    """How long to wait after so many tries: what the server asks for, and ever longer beyond it.
+    """Seconds until the next try: what the server asks for, and a random time that grows with the tries.
 
     Args:
         tries: that have failed, 1 or more.
         headers: of the last answer, lower-case; `retry-after-ms` and `retry-after` in seconds are honoured.
     """
     longest = min(LONGEST_WAIT, 0.1 * 2 ** min(tries, 10))
-    # Spread out, or all that were told the same would come back at the same moment.
+    # Random, because all requests that were told the same would else come back at the same moment.
     return (seconds_asked_for(headers) or 0.0) + random.uniform(0, longest)
 
 
@@ -87,7 +87,7 @@ def seconds_asked_for(headers: Mapping[str, str]) -> float | None:
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             seconds = float(headers[name]) * unit
-        except (KeyError, ValueError):  # a date: servers of chat models do not send them
+        except (KeyError, ValueError):  # a date: servers of chat models send none
             continue
         if 0 <= seconds < float("inf"):
             return seconds

@@ -49,8 +49,8 @@ def main() -> None:
     started = time.monotonic()
     rows = llm([{"prompt": prompt} for prompt in asked], working_dir=home).dataset
     seconds = time.monotonic() - started
-    said = dict(zip(rows["prompt"], rows["answer"], strict=True))
-    texts = [said.get(prompt) for prompt in asked]
+    by_prompt = dict(zip(rows["prompt"], rows["answer"], strict=True))
+    texts = [by_prompt.get(prompt) for prompt in asked]
     Path(answers).write_text(json.dumps({"seconds": seconds, "answers": texts}))
 
 

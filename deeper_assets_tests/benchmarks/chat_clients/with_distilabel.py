@@ -35,8 +35,8 @@ def main() -> None:
     started = time.monotonic()
     made = pipeline.run(use_cache=True)["default"]["train"]
     seconds = time.monotonic() - started
-    said = dict(zip(made["instruction"], made["generation"], strict=True))
-    texts = [said.get(prompt) for prompt in asked]
+    by_prompt = dict(zip(made["instruction"], made["generation"], strict=True))
+    texts = [by_prompt.get(prompt) for prompt in asked]
     Path(answers).write_text(json.dumps({"seconds": seconds, "answers": texts}))
 
 

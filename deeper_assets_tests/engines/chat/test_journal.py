@@ -73,12 +73,12 @@ def test_the_cap_counts_in_what_is_on_its_way(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.sqlite", cap_usd=1.0)
     assert [journal.claim(key(n), "m", 0.4) for n in range(2)] == ["granted"] * 2
     # 0.8 may be spent by what is on its way, so a third has to wait; once that was cheap, it may go.
-    assert journal.claim(key(2), "m", 0.4) == "too dear for now"
+    assert journal.claim(key(2), "m", 0.4) == "no room yet"
     journal.record(key(0), "m", BODY, Entry("a", None, 1, 0, 1, 0.1))
     assert journal.claim(key(2), "m", 0.4) == "granted"
     for number in (1, 2):
         journal.record(key(number), "m", BODY, Entry("a", None, 1, 0, 1, 0.4))
-    assert journal.claim(key(3), "m", 0.4) == "too dear"
+    assert journal.claim(key(3), "m", 0.4) == "over the cap"
     assert journal.claim(key(3), "m", 0.05) == "granted"
     assert sum(journal.committed_usd()) <= 1.0
 
@@ -95,7 +95,7 @@ def test_what_a_killed_process_was_waiting_for_is_asked_anew_and_counted(tmp_pat
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    assert journal.claim(KEY, "m", 0.6) == "too dear", "the 0.5 may have been charged"
+    assert journal.claim(KEY, "m", 0.6) == "over the cap", "the 0.5 may have been charged"
     assert journal.claim(KEY, "m", 0.5) == "granted"
     assert journal.committed_usd() == (0.5, 0.5)
 

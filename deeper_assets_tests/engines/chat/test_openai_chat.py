@@ -186,7 +186,7 @@ def test_what_cannot_be_used_has_a_reason_and_is_not_asked_again(
 def test_whatever_fails_for_a_moment_is_answered_in_the_end_and_nothing_is_paid_twice(tmp_path: Path) -> None:
     faults = "rate_limited=0.1,error_at_once=0.1,error_late=0.1,dropped=0.1,hanging=0.02"
     with chat_server("--faults", faults, "--latency", 0.02) as server:
-        chat = chat_at(server, tmp_path, timeout=0.8)
+        chat = chat_at(server, tmp_path, timeout=2.0)
         answers = chat.answer(questions(300), schema=SCHEMA)
         assert Counter(answer.reason for answer in answers) == {None: 300}
         stats = server.stats()
