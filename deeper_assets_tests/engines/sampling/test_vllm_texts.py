@@ -20,7 +20,11 @@ from deeper_assets_tests.vllm_cpu import STAND_IN, stand_in_variables
 from deeper_assets_tests.vllm_cpu.policies import save_adapter
 from deeper_assets_tests.vllm_cpu.servers import VllmServer, vllm_servers
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::FutureWarning")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),  # vLLM takes its time to start, several times
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
 
 PAPER = Decoding(temperature=1, top_p=0.4, repetition_penalty=1.1, max_new_tokens=96)
 GREEDY = Decoding(temperature=0, top_p=1, repetition_penalty=1.1, max_new_tokens=96)
