@@ -218,6 +218,7 @@ def test_backfill_chosen_domains(server: str, home: Path, variables: dict[str, s
     assert made == {"book", "recipe", "grocery", "clothing"}
 
 
+@pytest.mark.timeout(1200)  # vLLM takes its time to start
 def test_a_backfill_loads_the_policy_once_for_all_domains(
     server: str, home: Path, variables: dict[str, str]
 ) -> None:
