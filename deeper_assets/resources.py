@@ -15,10 +15,10 @@ from deeper_assets.engines.chat.journal import Journal, Usage
 from deeper_assets.engines.chat.openai_chat import OpenAIChat
 from deeper_assets.engines.offline import base_policy
 from deeper_assets.engines.offline.chat_model import OfflineChatModel
-from deeper_assets.engines.sampling.policy_host import HostedSampler, alone_on_gpu, dismiss
-from deeper_assets.engines.sampling.transformers_sampler import TransformersSampler
-from deeper_assets.engines.sampling.vllm_sampler import EngineOptions, VllmSampler, usable
-from deeper_assets.engines.sampling.vllm_server import VllmServerSampler
+from deeper_assets.engines.sampling.gpu import alone_on_gpu, dismiss
+from deeper_assets.engines.sampling.transformers_sampler import ReloadedSampler, TransformersSampler
+from deeper_assets.engines.sampling.vllm_sampler import GivenServers, VllmSampler
+from deeper_assets.engines.sampling.vllm_server import OwnServer, ServerOptions, usable
 from deeper_assets.engines.training.hardware import Hardware
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.domains import PAPER_DOMAINS, Domain, find_domain
@@ -207,9 +207,11 @@ class Experiment:
 
     @property
     def fills_gpu(self) -> bool:
-        """Whether a policy is loaded on this machine's GPU to be sampled: by one process, the host."""
-        engine = self.settings.sampler.engine
-        return engine == "vllm" or (self.settings.policy != "offline" and engine != "vllm_server")
+        """Whether a policy is loaded on this machine's GPU to be sampled."""
+        given = self.settings.sampler
+        if given.urls and given.engine != "transformers":
+            return False
+        return given.engine == "vllm" or self.settings.policy != "offline"
 
     def base_folder(self, rows: pd.DataFrame) -> str:
         """The base policy as transformers loads it: a folder restored from its rows, or the name in them."""
@@ -236,11 +238,13 @@ class Experiment:
         return [*trained, *([FROZEN_POLICY] if trained else []), *PROMPT_METHODS]
 
     @cached_property
-    def sampler_engine(self) -> Literal["transformers", "vllm", "vllm_server"]:
+    def sampler_engine(self) -> Literal["transformers", "vllm"]:
         """What policies are sampled with: as set, or for `auto` what fits the machine and the policy."""
         settings = self.settings
         if settings.sampler.engine != "auto":
             return settings.sampler.engine
+        if settings.sampler.urls:
+            return "vllm"
         # The tiny policy has written its texts before vLLM has started.
         return "vllm" if settings.policy != "offline" and usable() else "transformers"
 
@@ -256,37 +260,41 @@ class Experiment:
         if adapter is not None:
             name = f"{name}+{identity(adapter)}"
             folder = self.adapter_folder(adapter)
+        place, given = self.base_folder(base), self.settings.sampler
+        if self.sampler_engine == "vllm":
+            return VllmSampler(name, place, self._servers, folder, given.concurrency)
+        if not self.fills_gpu:
+            return _loaded(name, place, folder, given.max_length)
+        return ReloadedSampler(
+            TransformersSampler(name, place, folder, max_length=given.max_length), self._gpu
+        )
+
+    @property
+    def _servers(self) -> GivenServers | OwnServer:
         given = self.settings.sampler
-        found: Sampler
-        match self.sampler_engine:
-            case "transformers":
-                found = _loaded(name, self.base_folder(base), folder, given.max_length)
-            case "vllm":
-                options = EngineOptions(
-                    given.tensor_parallel,
-                    given.memory_share,
-                    given.prefix_caching,
-                    given.max_length,
-                    given.dtype,
-                )
-                found = VllmSampler(name, self.base_folder(base), folder, options)
-            case "vllm_server":
-                found = VllmServerSampler(
-                    name, self.base_folder(base), tuple(given.urls), folder, given.key_env, given.concurrency
-                )
-        return HostedSampler(found, self._host, given.keep_loaded) if self.fills_gpu else found
+        if given.urls:
+            return GivenServers(tuple(given.urls), given.key_env)
+        options = ServerOptions(
+            given.tensor_parallel,
+            given.memory_share,
+            given.prefix_caching,
+            given.max_length,
+            given.dtype,
+            self.settings.training.lora_rank,
+        )
+        return OwnServer(self._gpu, options, given.keep_loaded)
 
     def alone_on_gpu(self) -> AbstractContextManager[None]:
         """For a training: no policy is sampled or trained on this machine's GPU beside it."""
         offline = self.settings.policy == "offline"
-        return nullcontext() if offline and not self.fills_gpu else alone_on_gpu(self._host)
+        return nullcontext() if offline and not self.fills_gpu else alone_on_gpu(self._gpu)
 
     def dismiss_host(self) -> None:
-        """Frees what idle policies hold of the GPU."""
-        dismiss(self._host)
+        """Ends the home's own vLLM server, unless somebody samples from it."""
+        dismiss(self._gpu)
 
     @property
-    def _host(self) -> Path:
+    def _gpu(self) -> Path:
         return self.home / "gpu"
 
     def policy_sampler(self, policies: pd.DataFrame) -> Sampler:

@@ -33,6 +33,7 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 
 from deeper_assets.definitions import build_definitions
+from deeper_assets.engines.sampling.server_keeper import PARENT as SAMPLING_PARENT
 from deeper_assets.graph import Graph
 from deeper_assets.instance import (
     RUN_TAG,
@@ -235,11 +236,13 @@ class _Crew:
     at_work: dict["Future[Failure | None]", tuple[Unit, list[str]]] = field(default_factory=dict)
 
     def __enter__(self) -> "_Crew":
+        os.environ[SAMPLING_PARENT] = str(os.getpid())
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.pool is not None:
             self.pool.shutdown(cancel_futures=True)
+        del os.environ[SAMPLING_PARENT]
         if self.worker.experiment.fills_gpu:
             self.worker.experiment.dismiss_host()
 

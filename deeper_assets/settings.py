@@ -103,11 +103,13 @@ class SamplerSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    engine: Literal["auto", "transformers", "vllm", "vllm_server"] = Field(
+    engine: Literal["auto", "transformers", "vllm"] = Field(
         "auto",
-        description="auto: vLLM in process, if it is installed, a GPU is there and the policy is not offline",
+        description="auto: vLLM with `urls`, or where it is installed, with a GPU and a policy not offline",
     )
-    urls: list[Address] = Field([], description="of vLLM servers, with /v1: replicas of one base model")
+    urls: list[Address] = Field(
+        [], description="of vLLM servers, with /v1: replicas of one base model; []: the home starts its own"
+    )
     key_env: VariableName = Field(
         "VLLM_API_KEY", description="environment variable that holds the servers' key"
     )
@@ -116,7 +118,7 @@ class SamplerSettings(BaseModel):
         0.9, gt=0, le=1, description="of a GPU's memory, for weights and attention cache"
     )
     keep_loaded: float = Field(
-        300, ge=1, description="seconds that a policy stays on a GPU when nobody samples from it"
+        300, ge=1, description="seconds that the home's own server stays when nobody samples from it"
     )
     prefix_caching: bool = Field(True, description="read what prompts have in common once")
     max_length: int | None = Field(None, ge=1, description="tokens of prompt and text; null: the model's")

@@ -6,10 +6,9 @@ import pytest
 
 from deeper_assets import resources
 from deeper_assets.engines.offline.base_policy import SHIPPED
-from deeper_assets.engines.sampling.policy_host import HostedSampler
-from deeper_assets.engines.sampling.transformers_sampler import TransformersSampler
-from deeper_assets.engines.sampling.vllm_sampler import EngineOptions, VllmSampler
-from deeper_assets.engines.sampling.vllm_server import VllmServerSampler
+from deeper_assets.engines.sampling.transformers_sampler import ReloadedSampler, TransformersSampler
+from deeper_assets.engines.sampling.vllm_sampler import GivenServers, VllmSampler
+from deeper_assets.engines.sampling.vllm_server import OwnServer, ServerOptions
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import load_settings
 from deeper_assets.store.adapters import as_rows, identity
@@ -31,34 +30,36 @@ def adapter(tmp_path: Path) -> Path:
 
 def test_a_policy_has_one_name_whichever_engine_writes(tmp_path: Path, adapter: Path) -> None:
     rows = as_rows(adapter)
-    for engine in ("auto", "transformers", "vllm", "vllm_server"):
+    for engine in ("auto", "transformers", "vllm"):
         of = experiment(tmp_path, sampler={"engine": engine})
         assert of.sampler(BASE).name == f"base-{identity(BASE)}"
         assert of.sampler(BASE, rows).name == f"base-{identity(BASE)}+{identity(rows)}"
 
 
-def test_settings_reach_vllm(tmp_path: Path, adapter: Path) -> None:
+def test_settings_reach_the_server_that_a_home_starts(tmp_path: Path, adapter: Path) -> None:
     rows = as_rows(adapter)
     given = {"tensor_parallel": 2, "memory_share": 0.5, "prefix_caching": False, "max_length": 99}
-    hosted = experiment(
-        tmp_path, sampler={"engine": "vllm", "dtype": "float16", "keep_loaded": 7, **given}
+    sampler = experiment(
+        tmp_path,
+        sampler={"engine": "vllm", "dtype": "float16", "keep_loaded": 7, "concurrency": 5, **given},
+        training={"lora_rank": 4},
     ).sampler(BASE, rows)
-    assert isinstance(hosted, HostedSampler)
-    assert (hosted.folder, hosted.keep_loaded) == (tmp_path / "gpu", 7)
-    sampler = hosted.sampler
-    assert isinstance(sampler, VllmSampler)
-    assert sampler.base == str(tmp_path / "models" / identity(BASE))
-    assert sampler.adapter == tmp_path / "models" / identity(rows)
-    assert sampler.options == EngineOptions(2, 0.5, False, 99, "float16")
-
-
-def test_settings_reach_vllm_servers(tmp_path: Path) -> None:
-    given = {"urls": ["http://a/v1", "http://b/v1"], "key_env": "OUR_KEY", "concurrency": 7}
-    sampler = experiment(tmp_path, sampler={"engine": "vllm_server", **given}).sampler(BASE)
-    folder = str(tmp_path / "models" / identity(BASE))
-    assert sampler == VllmServerSampler(
-        f"base-{identity(BASE)}", folder, ("http://a/v1", "http://b/v1"), None, "OUR_KEY", 7
+    assert sampler == VllmSampler(
+        f"base-{identity(BASE)}+{identity(rows)}",
+        str(tmp_path / "models" / identity(BASE)),
+        OwnServer(tmp_path / "gpu", ServerOptions(2, 0.5, False, 99, "float16", 4), 7),
+        tmp_path / "models" / identity(rows),
+        5,
     )
+
+
+@pytest.mark.parametrize("engine", ["auto", "vllm"])
+def test_settings_reach_given_servers(tmp_path: Path, engine: str) -> None:
+    given = {"urls": ["http://a/v1", "http://b/v1"], "key_env": "OUR_KEY", "concurrency": 7}
+    sampler = experiment(tmp_path, sampler={"engine": engine, **given}).sampler(BASE)
+    folder = str(tmp_path / "models" / identity(BASE))
+    servers = GivenServers(("http://a/v1", "http://b/v1"), "OUR_KEY")
+    assert sampler == VllmSampler(f"base-{identity(BASE)}", folder, servers, None, 7)
 
 
 @pytest.mark.parametrize(
@@ -77,22 +78,32 @@ def test_auto_is_vllm_where_it_pays(
 
 
 @pytest.mark.parametrize(
-    "policy, engine, hosted, alone",
+    "policy, engine, urls, fills, alone",
     [
-        ("offline", "auto", False, False),
-        ("offline", "vllm", True, True),
-        ("some/model", "auto", True, True),
-        ("some/model", "transformers", True, True),
-        ("some/model", "vllm_server", False, True),
+        ("offline", "auto", [], False, False),
+        ("offline", "vllm", [], True, True),
+        ("some/model", "auto", [], True, True),
+        ("some/model", "transformers", [], True, True),
+        ("some/model", "transformers", ["http://a/v1"], True, True),
+        ("some/model", "vllm", ["http://a/v1"], False, True),
+        ("some/model", "auto", ["http://a/v1"], False, True),
     ],
 )
-def test_what_fills_a_gpu_is_loaded_by_the_host_and_trained_alone(
-    tmp_path: Path, policy: str, engine: str, hosted: bool, alone: bool
+def test_what_fills_a_gpu_takes_turns_and_is_trained_alone(
+    tmp_path: Path, policy: str, engine: str, urls: list[str], fills: bool, alone: bool
 ) -> None:
-    of = experiment(tmp_path, policy=policy, sampler={"engine": engine})
-    assert isinstance(of.sampler(BASE), HostedSampler) == hosted
+    of = experiment(tmp_path, policy=policy, sampler={"engine": engine, "urls": urls})
+    assert of.fills_gpu == fills
     with of.alone_on_gpu():
         assert (tmp_path / "gpu" / "lock").exists() == alone
+
+
+def test_a_policy_of_ones_own_is_not_kept_by_transformers(tmp_path: Path) -> None:
+    of = experiment(tmp_path, policy="some/model", sampler={"engine": "transformers", "max_length": 9})
+    folder = str(tmp_path / "models" / identity(BASE))
+    assert of.sampler(BASE) == ReloadedSampler(
+        TransformersSampler(f"base-{identity(BASE)}", folder, max_length=9), tmp_path / "gpu"
+    )
 
 
 def test_the_tiny_policy_stays_loaded_in_the_process(tmp_path: Path) -> None:

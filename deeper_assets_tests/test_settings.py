@@ -261,8 +261,7 @@ def test_paths_in_a_profile_are_meant_from_its_folder(tmp_path: Path) -> None:
         ),
         (
             {"sampler": {"engine": "vlm"}},
-            "command line: setting sampler.engine = 'vlm': Input should be 'auto', 'transformers', 'vllm' or "
-            "'vllm_server'",
+            "command line: setting sampler.engine = 'vlm': Input should be 'auto', 'transformers' or 'vllm'",
         ),
         (
             {"candidate_decoding": {"top_p": 0}},

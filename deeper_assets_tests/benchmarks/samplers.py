@@ -1,9 +1,10 @@
-"""Candidates a second of the three samplers: `python -m deeper_assets_tests.benchmarks.samplers`.
+"""How fast the samplers load and write: `python -m deeper_assets_tests.benchmarks.samplers`.
 
-Fifteen candidates, by the paper's values, of refinement prompts from generated ratings; loading and a first
-call are not counted. Each takes the machine for itself, one after the other, `--times` over. Without a GPU
-that is the tiny policy, in a shape that vLLM takes there; with one, give `--policy` a folder or hub name. The
-vLLM of another environment is used if DEEPER_TEST_VLLM names its interpreter (`vllm_cpu/setup.sh`).
+Fifteen candidates, by the paper's values, of refinement prompts from generated ratings. A first call of each
+loads the policy and is timed apart. Each sampler takes the machine for itself, one after the other, `--times`
+over. Without a GPU that is the tiny policy, in a shape that vLLM takes there; with one, give `--policy` a
+folder or hub name. The vLLM of another environment is used if DEEPER_TEST_VLLM names its interpreter
+(`vllm_cpu/setup.sh`).
 """
 
 import argparse
@@ -13,16 +14,17 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
-from deeper_assets.engines.sampling.vllm_server import VllmServerSampler
-from deeper_assets.method.protocols import Decoding, Sample
-from deeper_assets_tests.vllm_cpu.job import Step, run_elsewhere
+from deeper_assets.engines.sampling.gpu import dismiss
+from deeper_assets.engines.sampling.transformers_sampler import TransformersSampler
+from deeper_assets.engines.sampling.vllm_sampler import VllmSampler
+from deeper_assets.engines.sampling.vllm_server import OwnServer, ServerOptions
+from deeper_assets.method.protocols import Decoding, Sampler
+from deeper_assets_tests.vllm_cpu import STAND_IN, stand_in_variables
 from deeper_assets_tests.vllm_cpu.policies import refinement_prompts, save_adapter, save_wide_policy
-from deeper_assets_tests.vllm_cpu.servers import vllm_servers
 
 WARM_UP = 8
 """Prompts of the first call."""
@@ -33,88 +35,72 @@ class Load:
     """What is to be written.
 
     Attributes:
-        python: the interpreter of the environment that has vLLM.
         base, adapter: the policy.
         prompts, seeds, decoding: as a sampler is given them.
-        on_cpu: whether there is no GPU.
         folder: for files.
     """
 
-    python: str
     base: Path
     adapter: Path
     prompts: list[str]
     seeds: list[list[int]]
     decoding: Decoding
-    on_cpu: bool
     folder: Path
 
-    def steps(self, engine: Literal["transformers", "vllm"], **options: bool) -> list[Step]:
-        """A first call and a timed one, of the base and with the adapter."""
-        return [
-            Step(
-                engine,
-                str(self.base),
-                self.prompts[:prompts],
-                self.seeds[:prompts],
-                self.decoding,
-                adapter,
-                options,
-                self.on_cpu,
-            )
-            for adapter in (None, str(self.adapter))
-            for prompts in (WARM_UP, len(self.prompts))
-        ]
+
+@dataclass(frozen=True)
+class Timed:
+    """One measurement: what of, seconds of the first call, candidates a second of the next, tokens a text."""
+
+    sampler: str
+    policy: str
+    first: float
+    rate: float
+    tokens: float
 
 
-Timed = tuple[float, list[list[Sample]]]
-"""Seconds, and what was written in them."""
+def once(load: Load) -> Iterator[Timed]:
+    """Every sampler once, with the base and with the adapter."""
+    adapters = {"base": None, "adapter": load.adapter}
+    for policy, adapter in adapters.items():
+        yield timed(load, "transformers", policy, TransformersSampler("x", load.base, adapter))
+    for name, options in (
+        ("vLLM", ServerOptions()),
+        ("vLLM, no prefix caching", ServerOptions(prefix_caching=False)),
+    ):
+        server = OwnServer(load.folder / "gpu", options, 600)
+        for policy, adapter in adapters.items():
+            yield timed(load, name, policy, VllmSampler("x", str(load.base), server, adapter))
+        dismiss(server.folder)
 
 
-def in_process(load: Load, engine: Literal["transformers", "vllm"], **options: bool) -> Iterator[Timed]:
-    """The base's time, and the adapter's."""
-    # One thread: other cores have other workers of `deeper run`.
-    done = run_elsewhere(load.python, load.steps(engine, **options), load.folder, OMP_NUM_THREADS="1")
-    for step in done[1::2]:
-        yield step.seconds, step.samples
+def timed(load: Load, name: str, policy: str, sampler: Sampler) -> Timed:
+    """Two calls of a sampler."""
+    started = time.perf_counter()
+    sampler.sample(load.prompts[:WARM_UP], load.seeds[:WARM_UP], load.decoding)
+    loaded = time.perf_counter()
+    samples = [one for of in sampler.sample(load.prompts, load.seeds, load.decoding) for one in of]
+    seconds = time.perf_counter() - loaded
+    tokens = statistics.mean(sample.tokens for sample in samples)
+    return Timed(name, policy, loaded - started, len(samples) / seconds, tokens)
 
 
-def served(load: Load) -> Iterator[Timed]:
-    """The same over HTTP, from this process, by one server."""
-    with vllm_servers(load.python, 1, load.base, load.folder, load.on_cpu) as (server,):
-        for adapter in (None, load.adapter):
-            sampler = VllmServerSampler("served", str(load.base), (server.url,), adapter)
-            sampler.sample(load.prompts[:WARM_UP], load.seeds[:WARM_UP], load.decoding)
-            started = time.perf_counter()
-            samples = sampler.sample(load.prompts, load.seeds, load.decoding)
-            yield time.perf_counter() - started, samples
-
-
-def once(load: Load) -> Iterator[tuple[str, Timed]]:
-    """Every sampler once."""
-    which = {
-        "transformers": in_process(load, "transformers"),
-        "vLLM in process": in_process(load, "vllm"),
-        "vLLM in process, no prefix caching": in_process(load, "vllm", prefix_caching=False),
-        "vLLM server": served(load),
-    }
-    for name, timed in which.items():
-        for policy, of_policy in zip(("base", "adapter"), timed, strict=True):
-            yield f"{name} | {policy}", of_policy
-
-
-def table(rates: Mapping[str, list[float]], tokens: Mapping[str, float]) -> str:
+def table(measured: list[Timed]) -> str:
     """Markdown: medians, extremes, and how many times the first row."""
-    first = statistics.median(next(iter(rates.values())))
+    of: dict[tuple[str, str], list[Timed]] = {}
+    for one in measured:
+        of.setdefault((one.sampler, one.policy), []).append(one)
     lines = [
-        "| sampler | policy | candidates/s | min to max | times | tokens a text |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| sampler | policy | first call, s | candidates/s | min to max | times | tokens a text |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for name, of in rates.items():
-        median = statistics.median(of)
+    baseline = statistics.median(one.rate for one in next(iter(of.values())))
+    for (sampler, policy), group in of.items():
+        rates = [one.rate for one in group]
         lines.append(
-            f"| {name} | {median:.0f} | {min(of):.0f} to {max(of):.0f} | {median / first:.2f} "
-            f"| {tokens[name]:.1f} |"
+            f"| {sampler} | {policy} | {statistics.median(one.first for one in group):.1f} "
+            f"| {statistics.median(rates):.0f} | {min(rates):.0f} to {max(rates):.0f} "
+            f"| {statistics.median(rates) / baseline:.2f} | {group[0].tokens:.1f} |"
         )
     return "\n".join(lines)
 
@@ -127,32 +113,27 @@ def main() -> None:
     parser.add_argument("--max-new-tokens", type=int, default=96)
     parser.add_argument("--times", type=int, default=3)
     given = parser.parse_args()
-
-    import torch
-
     with tempfile.TemporaryDirectory(prefix="deeper-samplers-") as name:
         folder = Path(name)
         base = given.policy or save_wide_policy(folder / "policy")
         prompts = (refinement_prompts() * given.prompts)[: given.prompts]
         load = Load(
-            os.environ.get("DEEPER_TEST_VLLM") or sys.executable,
             base,
             save_adapter(folder / "adapter", base, 1),
             prompts,
             [[1000 * place + number for number in range(15)] for place in range(len(prompts))],
             Decoding(max_new_tokens=given.max_new_tokens),
-            not torch.cuda.is_available(),
             folder,
         )
-        rates: dict[str, list[float]] = {}
-        tokens: dict[str, float] = {}
+        if python := os.environ.get("DEEPER_TEST_VLLM"):
+            sys.path.insert(0, str(STAND_IN))
+            os.environ.update(stand_in_variables(python))
+        measured = []
         for _ in range(given.times):
-            for which, (seconds, samples) in once(load):
-                texts = [sample for of in samples for sample in of]
-                rates.setdefault(which, []).append(len(texts) / seconds)
-                tokens[which] = statistics.mean(sample.tokens for sample in texts)
-                print(json.dumps({which: round(rates[which][-1], 1)}), file=sys.stderr, flush=True)
-        print(table(rates, tokens))
+            for one in once(load):
+                measured.append(one)
+                print(json.dumps(asdict(one)), file=sys.stderr, flush=True)
+        print(table(measured))
 
 
 if __name__ == "__main__":

@@ -17,12 +17,14 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from deeper_assets.engines.offline.base_policy import SHIPPED
-from deeper_assets.engines.sampling.policy_host import dismiss
+from deeper_assets.engines.sampling.gpu import LOG, dismiss
 from deeper_assets.store.ledger import Version
 from deeper_assets.store.warehouse import Warehouse
 from deeper_assets_tests.command import deeper, environment
 from deeper_assets_tests.conftest import REPOSITORY
+from deeper_assets_tests.engines.tiny_policy import save_tiny_policy
+from deeper_assets_tests.vllm_cpu import stand_in_variables
+from deeper_assets_tests.vllm_cpu.policies import save_wide_policy
 
 pytestmark = pytest.mark.slow
 
@@ -41,9 +43,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def variables(home: Path) -> dict[str, str]:
-    """What the server and its jobs are told: a policy of one's own, which fills a GPU if there is one."""
-    policy = shutil.copytree(SHIPPED, home.parent / "policy")
-    return environment(home, DAGSTER_HOME=str(home / "dagster"), DEEPER_POLICY=str(policy))
+    """What the server and its jobs are told: a policy that vLLM samples, or a fake of vLLM."""
+    vllm = os.environ.get("DEEPER_TEST_VLLM")
+    policy = (save_wide_policy if vllm else save_tiny_policy)(home.parent / "policy")
+    sampled = {"DEEPER_POLICY": str(policy), "DEEPER_SAMPLER__ENGINE": "vllm", **stand_in_variables(vllm)}
+    return environment(home, DAGSTER_HOME=str(home / "dagster"), **sampled)
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +124,9 @@ class Person:
         test = f"normalize-space(.)='{text}'" if exactly else f"contains(normalize-space(.), '{text}')"
 
         def shown(browser: webdriver.Chrome) -> WebElement | None:
-            found = browser.find_elements(By.XPATH, f"//*[{test} and not(*[{test}])]")
-            return next((one for one in (found if first else reversed(found)) if one.is_displayed()), None)
+            showing = browser.find_elements(By.XPATH, f"//*[{test} and not(*[{test}])]")
+            ordered = showing if first else reversed(showing)
+            return next((one for one in ordered if one.is_displayed()), None)
 
         return WebDriverWait(self.browser, PATIENCE).until(shown, f"'{text}' on {self.browser.current_url}")
 
@@ -214,25 +219,27 @@ def test_backfill_chosen_domains(server: str, home: Path, variables: dict[str, s
     assert made == {"book", "recipe", "grocery", "clothing"}
 
 
+@pytest.mark.timeout(1200)  # vLLM takes its time to start
 def test_a_backfill_loads_the_policy_once_for_all_domains(
-    browser: webdriver.Chrome, server: str, home: Path, variables: dict[str, str]
+    server: str, home: Path, variables: dict[str, str]
 ) -> None:
-    """Dagster starts a process for every step of every domain; all of them sample from one that stays."""
-    stored, log = Warehouse(home / "warehouse.duckdb"), home / "gpu" / "log"
+    """Dagster starts a process for every step of every domain; all of them sample from one server."""
+    stored, log = Warehouse(home / "warehouse.duckdb"), home / "gpu" / LOG
     dagster(variables, "job", "launch", "-j", "pretraining")
     wait_for(home, lambda: len(stored.current("base_policy")) == 1)
     chosen = ["--partitions", "book|refinement,recipe|refinement"]
     try:
         dagster(variables, "job", "backfill", "-j", "iteration_1", *chosen, "--noprompt")
-        wait_for(home, lambda: len(stored.current("rewards_1")) == 2)
-        said = log.read_text()
-        assert said.count("sampled") == 2
-        assert said.count("loads") == 1
+        wait_for(home, lambda: len(stored.current("rewards_1")) == 2, 3 * PATIENCE)
+        assert log.read_text().count("starts vLLM") == 1
+        assert log.read_text().count("vLLM answers") == 1
     finally:
         dismiss(home / "gpu")
     candidates = stored.load("candidates_1").groupby("domain")["copies"].sum()
     assert candidates.to_dict() == {"book": 2 * 15, "recipe": 2 * 15}
 
+
+def test_a_backfill_is_shown(browser: webdriver.Chrome, server: str) -> None:
     person = Person(browser, server)
     person.goes_to("/runs")
     person.sees("2 partitions", exactly=False)
@@ -246,8 +253,8 @@ def dagster(variables: dict[str, str], *arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def wait_for(home: Path, done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
+def wait_for(home: Path, done: Callable[[], bool], patience: float = PATIENCE) -> None:
+    deadline = time.monotonic() + patience
     while not done():
         assert time.monotonic() < deadline, (home / "dagster-dev.log").read_text()
         time.sleep(1)

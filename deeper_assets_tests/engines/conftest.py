@@ -1,10 +1,12 @@
 """Fixtures of the samplers' tests."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from deeper_assets_tests.vllm_cpu import STAND_IN, stand_in_variables
 from deeper_assets_tests.vllm_cpu.policies import refinement_prompts, save_adapter, save_wide_policy
 
 
@@ -15,6 +17,15 @@ def vllm_python() -> str:
     if not given:
         pytest.skip("DEEPER_TEST_VLLM names no interpreter: see deeper_assets_tests/vllm_cpu/setup.sh")
     return given
+
+
+@pytest.fixture
+def fake_vllm(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """A fake stands in for vLLM here and in processes that are started; what it gives sets its variables."""
+    monkeypatch.syspath_prepend(STAND_IN)
+    for name, value in stand_in_variables().items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch.setenv
 
 
 @pytest.fixture(scope="session")

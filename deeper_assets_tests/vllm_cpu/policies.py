@@ -1,6 +1,5 @@
 """Policies to sample from: the tiny one in a shape that vLLM takes on a CPU, and adapters of chance on it."""
 
-import json
 import math
 import tempfile
 from pathlib import Path
@@ -84,13 +83,8 @@ def _prompts(experiment: Experiment, name: str) -> list[str]:
     experiment.source(name).write_raw_ratings(target)
     raw = pd.read_parquet(target)
     rejected = reject_ratings(raw, domain, experiment.rules)
-    windows = cut_windows(raw, rejected, domain, experiment.rules, experiment.sampling)
+    windows = cut_windows(raw, rejected, domain, experiment.rules, experiment.user_sampling)
     personas = initial_personas(windows, domain, experiment.chat)
     predictions = initial_predictions(windows, personas, domain, experiment.chat)
-    found = initial_contexts(windows, personas, predictions, domain, experiment.chat, "refinement")
-    return [str(prompt) for prompt in found.contexts["prompt"].dropna()]
-
-
-def vocabulary_size(folder: Path) -> int:
-    """Tokens that a model knows."""
-    return int(json.loads((folder / "config.json").read_text())["vocab_size"])
+    initial = initial_contexts(windows, personas, predictions, domain, experiment.chat, "refinement")
+    return [str(prompt) for prompt in initial.contexts["prompt"].dropna()]

@@ -1,4 +1,4 @@
-"""vLLM's own servers, on this machine."""
+"""vLLM's own servers, on this machine, as others would run them."""
 
 import os
 import signal
@@ -9,11 +9,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
-from urllib.error import URLError
 from urllib.request import urlopen
 
-STARTING = 240.0
-"""Seconds that a server may take until it answers."""
+from deeper_assets.engines.sampling.server_keeper import MODULE
+from deeper_assets.engines.sampling.vllm_server import ServerOptions, has_gpu
+from deeper_assets_tests.vllm_cpu import stand_in_variables
+
+STARTING = 300.0
+"""Seconds that servers may take until they answer."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class VllmServer:
         try:
             with urlopen(f"{self.root}/health", timeout=5):
                 return True
-        except (URLError, OSError):
+        except OSError:
             return False
 
     def written(self) -> int:
@@ -55,9 +58,7 @@ class VllmServer:
 
 
 @contextmanager
-def vllm_servers(
-    python: str, number: int, base: Path, logs: Path, on_cpu: bool = True
-) -> Iterator[list[VllmServer]]:
+def vllm_servers(python: str, number: int, base: Path, logs: Path) -> Iterator[list[VllmServer]]:
     """Replicas of `base` that take adapters at run time, until the block ends.
 
     Args:
@@ -65,10 +66,9 @@ def vllm_servers(
         number: how many.
         base: folder of the model.
         logs: folder for what they print.
-        on_cpu: whether they are to run on the CPU.
     """
     with ExitStack() as running:
-        servers = [_start(python, base, logs / f"server-{i}.log", on_cpu) for i in range(number)]
+        servers = [_start(python, base, logs / f"server-{i}.log") for i in range(number)]
         for server in servers:
             running.callback(_end, server)
         started = time.monotonic()
@@ -80,23 +80,20 @@ def vllm_servers(
         yield servers
 
 
-def _start(python: str, base: Path, log: Path, on_cpu: bool) -> VllmServer:
+def _start(python: str, base: Path, log: Path) -> VllmServer:
     with socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(base)]
-    command += ON_CPU if on_cpu else ()
-    command += ["--host", "127.0.0.1", "--port", str(port), "--enable-lora", "--max-lora-rank", "16"]
-    env = {
-        **os.environ,
-        **(CPU_VARIABLES if on_cpu else {}),
-        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
-        "VLLM_NO_USAGE_STATS": "1",
-        "HF_HUB_OFFLINE": "1",
-    }
+    options = ServerOptions().arguments(str(base), None, not has_gpu())
+    variables = stand_in_variables(python) | {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
+    del variables["PYTHONPATH"]
     with log.open("wb") as file:
         process = subprocess.Popen(
-            command, env=env, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            [python, "-m", MODULE, "--host", "127.0.0.1", "--port", str(port), *options],
+            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | variables,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     return VllmServer(f"http://127.0.0.1:{port}", process, log)
 
@@ -104,17 +101,3 @@ def _start(python: str, base: Path, log: Path, on_cpu: bool) -> VllmServer:
 def _end(server: VllmServer) -> None:
     if server.process.poll() is None:
         server.kill()
-
-
-ON_CPU = (
-    *("--dtype", "float32", "--enforce-eager", "--no-enable-chunked-prefill"),
-    *("--block-size", "32", "--kv-cache-memory-bytes", str(2**29)),
-)
-"""Options that a server on a CPU needs, for the same reasons as `vllm_sampler` does."""
-
-CPU_VARIABLES = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "OMP_NUM_THREADS": "1",
-}
-"""One process less to start, no server tied to the core of another, and one thread, as the samplers have."""

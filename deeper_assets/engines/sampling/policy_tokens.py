@@ -1,4 +1,4 @@
-"""How a policy's prompts become tokens, and its tokens texts: one way for every sampler.
+"""How a policy's prompts become tokens, and its tokens texts: one way for both samplers.
 
 vLLM is given tokens and gives tokens, so that a text differs from one engine to another only where the engine
 chose another token, and never by a template, a special token or a space.
@@ -24,14 +24,14 @@ def load_tokenizer(base: str) -> Any:
 
 def encode(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
     """Tokens of each prompt as a user's message, up to where the answer begins."""
-    said = [
+    messages = [
         tokenizer.apply_chat_template(
             [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
         )
         for prompt in prompts
     ]
     # The template has put special tokens where they belong.
-    return list(tokenizer(said, add_special_tokens=False).input_ids) if said else []
+    return list(tokenizer(messages, add_special_tokens=False).input_ids) if messages else []
 
 
 def as_sample(tokenizer: Any, written: Sequence[int], ended: bool) -> Sample:

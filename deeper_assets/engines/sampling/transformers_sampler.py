@@ -5,17 +5,19 @@ and 1, which picks from the tokens that top_p leaves, the likeliest first. So wh
 not matter, beyond the last bits of a float.
 """
 
+import gc
 import logging
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from deeper_assets.engines.sampling.gpu import alone_on_gpu
 from deeper_assets.engines.sampling.policy_tokens import (
     as_sample,
     encode,
@@ -55,10 +57,6 @@ class TransformersSampler:
     adapter: Path | None = None
     device: str | None = None
     max_length: int | None = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Another process gets the policy's place, not what is loaded here."""
-        return type(self), (self.name, self.base, self.adapter, self.device, self.max_length)
 
     def sample(
         self, prompts: Sequence[str], seeds: Sequence[Sequence[int]], decoding: Decoding
@@ -212,6 +210,48 @@ class TransformersSampler:
         ends = set(self._ends.tolist())
         end = next((i for i, token in enumerate(row) if token in ends), None)
         return as_sample(self._tokenizer, row if end is None else row[: end + 1], end is not None)
+
+
+@dataclass(frozen=True)
+class ReloadedSampler:
+    """A policy that fills a GPU, on a machine without vLLM: it is loaded to write, and freed when it has.
+
+    One process at a time does so, and no training beside it. Nothing stays loaded for the next step, which
+    Dagster gives to another process, or while the chat model is asked: so a step that samples once loads
+    once, and an evaluation, which samples in each of its four rounds, loads four times.
+
+    Attributes:
+        sampler: how it is loaded.
+        folder: of the GPU's locks; see `gpu`.
+    """
+
+    sampler: TransformersSampler
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Identifies the policy."""
+        return self.sampler.name
+
+    def sample(
+        self, prompts: Sequence[str], seeds: Sequence[Sequence[int]], decoding: Decoding
+    ) -> list[list[Sample]]:
+        """Writes as many texts for each prompt as there are seeds for it; see `Sampler`."""
+        if not prompts:
+            return []
+        with alone_on_gpu(self.folder):
+            try:
+                return replace(self.sampler).sample(prompts, seeds, decoding)  # a copy, gone with its model
+            finally:
+                _free_memory()
+
+
+def _free_memory() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _draw(logits: Any, draws: Any, decoding: Decoding) -> Any:

@@ -1,380 +1,177 @@
-"""A policy sampled by vLLM servers: the sampler for machines that others run, or for more GPUs than one has.
+"""The home's own vLLM server: started by whoever samples first, shared by all processes of the home.
 
-The servers are replicas of one base model (`vllm serve BASE --enable-lora --max-lora-rank RANK`, with
-VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in their environment); adapters are loaded into each of them when they
-are needed. Prompts go there as tokens, over /v1/completions, and tokens come back, so that templates and
-decoding are the ones of the other samplers; /v1/chat/completions would apply the server's own. Each text is a
-request of its own, with its own seed (see `vllm_sampler`).
-
-Texts of a prompt go to the same replica, which has read it already, or to the freest if that is busy. What
-fails for a moment is asked again, a little later, of whoever is there; a server that was restarted is given
-its adapter anew.
+vLLM loads the base once and takes adapters at run time, so one server does for every domain, recipe and
+iteration. `server_keeper` says how long it stays, `gpu` who waits for whom.
 """
 
-import asyncio
+import fcntl
+import json
 import os
-import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence, Set
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
 
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from deeper_assets.engines.sampling import gpu, server_keeper
+from deeper_assets.engines.sampling.replicas import Endpoint
+from deeper_assets.method.exceptions import DeeperError
 
-from deeper_assets.engines import http
-from deeper_assets.engines.sampling.policy_tokens import (
-    as_sample,
-    encode,
-    for_each_seed,
-    load_tokenizer,
-    room_for,
-    seeds_to_draw,
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks that vLLM makes room for."""
+
+ADAPTERS = 4
+"""Adapters that vLLM writes with at a time: as many as `deeper run` has workers, unless told otherwise."""
+
+ON_CPU = (
+    # Unless told, vLLM takes a share of all memory for the attention cache.
+    *("--kv-cache-memory-bytes", str(2**30)),
+    # Tokens that prefix caching shares at once; vLLM's 128 are more than a short prompt has.
+    *("--block-size", "32"),
+    # vLLM's seeded sampling cannot read a prompt in parts on a CPU ("CPU Generator does not use offset").
+    "--no-enable-chunked-prefill",
+    # Compiling takes longer than what fits on a CPU is sampled for.
+    "--enforce-eager",
 )
-from deeper_assets.engines.sampling.vllm_sampler import content_hash, decoding_values
-from deeper_assets.method.exceptions import DeeperError, one_line
-from deeper_assets.method.protocols import Decoding, Sample
-
-T = TypeVar("T")
-
-TIMEOUT = 600.0
-"""Seconds to wait for a text, or for an adapter to be loaded."""
-
-TRIES = 12
-"""How often a text is asked for that fails for a moment: for about a minute, if no server is there."""
-
-FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
-"""Seconds until it is asked for again, at most: at first, and after many times."""
-
-PASSING = http.PASSING | {404}
-"""Statuses that another try may change. 404: a server that was restarted has lost its adapter."""
-
-PASSING_AT_FIRST = PASSING - {404, 500}
-"""The same, when a server is asked what it serves, and to load an adapter: 500 says that it does not fit."""
+"""Options of a server without a GPU."""
 
 
 @dataclass(frozen=True)
-class VllmServerSampler:
-    """A causal language model on servers, with a LoRA adapter on it if there is one.
+class ServerOptions:
+    """How vLLM is started; see `settings.SamplerSettings`. There is room for adapters of `lora_rank`."""
+
+    tensor_parallel: int = 1
+    memory_share: float = 0.9
+    prefix_caching: bool = True
+    max_length: int | None = None
+    dtype: str = "auto"
+    lora_rank: int = 16
+
+    def arguments(self, base: str, adapter: Path | None, on_cpu: bool) -> list[str]:
+        """Command-line options of a server of this base that has room for this adapter."""
+        rank = self.lora_rank if adapter is None else max(self.lora_rank, _rank(adapter))
+        return [
+            *("--model", base, "--dtype", _dtype(base, self.dtype)),
+            *("--tensor-parallel-size", str(self.tensor_parallel)),
+            "--enable-prefix-caching" if self.prefix_caching else "--no-enable-prefix-caching",
+            *(() if self.max_length is None else ("--max-model-len", str(self.max_length))),
+            *("--enable-lora", "--max-lora-rank", str(_room_for(rank)), "--max-loras", str(ADAPTERS)),
+            # Requests tell all of decoding: nothing of the model's own defaults, its longest text included.
+            *("--generation-config", "vllm"),
+            "--disable-uvicorn-access-log",
+            *(ON_CPU if on_cpu else ("--gpu-memory-utilization", str(self.memory_share))),
+        ]
+
+
+@dataclass(frozen=True)
+class OwnServer:
+    """The server of a home.
 
     Attributes:
-        name: identifies base and adapter by their content.
-        base: folder (or hub name) of the model; its tokenizer is read here.
-        urls: of the servers, with /v1.
-        adapter: folder of a PEFT adapter, which the servers must be able to read under the same path; None
-            for the base itself.
-        key_env: environment variable with the key of the servers; it may be unset.
-        concurrency: requests at once to each server.
+        folder: for its locks and its log.
+        options: how it is started.
+        keep_loaded: seconds that it stays when nobody samples.
     """
 
-    name: str
-    base: str
-    urls: tuple[str, ...]
-    adapter: Path | None = None
-    key_env: str = "VLLM_API_KEY"
-    concurrency: int = 64
-
-    def sample(
-        self, prompts: Sequence[str], seeds: Sequence[Sequence[int]], decoding: Decoding
-    ) -> list[list[Sample]]:
-        """Writes as many texts for each prompt as there are seeds for it; see `Sampler`.
-
-        Raises:
-            DeeperError: no server is given or answers any more, one serves another model, knows no key or
-                cannot load the adapter.
-        """
-        if not self.urls:
-            raise DeeperError(
-                "sampler.urls is empty; name the vLLM servers, for example [http://127.0.0.1:8001/v1]"
-            )
-        return asyncio.run(self._sample(prompts, seeds, decoding)) if prompts else []
-
-    async def _sample(
-        self, prompts: Sequence[str], seeds: Sequence[Sequence[int]], decoding: Decoding
-    ) -> list[list[Sample]]:
-        tokenizer = load_tokenizer(self.base)
-        encoded = encode(tokenizer, prompts)
-        async with self._replicas() as replicas:
-            room = room_for(encoded, await replicas.max_length(), decoding.max_new_tokens)
-            wanted = [
-                _Request(place, encoded[place], room[place], seed)
-                for place, own in enumerate(seeds)
-                if room[place]
-                for seed in seeds_to_draw(own, decoding)
-            ]
-            written = await replicas.write(wanted, decoding)
-        texts: list[list[Sample]] = [[] for _ in prompts]
-        for request, (tokens, ended) in zip(wanted, written, strict=True):
-            texts[request.place].append(as_sample(tokenizer, tokens, ended))
-        return [for_each_seed(of, len(own)) for of, own in zip(texts, seeds, strict=True)]
-
-    @asynccontextmanager
-    async def _replicas(self) -> AsyncIterator["_Replicas"]:
-        from openai import AsyncOpenAI
-
-        key = os.environ.get(self.key_env) or "none"
-        adapter = None if self.adapter is None else _Adapter(content_hash(self.adapter), self.adapter)
-        async with AsyncExitStack() as opened:
-            clients = [
-                await opened.enter_async_context(
-                    AsyncOpenAI(base_url=url, api_key=key, timeout=TIMEOUT, max_retries=0)
-                )
-                for url in dict.fromkeys(url.rstrip("/") for url in self.urls)
-            ]
-            yield _Replicas(
-                [_Replica(client, self.base, adapter, self.key_env) for client in clients], self.concurrency
-            )
-
-
-@dataclass(frozen=True)
-class _Request:
-    """One text: its prompt's number and tokens, the tokens it may have, and its seed."""
-
-    place: int
-    prompt: Sequence[int]
-    room: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class _Adapter:
-    """An adapter: what it is called, by its content, and where it lies."""
-
-    name: str
     folder: Path
-
-
-@dataclass
-class _Replicas:
-    """The servers, and who of them is free."""
-
-    all: Sequence["_Replica"]
-    concurrency: int
-    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
-
-    async def max_length(self) -> int:
-        """Tokens of prompt and text that the model takes, by the first server that is there."""
-
-        async def told(replica: _Replica) -> int:
-            return replica.max_length
-
-        return await self._ask(0, told)
-
-    async def write(self, wanted: Sequence[_Request], decoding: Decoding) -> list[tuple[list[int], bool]]:
-        """Tokens of each text, and whether it came to an end."""
-        written: list[tuple[list[int], bool]] = [([], False)] * len(wanted)
-
-        async def write(left: Iterator[tuple[int, _Request]]) -> None:
-            for at, request in left:
-                written[at] = await self._ask(
-                    request.place, partial(_Replica.complete, request=request, decoding=decoding)
-                )
-
-        left = iter(enumerate(wanted))
-        try:
-            async with asyncio.TaskGroup() as writers:
-                for _ in range(min(self.concurrency * len(self.all), len(wanted))):
-                    writers.create_task(write(left))
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None
-        return written
-
-    async def _ask(self, place: int, question: "Callable[[_Replica], Awaitable[T]]") -> T:
-        """What a server says; while that fails for a moment, asked again of whoever is there."""
-        try:
-            async for attempt in AsyncRetrying(
-                stop=stop_after_attempt(TRIES),
-                wait=wait_random_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
-                retry=retry_if_exception(_passes),
-                reraise=True,
-            ):
-                with attempt:
-                    async with self._free(place) as replica:
-                        return await question(replica)
-        except Exception as error:
-            if not _passes(error):
-                raise
-            said = "; ".join(f"{replica.url}: {replica.trouble}" for replica in self.all if replica.trouble)
-            raise DeeperError(
-                f"no vLLM server gives an answer ({said}); see that those of sampler.urls run, and run again"
-            ) from None
-        raise AssertionError("tenacity gives up by an exception")
-
-    @asynccontextmanager
-    async def _free(self, place: int) -> "AsyncIterator[_Replica]":
-        """A server with room for one more request, while it is made; one that fails then rests a while."""
-        async with self.changed:
-            while (replica := self._best(place)) is None:
-                await self.changed.wait()
-            replica.used += 1
-        try:
-            await replica.get_ready()
-            yield replica
-            replica.failures = 0
-        except Exception as error:
-            if _passes(error):
-                replica.rest(replica.scrubbed(_said(error)))
-            raise
-        finally:
-            replica.used -= 1
-            async with self.changed:
-                self.changed.notify()
-
-    def _best(self, place: int) -> "_Replica | None":
-        """The server that has read the prompt if it has room, else the freest; None while none has."""
-        awake = [replica for replica in self.all if not replica.rests] or self.all
-        free = [replica for replica in awake if replica.used < self.concurrency]
-        preferred = self.all[place % len(self.all)]
-        return preferred if preferred in free else min(free, key=lambda replica: replica.used, default=None)
-
-
-@dataclass(eq=False)
-class _Replica:
-    """One server.
-
-    Attributes:
-        client: openai's AsyncOpenAI, which speaks with it.
-        base: folder or hub name of the model it must serve.
-        adapter: what must be loaded into it; None for the base itself.
-        key_env: environment variable with its key.
-        used: requests it has at the moment.
-        failures: how often in a row it failed for a moment.
-        trouble: what it failed of.
-        rests_until: the loop's time when it is asked again, unless there is no other.
-        model: what requests call the base or adapter; None until it is known to serve it.
-        max_length: tokens of prompt and text that it takes.
-    """
-
-    client: Any
-    base: str
-    adapter: _Adapter | None
-    key_env: str
-    used: int = 0
-    failures: int = 0
-    trouble: str = ""
-    rests_until: float = 0.0
-    model: str | None = None
-    max_length: int = 0
-    alone: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def url(self) -> str:
-        return str(self.client.base_url).rstrip("/")
-
-    @property
-    def rests(self) -> bool:
-        return asyncio.get_running_loop().time() < self.rests_until
-
-    def rest(self, trouble: str) -> None:
-        """Leaves it alone for a while, and then sees anew what it serves: it may have been restarted."""
-        self.model, self.trouble = None, trouble
-        if not self.rests:  # what was under way fails together, and counts once
-            self.failures += 1
-            pause = min(FIRST_WAIT * 2**self.failures, LONGEST_WAIT)
-            self.rests_until = asyncio.get_running_loop().time() + pause * random.uniform(0.5, 1)
-
-    async def get_ready(self) -> None:
-        """Sees that it serves the base, and loads the adapter unless it has it."""
-        async with self.alone:
-            if self.model is None:
-                with self._refusals(PASSING_AT_FIRST):
-                    served = [card.model_dump() for card in (await self.client.models.list()).data]
-                base = self._base_among(served)
-                self.max_length = int(base["max_model_len"])
-                if self.adapter is None:
-                    self.model = str(base["id"])
-                else:
-                    if self.adapter.name not in {card["id"] for card in served}:
-                        await self._load(self.adapter)
-                    self.model = self.adapter.name
-
-    async def complete(self, request: _Request, decoding: Decoding) -> tuple[list[int], bool]:
-        """Tokens of one text, and whether it came to an end."""
-        values = decoding_values(decoding)
-        with self._refusals():
-            done = await self.client.completions.create(
-                model=str(self.model),
-                prompt=list(request.prompt),
-                seed=request.seed,
-                max_tokens=request.room,
-                extra_body={**values, "return_token_ids": True},
-            )
-        text = done.choices[0]
-        tokens = (text.model_extra or {}).get("token_ids")
-        if tokens is None:
-            raise DeeperError(f"the server {self.url} gives no token ids; it has to be vLLM 0.11 or newer")
-        if text.finish_reason not in {"stop", "length"}:
-            raise _Interrupted(f"it broke a text off ({text.finish_reason})")
-        return list(tokens), text.finish_reason == "stop"
-
-    def _base_among(self, served: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """The card of the base. Its folder may lie elsewhere there, so the last part of a path counts."""
-        bases = [card for card in served if card.get("parent") is None and card.get("max_model_len")]
-        name = self.base.rstrip("/").rsplit("/", 1)[-1]
-        for card in bases:
-            if name in {str(card[key]).rstrip("/").rsplit("/", 1)[-1] for key in ("id", "root")}:
-                return card
-        names = ", ".join(str(card["id"]) for card in bases) or "no model of vLLM's"
-        raise DeeperError(
-            f"the vLLM server {self.url} serves {names}, but the policy is {self.base}; start it with that"
-            f" model, or with --served-model-name {name} if it is the same"
-        )
-
-    async def _load(self, adapter: _Adapter) -> None:
-        place = str(adapter.folder.resolve())
-        try:
-            with self._refusals(PASSING_AT_FIRST):
-                await self.client.post(
-                    "/load_lora_adapter", cast_to=str, body={"lora_name": adapter.name, "lora_path": place}
-                )
-        except DeeperError as error:
-            said = str(error)
-            if "already been loaded" in said:  # by another process, just now
-                return
-            if "No adapter found" in said:
-                hint = "it must be able to read that folder, under the same path"
-            elif "404" in said:
-                hint = "start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in its environment"
-            else:
-                hint = "see that it was started with --enable-lora, and a --max-lora-rank that is high enough"
-            raise DeeperError(f"{said} (loading the adapter {place}); {hint}") from error
+    options: ServerOptions
+    keep_loaded: float
 
     @contextmanager
-    def _refusals(self, passing: Set[int] = PASSING) -> Iterator[None]:
-        """Makes an error for people of what another try would not change."""
-        from openai import APIStatusError
+    def endpoints(self, base: str, adapter: Path | None) -> Iterator[list[Endpoint]]:
+        """The server, which stays until the block ends; it may still be loading when the block begins.
 
-        try:
-            yield
-        except APIStatusError as error:
-            if error.status_code in passing:
-                raise
-            hint = ""
-            if error.status_code in {401, 403}:
-                hint = f"; put its key in the environment variable {self.key_env} (sampler.key_env)"
-            elif error.status_code == 404 and not self.url.endswith("/v1"):
-                hint = "; the urls of vLLM servers end in /v1"
-            said = self.scrubbed(error.message)
-            # Not `from error`: a traceback would quote what the server said, and it may have said the key.
-            raise DeeperError(f"the vLLM server {self.url} refuses: {said}{hint}") from None
+        One that was started with other options is ended first, once nobody samples from it.
 
-    def scrubbed(self, text: str) -> str:
-        """`text` without the key: servers like to repeat it in errors."""
-        return http.scrubbed(text, self.key_env)
+        Raises:
+            DeeperError: vLLM is not installed, or has no room for the adapter.
+        """
+        if find_spec("vllm") is None:
+            raise DeeperError(
+                "vLLM is not installed here; install the extra `gpu`, or set sampler.urls to servers that"
+                " run, or sampler.engine to transformers"
+            )
+        wanted = self.options.arguments(base, adapter, not has_gpu())
+        with gpu.opened(self.folder / gpu.LOCK) as lock:
+            with gpu.locked(self.folder / gpu.TURN):
+                fcntl.flock(lock, fcntl.LOCK_SH)
+                os.utime(lock)
+                server = gpu.kept_server(self.folder)
+                if server is None or server.options != wanted:
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                    gpu.end_server(self.folder)
+                    server = self._start(wanted)
+                    fcntl.flock(lock, fcntl.LOCK_SH)
+            try:
+                yield [Endpoint(server.url, server.key, check=lambda: self._check(server))]
+            finally:
+                os.utime(lock)
+
+    def _start(self, wanted: Sequence[str]) -> gpu.KeptServer:
+        (self.folder / gpu.SERVER).unlink(missing_ok=True)
+        with gpu.locked(self.folder / gpu.KEEPER) as lock, self._log.open("ab") as log:
+            parent = os.environ.get(server_keeper.PARENT, "0")
+            given = [str(self.folder), str(self.keep_loaded), parent, str(lock)]
+            subprocess.Popen(
+                [sys.executable, "-m", server_keeper.__name__, *given, *wanted],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[lock],
+                start_new_session=True,  # what ends a run is not for the keeper, which notices by itself
+            )
+        server = gpu.kept_server(self.folder)
+        if server is None:
+            raise DeeperError(f"the process that was to start vLLM has ended; see {self._log}")
+        return server
+
+    def _check(self, server: gpu.KeptServer) -> None:
+        """DeeperError if the server has ended for good."""
+        if gpu.kept_server(self.folder) != server:
+            raise DeeperError(
+                f"vLLM has ended; why is in {self._log}. Settings that matter: sampler.memory_share,"
+                " max_length, tensor_parallel and dtype; and what other programs hold of the memory"
+            )
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / gpu.LOG
 
 
-class _Interrupted(Exception):
-    """A server broke a text off, as it does when it is stopped."""
+def usable() -> bool:
+    """Whether vLLM is installed and there is a GPU for it."""
+    return find_spec("vllm") is not None and has_gpu()
 
 
-def _passes(error: BaseException) -> bool:
-    """Whether another try may go better: a refusal that does not pass is a DeeperError already."""
-    from openai import APIConnectionError, APIStatusError
+def has_gpu() -> bool:
+    """Whether there is a GPU that torch can use."""
+    import torch
 
-    return isinstance(error, APIConnectionError | APIStatusError | _Interrupted)
+    return torch.cuda.is_available()
 
 
-def _said(error: BaseException) -> str:
-    """What went wrong; the client's own words for a lost connection say less than their cause."""
-    return one_line(error.__cause__ or error)
+def _dtype(base: str, asked: str) -> str:
+    """The dtype to ask for. vLLM's own `auto` would make 16 bits of 32, unlike transformers'."""
+    if asked != "auto":
+        return asked
+    from transformers import AutoConfig
+
+    stored = AutoConfig.from_pretrained(base).dtype
+    return "auto" if stored is None else str(stored).removeprefix("torch.")
+
+
+def _rank(adapter: Path) -> int:
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    return max(map(int, [config["r"], *config.get("rank_pattern", {}).values()]))
+
+
+def _room_for(rank: int) -> int:
+    for room in LORA_RANKS:
+        if rank <= room:
+            return room
+    raise DeeperError(
+        f"an adapter of rank {rank} is more than vLLM's {LORA_RANKS[-1]}; lower training.lora_rank, or set"
+        " sampler.engine to transformers"
+    )

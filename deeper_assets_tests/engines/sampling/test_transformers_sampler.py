@@ -1,6 +1,9 @@
 """The transformers sampler, on a random model of a few thousand weights, against transformers itself."""
 
+import gc
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +12,9 @@ import pytest
 import torch
 
 from deeper_assets.engines.sampling import transformers_sampler
+from deeper_assets.engines.sampling.gpu import alone_on_gpu
 from deeper_assets.engines.sampling.policy_tokens import UNWRITTEN
-from deeper_assets.engines.sampling.transformers_sampler import TransformersSampler
+from deeper_assets.engines.sampling.transformers_sampler import ReloadedSampler, TransformersSampler
 from deeper_assets.method.protocols import Decoding, Sample
 from deeper_assets_tests.engines.tiny_policy import save_tiny_policy
 
@@ -248,3 +252,35 @@ def test_texts_end_where_the_model_does(base: Path, policy: TransformersSampler)
                 assert other.finished == (one.finished and one.tokens < room)
                 assert one.text.startswith(other.text)
     assert TransformersSampler("tiny", base, device="cpu", max_length=10_000)._longest == 128
+
+
+def test_a_policy_that_fills_a_gpu_is_loaded_for_each_call_and_freed(
+    policy: TransformersSampler, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from transformers import LlamaForCausalLM
+
+    def models() -> int:
+        gc.collect()
+        return sum(isinstance(one, LlamaForCausalLM) for one in gc.get_objects())
+
+    seeds = [[1, 2, 3]] * len(PROMPTS)
+    expected, before = policy.sample(PROMPTS, seeds, SAMPLED), models()
+    caplog.set_level("INFO", transformers_sampler.logger.name)
+    reloaded = ReloadedSampler(policy, tmp_path)
+    assert reloaded.name == "tiny"
+    for loads in (1, 2):
+        assert reloaded.sample(PROMPTS, seeds, SAMPLED) == expected
+        assert caplog.text.count("transformers loads tiny") == loads
+        assert models() == before
+    assert reloaded.sample([], [], SAMPLED) == []
+    assert caplog.text.count("transformers loads tiny") == 2
+
+
+def test_a_policy_that_fills_a_gpu_waits_for_a_training(policy: TransformersSampler, tmp_path: Path) -> None:
+    reloaded = ReloadedSampler(policy, tmp_path)
+    with ThreadPoolExecutor(1) as beside:
+        with alone_on_gpu(tmp_path):
+            sampling = beside.submit(lambda: reloaded.sample(PROMPTS[:1], [[1]], GREEDY))
+            time.sleep(1)
+            assert not sampling.done()
+        assert sampling.result(60) == policy.sample(PROMPTS[:1], [[1]], GREEDY)

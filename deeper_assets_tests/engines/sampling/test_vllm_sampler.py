@@ -1,224 +1,293 @@
-"""vLLM in its own environment, in process, against the transformers sampler of this one."""
+"""The sampler of vLLM servers, against fake ones that fail in every way."""
 
+import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from deeper_assets.engines.sampling.policy_tokens import UNWRITTEN, encode, load_tokenizer, room_for
-from deeper_assets.engines.sampling.transformers_sampler import TransformersSampler
-from deeper_assets.engines.sampling.vllm_sampler import EngineOptions, VllmSampler, content_hash
+from deeper_assets.engines.sampling import replicas
+from deeper_assets.engines.sampling.policy_tokens import UNWRITTEN
+from deeper_assets.engines.sampling.vllm_sampler import GivenServers, VllmSampler, content_hash
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.protocols import Decoding, Sample
-from deeper_assets_tests.vllm_cpu.job import Done, Step, run_elsewhere
+from deeper_assets_tests.engines.tiny_policy import WORDS, save_tiny_policy
+from deeper_assets_tests.vllm_cpu.fake_server import SPECIAL, FakeServer, Reply, serving, text_of
+from deeper_assets_tests.vllm_cpu.policies import save_adapter
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::FutureWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
-PAPER = Decoding(temperature=1, top_p=0.4, repetition_penalty=1.1, max_new_tokens=96)
-GREEDY = Decoding(temperature=0, top_p=1, repetition_penalty=1.1, max_new_tokens=96)
-PLAIN = Decoding(temperature=0, top_p=1, repetition_penalty=1, max_new_tokens=96)
-BEGINNINGS = [
-    Decoding(temperature=1, top_p=0.4, repetition_penalty=1.1, max_new_tokens=6),
-    Decoding(temperature=1.5, top_p=0.8, repetition_penalty=1.3, max_new_tokens=4),
-]
-DRAWS = 1000
-SHORT = 54
-"""A length that some prompts reach."""
-
-
-def seeds(prompts: Sequence[str], n: int = 15) -> list[list[int]]:
-    """Seeds of 63 bits, as candidates have them."""
-    return [[2**62 + 1000 * place + number for number in range(n)] for place in range(len(prompts))]
+DECODING = Decoding(temperature=1, top_p=0.4, repetition_penalty=1.1, max_new_tokens=12)
+GREEDY = Decoding(temperature=0, top_p=1, repetition_penalty=1.1, max_new_tokens=12)
 
 
 @pytest.fixture(scope="module")
-def done(
-    vllm_python: str,
-    wide_policy: Path,
-    adapters: list[Path],
-    prompts: list[str],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> dict[str, Done]:
-    """Every step, in one process of vLLM's environment."""
-    one, two = map(str, adapters)
-    few, own = prompts[:10], seeds(prompts)
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_policy(tmp_path_factory.mktemp("policies") / "tiny")
 
-    def step(prompts: list[str], seeds: list[list[int]], decoding: Decoding, **more: object) -> Step:
-        return Step("vllm", str(wide_policy), prompts, seeds, decoding, **more)  # type: ignore[arg-type]
 
-    steps = {
-        "greedy": step(prompts, own, GREEDY),
-        "plain": step(prompts, own, PLAIN),
-        "sampled": step(prompts, own, PAPER),
-        "otherwise": step(prompts[::-3], [of[::-1] for of in own[::-3]], PAPER),
-        "beginnings": step(few[:1], [list(range(DRAWS))], BEGINNINGS[0]),
-        "other beginnings": step(few[:1], [list(range(DRAWS))], BEGINNINGS[1]),
-        "without caching": step(prompts, own, GREEDY, options={"prefix_caching": False}),
-        "short": step(prompts, own, GREEDY, options={"max_length": SHORT}),
-        "one merged": step(few, own[:10], GREEDY, adapter=one),
-        "two merged": step(few, own[:10], GREEDY, adapter=two),
-        "one beside": step(few, own[:10], GREEDY, adapter=one, merges=False),
-        "one beside, sampled": step(few, own[:10], PAPER, adapter=one, merges=False),
-        "two beside": step(few, own[:10], GREEDY, adapter=two, merges=False),
-        "one beside again": step(few, own[:10], GREEDY, adapter=one, merges=False),
+@pytest.fixture(scope="module")
+def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_adapter(tmp_path_factory.mktemp("adapters") / "one", base, 1)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits long for a server of a test."""
+    monkeypatch.setattr(replicas, "FIRST_WAIT", 0.02)
+    monkeypatch.setattr(replicas, "LONGEST_WAIT", 0.1)
+
+
+@pytest.fixture
+def servers(base: Path) -> Iterator[list[FakeServer]]:
+    with ExitStack() as running:
+        yield [running.enter_context(serving(FakeServer(str(base)))) for _ in range(2)]
+
+
+def sampler(base: Path, *servers: FakeServer, key_env: str = "VLLM_API_KEY", **more: Any) -> VllmSampler:
+    given = GivenServers(tuple(server.url for server in servers), key_env)
+    return VllmSampler("policy", str(base), given, **more)
+
+
+PROMPTS = [f"i like {word}" for word in WORDS[5:11]]
+SEEDS = [[1000 * place + number for number in range(15)] for place in range(len(PROMPTS))]
+EXPECTED = [[Sample(text_of(seed), 2, True) for seed in of] for of in SEEDS]
+
+
+def test_texts_come_in_order_whoever_writes_them(base: Path, servers: list[FakeServer]) -> None:
+    assert sampler(base, *servers).sample(PROMPTS, SEEDS, DECODING) == EXPECTED
+    written = Counter(servers[0].written + servers[1].written)
+    assert written == Counter(seed for of in SEEDS for seed in of)
+    assert all(len(server.written) >= 30 for server in servers)
+
+
+def test_what_is_asked_is_tokens_and_every_value_of_decoding(base: Path, servers: list[FakeServer]) -> None:
+    sampler(base, servers[0]).sample(["i like tea films"], [[2**62]], DECODING)
+    (asked,) = servers[0].asked
+    user, assistant, unknown, end = 3, 4, 1, 2
+    words = [SPECIAL + WORDS.index(word) for word in ("i", "like")]
+    assert asked == {
+        "model": str(base),
+        "prompt": [user, *words, unknown, SPECIAL + WORDS.index("films"), end, assistant],
+        "seed": 2**62,
+        "max_tokens": 12,
+        "temperature": 1,
+        "top_p": 0.4,
+        "top_k": 0,
+        "min_p": 0.0,
+        "repetition_penalty": 1.1,
+        "return_token_ids": True,
     }
-    came = run_elsewhere(vllm_python, list(steps.values()), tmp_path_factory.mktemp("job"))
-    return dict(zip(steps, came, strict=True))
 
 
-def by_transformers(
-    base: Path, prompts: list[str], decoding: Decoding, adapter: Path | None = None
-) -> list[list[Sample]]:
-    return TransformersSampler("here", base, adapter, "cpu").sample(prompts, seeds(prompts), decoding)
+def test_greedy_is_asked_once_a_prompt(base: Path, servers: list[FakeServer]) -> None:
+    got = sampler(base, *servers).sample(PROMPTS, SEEDS, GREEDY)
+    assert got == [[of[0]] * 15 for of in EXPECTED]
+    assert len(servers[0].written + servers[1].written) == len(PROMPTS)
 
 
-def test_greedy_is_what_transformers_writes_token_by_token(
-    done: dict[str, Done], wide_policy: Path, prompts: list[str]
+def test_a_text_is_cut_where_the_model_ends_and_not_asked_for_without_room(
+    base: Path, servers: list[FakeServer]
 ) -> None:
-    for name, decoding in (("greedy", GREEDY), ("plain", PLAIN)):
-        expected = by_transformers(wide_policy, prompts, decoding)
-        assert done[name].samples == expected
-        assert {len(of) for of in expected} == {15}
-        assert len({of[0].text for of in expected}) > 60
-    assert done["greedy"].samples != done["plain"].samples
-
-
-def test_heads_made_wider_change_nothing(wide_policy: Path, prompts: list[str]) -> None:
-    """What is sampled here in vLLM's stead of the shipped policy is that policy."""
-    from deeper_assets.engines.offline.base_policy import SHIPPED
-
-    assert by_transformers(wide_policy, prompts, GREEDY) == by_transformers(SHIPPED, prompts, GREEDY)
-
-
-def test_fifteen_candidates_differ_and_come_to_an_end(done: dict[str, Done], prompts: list[str]) -> None:
-    samples = done["sampled"].samples
-    assert [len(of) for of in samples] == [15] * len(prompts)
-    assert all(len({sample.text for sample in of}) > 10 for of in samples)
-    assert all(sample.finished and 5 < sample.tokens < 96 for of in samples for sample in of)
-
-
-def test_a_text_is_a_function_of_prompt_and_seed(done: dict[str, Done]) -> None:
-    samples = done["sampled"].samples
-    assert done["otherwise"].samples == [of[::-1] for of in samples[::-3]]
-
-
-@pytest.mark.parametrize("name, decoding", zip(["beginnings", "other beginnings"], BEGINNINGS, strict=True))
-def test_tokens_are_drawn_from_what_transformers_processors_leave(
-    done: dict[str, Done], wide_policy: Path, prompts: list[str], name: str, decoding: Decoding
-) -> None:
-    """Of a thousand texts, as many begin in each way as is probable, within five standard deviations."""
-    counts = Counter(sample.text for sample in done[name].samples[0])
-    probable = beginnings(wide_policy, prompts[0], decoding)
-    assert sum(probable.values()) == pytest.approx(1)
-    assert len(probable) > 10
-    assert set(counts) <= set(probable)
-    for text, probability in probable.items():
-        deviation = (DRAWS * probability * (1 - probability)) ** 0.5
-        assert counts[text] == pytest.approx(DRAWS * probability, abs=5 * deviation + 1)
-
-
-def beginnings(base: Path, prompt: str, decoding: Decoding) -> dict[str, float]:
-    """Every text of so many tokens that can be drawn, and how probable it is, by transformers' processors."""
-    import torch
-    from transformers import (
-        AutoModelForCausalLM,
-        RepetitionPenaltyLogitsProcessor,
-        TemperatureLogitsWarper,
-        TopPLogitsWarper,
-    )
-
-    tokenizer, model = load_tokenizer(str(base)), AutoModelForCausalLM.from_pretrained(base)
-    processors = [
-        RepetitionPenaltyLogitsProcessor(float(decoding.repetition_penalty)),
-        TemperatureLogitsWarper(float(decoding.temperature)),
-        TopPLogitsWarper(decoding.top_p),
+    servers[0].max_length = 8  # the template adds three tokens
+    prompts = ["a a a a a", "a a a a", "a a", "a"]
+    got = sampler(base, servers[0]).sample(prompts, [[7], [7], [7], [7]], DECODING)
+    first = text_of(7).split()[0]
+    whole = Sample(text_of(7), 2, True)
+    assert got == [[UNWRITTEN], [Sample(first, 1, False)], [whole], [whole]]
+    assert [asked["max_tokens"] for asked in sorted(servers[0].asked, key=lambda a: a["max_tokens"])] == [
+        1,
+        3,
+        4,
     ]
-    (ids,) = encode(tokenizer, [prompt])
-    found = {tuple(ids): 1.0}
-    for _ in range(decoding.max_new_tokens):
-        longer = {}
-        for before, probability in found.items():
-            seen = torch.tensor([before])
-            with torch.no_grad():
-                logits = model(seen).logits[:, -1]
-            for process in processors:
-                logits = process(seen, logits)
-            shares = logits.softmax(-1)[0]
-            for token in shares.nonzero().flatten().tolist():
-                longer[(*before, token)] = probability * float(shares[token])
-        found = longer
-    return {tokenizer.decode(text[len(ids) :]): probability for text, probability in found.items()}
 
 
-def test_prefix_caching_changes_no_text(done: dict[str, Done]) -> None:
-    assert done["without caching"].samples == done["greedy"].samples
-    assert done["without caching"].engine != done["greedy"].engine
+def test_no_more_at_once_than_allowed(base: Path, servers: list[FakeServer]) -> None:
+    for server in servers:
+        server.pause = 0.1
+    sampler(base, *servers, concurrency=3).sample(PROMPTS, SEEDS, DECODING)
+    most = [server.most for server in servers]
+    assert max(most) == 3, "who is free decides, so the other may have had fewer"
+    assert min(most) > 0
 
 
-@pytest.mark.parametrize("how", ["merged", "beside"])
-def test_adapters_after_each_other_each_speak_for_themselves(
-    done: dict[str, Done], wide_policy: Path, adapters: list[Path], prompts: list[str], how: str
+def test_a_prompt_stays_with_the_server_that_has_read_it(base: Path, servers: list[FakeServer]) -> None:
+    sampler(base, *servers, concurrency=30).sample(PROMPTS[:4], SEEDS[:4], DECODING)
+    assert set(servers[0].written) == {*SEEDS[0], *SEEDS[2]}
+    assert set(servers[1].written) == {*SEEDS[1], *SEEDS[3]}
+
+
+FAULTS: dict[str, Reply] = {
+    "too many": (429, {"error": {"message": "slow down"}}),
+    "broken": (500, {"error": {"message": "EngineDeadError"}}),
+    "away": (503, "no upstream"),
+    "dropped": (0, ""),
+    "not JSON": (502, "<html>"),
+}
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_fails_for_a_moment_is_asked_again(base: Path, servers: list[FakeServer]) -> None:
+    """Every text fails once in one of five ways at whichever server it comes to first."""
+    failed: set[int] = set()
+    faults = list(FAULTS.values())
+
+    def fault(path: str, body: Mapping[str, Any]) -> Reply | None:
+        seed = body.get("seed", -1)
+        if path != "/v1/completions" or seed in failed:
+            return None
+        failed.add(seed)
+        return faults[seed % len(faults)]
+
+    for server in servers:
+        server.fault = fault
+    assert sampler(base, *servers, concurrency=8).sample(PROMPTS, SEEDS, DECODING) == EXPECTED
+    written = Counter(servers[0].written + servers[1].written)
+    assert set(written.values()) == {1}
+    assert len(failed) == 15 * len(PROMPTS)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_others_do_what_a_server_that_fails_for_good_cannot(
+    base: Path, servers: list[FakeServer], fault: Reply
 ) -> None:
-    few = prompts[:10]
-    one, two = (by_transformers(wide_policy, few, GREEDY, adapter) for adapter in adapters)
-    assert done[f"one {how}"].samples == one
-    assert done[f"two {how}"].samples == two
-    base = done["greedy"].samples[:10]
-    assert all(len({a[0], b[0], c[0]}) == 3 for a, b, c in zip(base, one, two, strict=True))
+    servers[0].fault = lambda path, body: fault if path == "/v1/completions" else None
+    assert sampler(base, *servers).sample(PROMPTS, SEEDS, DECODING) == EXPECTED
+    assert servers[0].written == []
 
 
-def test_an_adapter_that_comes_again_is_the_same(done: dict[str, Done]) -> None:
-    assert done["one beside again"].samples == done["one beside"].samples
-    assert len({sample.text for of in done["one beside, sampled"].samples for sample in of}) > 100
+@pytest.mark.usefixtures("quick")
+def test_a_server_that_was_never_there_is_not_needed(base: Path, servers: list[FakeServer]) -> None:
+    nobody = FakeServer(str(base), url="http://127.0.0.1:9/v1")
+    assert sampler(base, nobody, servers[0]).sample(PROMPTS, SEEDS, DECODING) == EXPECTED
 
 
-def test_an_engine_stays_loaded_until_another_is_needed(done: dict[str, Done]) -> None:
-    base = ["greedy", "plain", "sampled", "otherwise", "beginnings", "other beginnings"]
-    beside = [name for name in done if "beside" in name]
-    assert len({done[name].engine for name in base}) == 1
-    assert len({done[name].engine for name in beside}) == 1
-    assert done["two merged"].engine != done["one merged"].engine
+@pytest.mark.usefixtures("quick")
+def test_when_nobody_answers_any_more_that_is_said(base: Path, servers: list[FakeServer]) -> None:
+    for server in servers:
+        server.fault = lambda path, body: (503, "gone") if body.get("seed", 0) > 4000 else None
+    with pytest.raises(DeeperError, match=r"no vLLM server gives an answer \(http://127.*: .*503") as error:
+        sampler(base, *servers).sample(PROMPTS, SEEDS, DECODING)
+    assert all(server.url in str(error.value) for server in servers)
+    assert len(str(error.value).splitlines()) == 1
 
 
-def test_texts_end_where_the_model_does(done: dict[str, Done], wide_policy: Path, prompts: list[str]) -> None:
-    lengths = [len(ids) for ids in encode(load_tokenizer(str(wide_policy)), prompts)]
-    assert min(lengths) < SHORT < max(lengths)
-    for length, of, whole in zip(lengths, done["short"].samples, done["greedy"].samples, strict=True):
-        if length >= SHORT:
-            assert of == [UNWRITTEN] * 15
-        else:
-            assert [(sample.tokens, sample.finished) for sample in of] == [(SHORT - length, False)] * 15
-            assert whole[0].text.startswith(of[0].text)
+def test_an_adapter_is_loaded_into_every_server_once(
+    base: Path, adapter: Path, servers: list[FakeServer]
+) -> None:
+    loads: list[Mapping[str, Any]] = []
+
+    def remember(path: str, body: Mapping[str, Any]) -> Reply | None:
+        if path == "/v1/load_lora_adapter":
+            loads.append(body)
+        return None
+
+    for server in servers:
+        server.fault = remember
+    policy = sampler(base, *servers, adapter=adapter)
+    for _ in range(2):
+        assert policy.sample(PROMPTS, SEEDS, DECODING) == EXPECTED
+    name = content_hash(adapter)
+    assert loads == [{"lora_name": name, "lora_path": str(adapter)}] * 2
+    assert [server.adapters for server in servers] == [{name}, {name}]
+    assert {asked["model"] for server in servers for asked in server.asked} == {name}
 
 
-def test_a_prompt_without_room_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    assert room_for([[0] * 8, [0] * 9, [0] * 10, [0] * 30], 10, 4) == [2, 1, 0, 0]
-    assert "2 of 4 prompts have 10 tokens or more" in caplog.text
-    assert "sampler.max_length" in caplog.text
-    caplog.clear()
-    assert room_for([[0] * 8], 100, 4) == [4]
-    assert caplog.text == ""
+@pytest.mark.usefixtures("quick")
+def test_a_server_that_was_restarted_gets_its_adapter_again(
+    base: Path, adapter: Path, servers: list[FakeServer]
+) -> None:
+    server, forgot = servers[0], []
+
+    def forget_once(path: str, body: Mapping[str, Any]) -> Reply | None:
+        if body.get("seed") == 4003 and not forgot:
+            forgot.append(True)
+            server.adapters.clear()
+        return None
+
+    server.fault = forget_once
+    assert sampler(base, server, adapter=adapter, concurrency=2).sample(PROMPTS, SEEDS, DECODING) == EXPECTED
+    assert forgot == [True]
 
 
-def test_an_adapter_is_known_by_what_is_in_it(adapters: list[Path], tmp_path: Path) -> None:
-    one, two = map(content_hash, adapters)
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    for path in adapters[0].iterdir():
-        (copy / path.name).write_bytes(path.read_bytes())
-    assert one != two
-    assert content_hash(copy) == one
-    config = copy / "adapter_config.json"
-    config.write_text(config.read_text().replace('"r": 4', '"r": 5'))
-    assert content_hash(copy) != one
+def test_an_adapter_that_another_process_has_just_loaded_is_there(
+    base: Path, adapter: Path, servers: list[FakeServer]
+) -> None:
+    name = content_hash(adapter)
+
+    def loaded_meanwhile(path: str, body: Mapping[str, Any]) -> Reply | None:
+        if path != "/v1/load_lora_adapter":
+            return None
+        servers[0].adapters.add(name)
+        return 400, {"error": {"message": f"The lora adapter '{name}' has already been loaded."}}
+
+    servers[0].fault = loaded_meanwhile
+    assert sampler(base, servers[0], adapter=adapter).sample(PROMPTS, SEEDS, DECODING) == EXPECTED
 
 
-def test_without_vllm_the_way_out_is_named(wide_policy: Path) -> None:
-    try:
-        import vllm  # noqa: F401
-    except ImportError:
-        with pytest.raises(DeeperError, match=r"install the extra `gpu`, or set sampler\.engine"):
-            VllmSampler("x", str(wide_policy), None, EngineOptions()).sample(["hello"], [[1]], GREEDY)
-    else:
-        pytest.skip("vLLM is installed here")
+REFUSED: dict[str, tuple[Reply, str]] = {
+    "no such route": ((404, {"detail": "Not Found"}), r"VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"),
+    "no such folder": (
+        (404, {"error": {"message": "No adapter found for 'x': /y", "code": 404}}),
+        r"must be able to read that folder, under the same path",
+    ),
+    "does not fit": ((500, {"error": {"message": "LoRA rank 16 is greater"}}), r"rank 16.*--max-lora-rank"),
+}
+
+
+@pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED)
+def test_why_an_adapter_cannot_be_loaded_is_said_at_once(
+    base: Path, adapter: Path, servers: list[FakeServer], refused: tuple[Reply, str]
+) -> None:
+    reply, message = refused
+    servers[1].fault = lambda path, body: reply if path == "/v1/load_lora_adapter" else None
+    with pytest.raises(DeeperError, match=message):
+        sampler(base, *servers, adapter=adapter).sample(PROMPTS, SEEDS, DECODING)
+
+
+def test_the_key_comes_from_the_environment_and_is_never_said(
+    base: Path, servers: list[FakeServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers[0].key = "right-key"
+    monkeypatch.setenv("OUR_KEY", "right-key")
+    policy = sampler(base, servers[0], key_env="OUR_KEY")
+    assert policy.sample(PROMPTS, SEEDS, DECODING) == EXPECTED
+    monkeypatch.setenv("OUR_KEY", "wrong-key")
+    with pytest.raises(DeeperError, match=r"refuses: .*401.*environment variable OUR_KEY") as error:
+        policy.sample(PROMPTS, SEEDS, DECODING)
+    assert "wrong-key" not in "".join(traceback.format_exception(error.value))
+
+
+def test_another_model_is_refused(base: Path, servers: list[FakeServer]) -> None:
+    servers[0].base = "meta-llama/Llama-3.1-8B-Instruct"
+    with pytest.raises(DeeperError, match=r"serves meta-llama/.* but the policy is .*tiny; start it with"):
+        sampler(base, servers[0]).sample(PROMPTS, SEEDS, DECODING)
+    servers[0].base = "/elsewhere/tiny"
+    assert sampler(base, servers[0]).sample(PROMPTS, SEEDS, DECODING) == EXPECTED
+
+
+def test_mistakes_in_the_urls_are_named(base: Path, servers: list[FakeServer]) -> None:
+    servers[0].fault = lambda path, body: (404, {"detail": "Not Found"})
+    servers[0].url = servers[0].url.removesuffix("/v1")
+    with pytest.raises(DeeperError, match=r"the urls of vLLM servers end in /v1"):
+        sampler(base, servers[0]).sample(PROMPTS, SEEDS, DECODING)
+    assert sampler(base, servers[0]).sample([], [], DECODING) == []
+
+
+def test_a_request_that_is_refused_is_not_asked_again(base: Path, servers: list[FakeServer]) -> None:
+    asked = []
+
+    def refuse(path: str, body: Mapping[str, Any]) -> Reply | None:
+        if path == "/v1/completions":
+            asked.append(body["seed"])
+            return 400, {"error": {"message": "temperature must be non-negative"}}
+        return None
+
+    servers[0].fault = refuse
+    with pytest.raises(DeeperError, match=r"refuses: Error code: 400 - temperature must be"):
+        sampler(base, servers[0], concurrency=1).sample(PROMPTS, SEEDS, DECODING)
+    assert asked == [0]
