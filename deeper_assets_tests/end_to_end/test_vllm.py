@@ -12,7 +12,7 @@ import pytest
 
 from deeper_assets.engines.sampling.gpu import LOG
 from deeper_assets.store.warehouse import Warehouse
-from deeper_assets_tests.end_to_end.conftest import deeper, environment
+from deeper_assets_tests.command import deeper, environment
 from deeper_assets_tests.vllm_cpu import stand_in_variables
 from deeper_assets_tests.vllm_cpu.policies import save_wide_policy
 
