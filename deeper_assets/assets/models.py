@@ -26,7 +26,8 @@ from dagster._core.errors import DagsterPipesExecutionError
 
 from deeper_assets.assets.stored import stored
 from deeper_assets.engines.offline import base_policy as offline
-from deeper_assets.engines.training.dpo_trainer import CODE_VERSION, FAILURE, KILLED, out_of_memory, read_job
+from deeper_assets.engines.training.failures import FAILURE, KILLED, out_of_memory
+from deeper_assets.engines.training.job import CODE_VERSION, read_job
 from deeper_assets.engines.training.launching import PARENT
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.pairs import CONTEXT, choose_pairs, group_candidates, mark_validation, replayed
@@ -191,7 +192,7 @@ def _train(
     try:
         with experiment.alone_on_gpu():
             run = pipes.run(
-                command=[sys.executable, "-m", "deeper_assets.engines.training.dpo_trainer", str(config)],
+                command=[sys.executable, "-m", "deeper_assets.engines.training", str(config)],
                 context=context,
                 # One thread, as everywhere: the order of sums is fixed then, and so is the adapter.
                 env={**os.environ, "OMP_NUM_THREADS": "1", PARENT: str(os.getpid())},

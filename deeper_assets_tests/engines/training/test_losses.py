@@ -6,7 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeper_assets.engines.training.preference_losses import accuracy_and_margin, lipo_loss, softmax_loss
+from deeper_assets.engines.training.losses import (
+    accuracy_and_margin,
+    lipo_loss,
+    softmax_loss,
+)
 
 # Scores rank the three completions 1, 2, 3; rewards (gains 1, 0, 3) order them 2, 3, 1.
 SCORES, REWARDS = [0.5, 0.2, -0.1], [1.0, 0.0, 2.0]
