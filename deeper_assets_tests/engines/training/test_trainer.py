@@ -1,17 +1,22 @@
 """The trainer's figures and steps, by values that were worked out otherwise."""
 
 import math
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
 from deeper_assets.engines.training.examples import read_groups, tokenized
+from deeper_assets.engines.training.hardware import Hardware
 from deeper_assets.engines.training.job import TrainingJob
 from deeper_assets.engines.training.policies import load_base, load_tokenizer, lora_config
 from deeper_assets.engines.training.steps import plan_steps
+from deeper_assets.engines.training.train import train
 from deeper_assets.engines.training.trainer import PreferenceTrainer
 from deeper_assets_tests.engines.training.jobs import (
     ALL_AT_ONCE,
@@ -106,6 +111,22 @@ def test_pairs_have_the_loss_and_the_gradients_of_trls_own_dpo(job: TrainingJob,
     assert 0 < ours._metrics["train"]["rewards/accuracies"][0] < 1
 
 
+def test_the_likelihood_is_a_mean_over_tokens_whatever_the_length_of_a_text(
+    job: TrainingJob, base: Path, uneven: Path
+) -> None:
+    by_text = replace(job, examples=uneven, training=ALL_AT_ONCE)
+    rows = pd.read_parquet(uneven)
+    of_texts = [
+        -logp / tokens
+        for logp, tokens in (
+            log_probability(base, None, row["prompt"], row["chosen"]) for _, row in rows.iterrows()
+        )
+    ]
+    assert abs(sum(of_texts) / len(of_texts) - mean_nll(base, rows, "chosen")) > 0.01  # a mean over texts
+    first = figures(by_text)[0]
+    assert first.loss == pytest.approx(math.log(2) + 0.1 * mean_nll(base, rows, "chosen"), abs=1e-5)
+
+
 def test_pairs_start_at_log_2_plus_the_likelihood_of_the_chosen(job: TrainingJob, base: Path) -> None:
     first = figures(replace(job, training=ALL_AT_ONCE))[0]
     rows = pd.read_parquet(job.examples).query("validation == 0")
@@ -162,3 +183,73 @@ def test_validation_is_a_mean_over_examples_not_over_batches(job: TrainingJob, b
     assert len(margins) == 4
     assert last.reward_margin == pytest.approx(sum(margins) / 4, abs=1e-4)
     assert last.loss == pytest.approx(sum(math.log1p(math.exp(-margin)) for margin in margins) / 4, abs=1e-4)
+
+
+# ---------------------------------------------------------------------------------------------- the steps
+
+
+def test_the_learning_rate_rises_in_a_line_and_falls_in_a_cosine(
+    job: TrainingJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As logged and as the optimizer has it: 16 examples, 4 a step, 5 epochs; 4 of 20 steps warm up."""
+    step, used = torch.optim.AdamW.step, []
+
+    def recorded(optimizer: torch.optim.AdamW, *given: Any) -> Any:
+        used.extend({group["lr"] for group in optimizer.param_groups})
+        return step(optimizer, *given)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", recorded)
+    rows = figures(replace(job, training=replace(TRAINING, epochs=5, warmup=0.2)))
+    rising = [0.02 * done / 4 for done in range(4)]
+    falling = [0.02 * (1 + math.cos(math.pi * done / 16)) / 2 for done in range(16)]
+    assert [row.learning_rate for row in rows if row.kind == "training"] == pytest.approx(rising + falling)
+    assert used == pytest.approx(rising + falling)
+
+
+def test_weights_move_by_adams_step_alone_and_do_not_decay(job: TrainingJob) -> None:
+    """AdamW's first step has the size of the learning rate wherever there is a gradient; A has none yet."""
+    trainer = trainer_of(replace(job, training=replace(ALL_AT_ONCE, learning_rate=0.01)))
+    trainer.take_reference()
+    weights = {name: weight for name, weight in trainer.model.named_parameters() if weight.requires_grad}
+    before = {name: weight.detach().clone() for name, weight in weights.items()}
+    trainer.train()
+    assert trainer.state.max_steps == 1
+    assert {group["weight_decay"] for group in trainer.optimizer.param_groups} == {0}
+    moved: dict[str, list[float]] = defaultdict(list)
+    for name, weight in weights.items():
+        moved["A" if "lora_A" in name else "B"] += (weight - before[name]).abs().flatten().tolist()
+    assert max(moved["A"]) == 0
+    assert max(before[name].abs().max().item() for name in before if "lora_A" in name) > 0.1
+    assert torch.tensor(moved["B"]).median().item() == pytest.approx(0.01, rel=1e-4)
+    assert max(moved["B"]) <= 0.01 * (1 + 1e-6)
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[bool, list[float]]]:
+    """Whether gradients are computed → the share of values that each pass through a dropout dropped."""
+    forward, shares = torch.nn.Dropout.forward, defaultdict(list)
+
+    def recorded(dropout: torch.nn.Dropout, values: torch.Tensor) -> torch.Tensor:
+        left = forward(dropout, values)
+        kept, there = left != 0, values != 0  # padding is none
+        shares[torch.is_grad_enabled()].append((there & ~kept).sum().item() / there.sum().item())
+        scale = 1 / (1 - 0.4) if torch.is_grad_enabled() else 1
+        torch.testing.assert_close(left[kept], scale * values[kept])
+        return left
+
+    monkeypatch.setattr(torch.nn.Dropout, "forward", recorded)
+    yield shares
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "in every step"])
+def test_the_adapter_drops_in_training_and_neither_in_the_reference_nor_in_validation(
+    job: TrainingJob, model_1: Path, passes: dict[bool, list[float]], before: bool
+) -> None:
+    """The policy has 14 linear layers. Of 8 steps each has 2 passes; 4 examples validate twice, 2 at once."""
+    second = replace(job, adapter=model_1, hardware=Hardware(precompute_reference=before))
+    train(replace(second, training=replace(TRAINING, lora_dropout=0.4)), ignore)
+    assert len(passes[True]) == 14 * 8 * 2
+    assert sum(passes[True]) / len(passes[True]) == pytest.approx(0.4, abs=0.01)
+    assert set(passes[False]) == {0}
+    scored = 8 + 2 if before else 0  # the reference in every step is a copy without any dropout
+    assert len(passes[False]) == 14 * (2 * 2 + scored)
