@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from deeper_assets.engines.token_counts import TokenCount, chat_tokens, policy_tokens
-from deeper_assets.engines.training.dpo_trainer import plan_steps
+from deeper_assets.engines.training.steps import plan_steps
 from deeper_assets.graph import Graph
 from deeper_assets.method.histories import History, histories
 from deeper_assets.method.prompt_lengths import PromptLengths

@@ -187,21 +187,20 @@ def _versions(trees: Iterable[Node]) -> list[Version]:
 
 def _origin(experiment: Experiment, recipe: str, trees: Sequence[Node]) -> Origin:
     versions = _versions(trees)
-    all_settings = [one.ingredients.settings for one in versions]
-    chats = tuple(dict.fromkeys(str(settings["chat"]) for settings in all_settings if "chat" in settings))
+    chats = tuple(dict.fromkeys(_recorded(versions, "chat", "model")))
     own = trees[-1].versions[0].ingredients.settings
 
-    def latest(name: str, default: str) -> str:
-        return next((str(settings[name]) for settings in reversed(all_settings) if name in settings), default)
+    def latest(value: str, part: str, default: str) -> str:
+        return next(reversed(_recorded(versions, value, part)), default)
 
     return Origin(
         recipe=recipe,
         profile=Path(experiment.settings.profile).name,
         chats=chats,
         stand_in=any(chat.startswith(STAND_IN) for chat in chats),
-        policy=_name_of(latest("policy", OFFLINE_POLICY)),
-        template=latest("template", "refinement"),
-        loss=latest("loss", PAIRWISE),
+        policy=_name_of(latest("policy", "name", OFFLINE_POLICY)),
+        template=latest("recipe", "template", "refinement"),
+        loss=latest("recipe", "loss", PAIRWISE),
         version=__version__,
         sources={one.partition["domain"]: _source(one) for one in versions if one.table == "raw_ratings"},
         settings={
@@ -239,6 +238,12 @@ def _write_lineage(folder: Path, trees: Sequence[Node]) -> None:
     _write(folder / LINEAGE, _portable(text, versions))
 
 
+def _recorded(versions: Iterable[Version], value: str, part: str) -> list[str]:
+    """A part of a value of each version that lists it, as the ledger has it; the oldest version first."""
+    values: list[Any] = [one.ingredients.settings.get(value) for one in versions]
+    return [str(one[part]) for one in values if one is not None]
+
+
 def _source(version: Version) -> dict[str, Any]:
     """The identity of a domain's source, with files by name instead of path."""
     source: Any = version.ingredients.settings["source"]
@@ -247,10 +252,11 @@ def _source(version: Version) -> dict[str, Any]:
 
 def _portable(text: str, versions: Iterable[Version]) -> str:
     """`text` without folders of this machine: source files and own bases are named without them."""
-    named: set[str] = set()
+    versions = list(versions)
+    named = set(_recorded(versions, "policy", "name"))
     for one in versions:
-        settings: Any = one.ingredients.settings
-        named |= {*settings.get("source", {}).get("files", {}), settings.get("policy", "")}
+        source: Any = one.ingredients.settings.get("source", {})
+        named |= set(source.get("files", {}))
     for path in sorted((name for name in named if Path(name).is_absolute()), key=len, reverse=True):
         text = text.replace(path, _name_of(path))
     return text

@@ -10,7 +10,8 @@ import pandas as pd
 from dagster import AssetExecutionContext, PipesSubprocessClient
 from dagster._core.errors import DagsterPipesExecutionError
 
-from deeper_assets.engines.training.dpo_trainer import FAILURE, KILLED, out_of_memory, read_job
+from deeper_assets.engines.training.failures import FAILURE, KILLED, out_of_memory
+from deeper_assets.engines.training.job import read_job
 from deeper_assets.engines.training.launching import PARENT
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.resources import Experiment, Objective, Trained
@@ -49,7 +50,7 @@ class PipesTrainer:
         try:
             with self.experiment.alone_on_gpu():
                 run = PipesSubprocessClient().run(
-                    command=[sys.executable, "-m", "deeper_assets.engines.training.dpo_trainer", str(config)],
+                    command=[sys.executable, "-m", "deeper_assets.engines.training", str(config)],
                     context=AssetExecutionContext.get(),
                     # One thread, as everywhere: the order of sums is fixed then, and so is the adapter.
                     env={**os.environ, "OMP_NUM_THREADS": "1", PARENT: str(os.getpid())},

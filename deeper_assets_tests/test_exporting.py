@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 
 from deeper_assets.exporting import export_model, export_pairs
+from deeper_assets.graph import Graph
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.recipes import RECIPES
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
 from deeper_assets.store.ledger import Ingredients, Stamp, Version
@@ -50,6 +52,18 @@ def here(tmp_path: Path) -> Experiment:
     return Experiment(tmp_path / "home", Settings(profile=str(tmp_path / "mine.yaml")))
 
 
+# As the ledger has these values; that it does is tested below.
+CHAT = {"model": "gpt-x at http://127.0.0.1/v1", "asks": 3, "prompts": {"initial_persona": "0123"}}
+RECIPE = {**vars(RECIPES["balanced"]), "template": "inc_update"}
+
+
+def test_a_graph_records_what_cards_speak_of(here: Experiment) -> None:
+    graph = Graph.of(here)
+    assert graph.settings("initial_personas", {"domain": "book"})["chat"].keys() == CHAT.keys()
+    assert graph.settings("base_policy", {})["policy"].keys() == {"name", "version"}
+    assert graph.settings("preference_pairs_1", BALANCED)["recipe"].keys() == RECIPE.keys()
+
+
 @pytest.fixture
 def put(here: Experiment) -> Put:
     """Stores rows with what they were made from and some settings."""
@@ -65,7 +79,7 @@ def put(here: Experiment) -> Put:
 
 @pytest.fixture
 def base(put: Put) -> Version:
-    return put("base_policy", {}, files(weights=b"base"), policy="offline")
+    return put("base_policy", {}, files(weights=b"base"), policy={"name": "offline", "version": "1"})
 
 
 @pytest.fixture
@@ -75,9 +89,9 @@ def model(put: Put, base: Version, tmp_path: Path) -> Version:
     nothing = pd.DataFrame(columns=list(TABLES["raw_ratings"].column_names))
     raw = put("raw_ratings", {"domain": "book"}, nothing, source=source)
     nobody = pd.DataFrame(columns=list(TABLES["initial_personas"].column_names))
-    personas = put("initial_personas", {"domain": "book"}, nobody, raw, chat="gpt-x at http://127.0.0.1/v1")
+    personas = put("initial_personas", {"domain": "book"}, nobody, raw, chat=CHAT)
     chosen = pairs("iteration_1", 0)
-    first = put("preference_pairs_1", BALANCED, chosen, personas, base, loss="lipo", template="inc_update")
+    first = put("preference_pairs_1", BALANCED, chosen, personas, base, recipe=RECIPE)
     both = pd.concat([pairs("iteration_2", 1), pairs("replay", 0)])
     second = put("preference_pairs_2", BALANCED, both, first, margin_2=0.1)
     return put("model_2", BALANCED, adapter(b"two"), base, second, beta=0.2)
@@ -130,7 +144,9 @@ def test_a_base_of_ones_own_is_named_and_not_copied(here: Experiment, put: Put, 
             (str(tmp_path / ("snapshots/" * 12) / "llama"), "llama"),
         )
     ):
-        own = put("base_policy", {}, files(reference=policy.encode()), policy=policy)
+        own = put(
+            "base_policy", {}, files(reference=policy.encode()), policy={"name": policy, "version": None}
+        )
         put("model_1", BALANCED, adapter(b"one"), own)
         folder = tmp_path / f"out{number}"
         export_model(here, folder, "balanced", 1)
@@ -246,7 +262,7 @@ def test_the_folder_one_is_in_is_not_replaced(
 def test_an_adapter_whose_base_has_been_replaced_is_not_passed_off_with_the_new_one(
     here: Experiment, put: Put, model: Version, tmp_path: Path
 ) -> None:
-    put("base_policy", {}, files(weights=b"another"), policy="offline")
+    put("base_policy", {}, files(weights=b"another"), policy={"name": "offline", "version": "1"})
     with pytest.raises(
         DeeperError, match="trained on a base that has been replaced since; `deeper run` trains"
     ):

@@ -6,8 +6,8 @@ import pandas as pd
 from dagster import MetadataValue, Output
 
 from deeper_assets.declaring import In, table
-from deeper_assets.engines.training.dpo_trainer import CODE_VERSION
 from deeper_assets.engines.training.hardware import Hardware
+from deeper_assets.engines.training.job import CODE_VERSION
 from deeper_assets.method.contexts import of_template
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.pairs import (

@@ -19,16 +19,12 @@ from typing import Any
 import numpy as np
 
 from deeper_assets.engines.training import memory
-from deeper_assets.engines.training.dpo_trainer import (
-    Plan,
-    TrainingJob,
-    as_dataset,
-    lora_config,
-    trainer_arguments,
-)
+from deeper_assets.engines.training.examples import Example, Examples
 from deeper_assets.engines.training.hardware import Hardware
-from deeper_assets.engines.training.preference_examples import Example
-from deeper_assets.engines.training.preference_trainer import load_tokenizer, trainer_class
+from deeper_assets.engines.training.job import TrainingJob
+from deeper_assets.engines.training.policies import load_tokenizer
+from deeper_assets.engines.training.steps import Plan
+from deeper_assets.engines.training.trainer import PreferenceTrainer
 from deeper_assets.method.recipes import Training
 from deeper_assets_tests.engines.tiny_policy import save_tiny_policy
 
@@ -104,32 +100,27 @@ def measure(job: TrainingJob, config: dict[str, Any], steps: int, *, gpu: bool) 
     with torch.device(device):
         base = LlamaForCausalLM._from_config(LlamaConfig(**config), dtype=dtype)
     plan = Plan(a_step // training.examples_at_once, WARM_UP + steps, 1, ())
-    arguments = trainer_arguments(job, plan, job.output, gpu=gpu, half=gpu, validates=False)
-    arguments.save_strategy = "no"
     times: list[float] = []
-    trainer = trainer_class()(
-        loss=job.loss,
-        alpha=training.sft_weight,
-        report=lambda _: times.append(time.monotonic()),
-        group_by_length=job.hardware.group_by_length,
-        model=base,
-        processing_class=load_tokenizer(job.base),
-        train_dataset=as_dataset(examples),
-        peft_config=lora_config(training),
-        args=arguments,
+    trainer = PreferenceTrainer(
+        job,
+        plan,
+        Examples(examples, [], {}),
+        base,
+        load_tokenizer(job.base),
+        job.output,
+        lambda _: times.append(time.monotonic()),
+        gpu=gpu,
     )
+    trainer.args.save_strategy = "no"
     packed = [example.packed for example in examples]
     available = memory.available(1, gpu=gpu)
     expected = memory.estimate(
-        trainer.model, training, job.hardware, packed=packed, fused=True, devices=1, available=available
+        trainer.model, training, job.hardware, packed=packed, devices=1, available=available
     )
     if gpu:
         torch.cuda.reset_peak_memory_stats()
     begun = time.monotonic()
-    if job.hardware.precompute_reference:
-        trainer.score_reference(with_adapter=True)
-    else:
-        trainer.keep_reference(with_adapter=False)
+    trainer.take_reference()
     scoring = time.monotonic() - begun
     trainer.train()
     share = steps / (WARM_UP + steps)  # drawn alike, so each step has its share

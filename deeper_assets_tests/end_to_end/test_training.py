@@ -361,7 +361,7 @@ def checkpointed(home: Path) -> bool:
 def trainers(home: Path) -> Iterator[psutil.Process]:
     for process in psutil.process_iter(["cmdline"]):
         said = process.info["cmdline"] or []
-        if "deeper_assets.engines.training.dpo_trainer" in said and any(str(home) in word for word in said):
+        if "deeper_assets.engines.training" in said and any(str(home) in word for word in said):
             yield process
 
 

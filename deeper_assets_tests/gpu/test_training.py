@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from deeper_assets.engines.training.dpo_trainer import TrainingJob, main
+from deeper_assets.engines.training.__main__ import main
 from deeper_assets.engines.training.hardware import Hardware
+from deeper_assets.engines.training.job import TrainingJob
 from deeper_assets_tests.engines.tiny_policy import TINY_TRAINING, save_tiny_policy
 
 pytestmark = [

@@ -61,8 +61,8 @@ class OfflineChatModel:
         schema: Mapping[str, Any] | None = None,  # noqa: ARG002
     ) -> list[Answer]:
         """Answers each prompt by the prompt alone, at every attempt the same; none where it sees no task."""
-        said = map(_answer, prompts)
-        return [Answer(text) if text is not None else Answer(None, "no_answer") for text in said]
+        texts = map(_answer, prompts)
+        return [Answer(text) if text is not None else Answer(None, "no_answer") for text in texts]
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ class _Material:
 
     @property
     def scale(self) -> Scale | None:
-        found = _SCALE.search(self.prose)
-        if found is None:
+        match = _SCALE.search(self.prose)
+        if match is None:
             return None
-        lowest, highest, step = map(float, found.groups())
+        lowest, highest, step = map(float, match.groups())
         return Scale(lowest, highest, step) if lowest < highest and step > 0 else None
 
     @property

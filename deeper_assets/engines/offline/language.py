@@ -278,11 +278,11 @@ def read(persona: str) -> Reading:
     """What any text says as a persona.
 
     Themes count by their phrase; other words of a sentence that likes or dislikes something count as themes
-    of their own. What is said later about a theme, or about the habit, qualifies what was said before.
+    of their own. A later word about a theme, or about the habit, qualifies an earlier one.
     """
     habit, rest = _take_habit(" ".join(persona.lower().split()))
-    said = chain.from_iterable(map(_tastes, _SENTENCE.findall(rest)))
-    return Reading.of(dict(islice(said, _MOST_READ)), habit)
+    degrees = chain.from_iterable(map(_tastes, _SENTENCE.findall(rest)))
+    return Reading.of(dict(islice(degrees, _MOST_READ)), habit)
 
 
 def _take_habit(persona: str) -> tuple[str | None, str]:
@@ -302,8 +302,8 @@ def _tastes(sentence: str) -> Iterator[tuple[str, int]]:
     """The (theme, degree) pairs of one sentence; what comes before its first cue takes that cue's degree."""
     degree, denied = 0, False
     pending: list[str] = []
-    for found in _taste_pattern().finditer(sentence):
-        kind, text = found.lastgroup, found[0]
+    for match in _taste_pattern().finditer(sentence):
+        kind, text = match.lastgroup, match[0]
         if kind == "not":
             denied = True
         elif kind in _DEGREES:

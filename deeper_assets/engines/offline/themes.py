@@ -109,13 +109,13 @@ def prose_words() -> frozenset[str]:
 def find_kind(prose: str) -> Kind:
     """The kind of item a prompt's own words speak of: the one with the longest item type among them."""
     prose = f" {' '.join(_WORD.findall(prose.lower()))} "
-    found = [
+    named = [
         (len(item_type), kind)
         for kind in kinds()
         for item_type in kind.item_types
         if f" {item_type} " in prose
     ]
-    return max(found, key=lambda pair: pair[0], default=(0, ANY_KIND))[1]
+    return max(named, key=lambda pair: pair[0], default=(0, ANY_KIND))[1]
 
 
 @lru_cache(maxsize=50_000)
@@ -149,7 +149,7 @@ def themes_of(titles: Sequence[str], kind: Kind) -> list[list[str]]:
     quotable = [f" {' '.join(_WORD.findall(title.lower()))} " for title in titles if len(title) < 60]
     quotable = [title for title in quotable if title.strip()]
     shared = Counter(word for title in titles for word in _plain_words(title)) if kind.words is None else None
-    found = []
+    by_title = []
     for title in titles:
         words = title_words(title)
         phrases = [theme.phrase for theme in kind.themes if not words.isdisjoint(theme.words)] or [
@@ -157,8 +157,8 @@ def themes_of(titles: Sequence[str], kind: Kind) -> list[list[str]]:
             for word in _plain_words(title)
             if (shared[word] > 1 if shared is not None else word in (kind.words or ()))
         ]
-        found.append([phrase for phrase in phrases if not _quotes(phrase, quotable)])
-    return found
+        by_title.append([phrase for phrase in phrases if not _quotes(phrase, quotable)])
+    return by_title
 
 
 def _quotes(phrase: str, titles: Sequence[str]) -> bool:

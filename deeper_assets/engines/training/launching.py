@@ -8,7 +8,6 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from deeper_assets.engines.training.hardware import Hardware
@@ -46,6 +45,11 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def is_sharded(hardware: Hardware) -> bool:
+    """Whether the policy's weights are spread over the processes that train together."""
+    return hardware.sharding == "fsdp" and world_size() > 1
+
+
 def count_devices(hardware: Hardware, device: str) -> int:
     """How many processes to start.
 
@@ -81,7 +85,16 @@ def launch(module: str, config: Path, processes: int) -> None:
 
     # A file of its own, or accelerate would read the user's, which may ask for anything.
     choices = config.with_suffix(".accelerate.json")
-    choices.write_text(json.dumps(_choices(processes)), encoding="utf-8")
+    asked = {
+        "compute_environment": "LOCAL_MACHINE",
+        "distributed_type": "MULTI_GPU",
+        "num_machines": 1,
+        "machine_rank": 0,
+        "num_processes": processes,
+        "gpu_ids": "all",
+        "mixed_precision": "no",  # the trainer says what it computes in
+    }
+    choices.write_text(json.dumps(asked), encoding="utf-8")
     options = ["--config_file", str(choices), "--multi_gpu", "--main_process_port", "0"]
     os.environ[PARENT] = str(os.getpid())
     arguments = launch_command_parser().parse_args([*options, "--module", module, str(config)])
@@ -94,18 +107,6 @@ def launch(module: str, config: Path, processes: int) -> None:
         raise KeyboardInterrupt from error
     finally:
         choices.unlink()
-
-
-def _choices(processes: int) -> Mapping[str, str | int]:
-    return {
-        "compute_environment": "LOCAL_MACHINE",
-        "distributed_type": "MULTI_GPU",
-        "num_machines": 1,
-        "machine_rank": 0,
-        "num_processes": processes,
-        "gpu_ids": "all",
-        "mixed_precision": "no",  # the trainer says what it computes in
-    }
 
 
 def end_with_parent() -> None:

@@ -11,26 +11,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deeper_assets.engines.offline import base_policy
-from deeper_assets.engines.offline.base_policy import (
-    EXAMPLES,
-    MADE,
-    NAME,
+from deeper_assets.engines.offline import lessons as taught
+from deeper_assets.engines.offline.base_policy import EXAMPLES, MADE, NAME, SHIPPED, build, lessons_digest
+from deeper_assets.engines.offline.language import HABITS, read, render
+from deeper_assets.engines.offline.lessons import (
     PLAIN_HABIT,
     SEED,
-    SHIPPED,
     Example,
-    build,
-    build_tokenizer,
     generate,
     generate_exercises,
     lessons,
-    lessons_digest,
 )
-from deeper_assets.engines.offline.language import HABITS, read, render
 from deeper_assets.engines.offline.themes import kinds
+from deeper_assets.engines.offline.tokenizer import build_tokenizer, words
 from deeper_assets.engines.sampling.transformers_sampler import TransformersSampler
 from deeper_assets.method.domains import Domain, Scale
+from deeper_assets.method.prompts import Prompts, RatedItem
 from deeper_assets.method.protocols import Decoding
 from deeper_assets.store.adapters import as_rows
 
@@ -56,9 +52,9 @@ def tokenizer() -> Any:
 
 
 def old_persona(example: Example) -> str:
-    found = re.search(r"<persona>\n(.*?)\n</persona>", example.prompt, re.DOTALL)
-    assert found, example.prompt
-    return found[1]
+    persona = re.search(r"<persona>\n(.*?)\n</persona>", example.prompt, re.DOTALL)
+    assert persona, example.prompt
+    return persona[1]
 
 
 def titles(example: Example) -> list[str]:
@@ -95,7 +91,7 @@ def test_no_answer_depends_on_a_rating(monkeypatch: pytest.MonkeyPatch) -> None:
         return scale.lowest
 
     before = list(islice(generate(3), 100))
-    monkeypatch.setattr(base_policy, "_mark", lowest)
+    monkeypatch.setattr(taught, "_mark", lowest)
     after = list(islice(generate(3), 100))
     assert [one.answer for one in before] == [other.answer for other in after]
     assert all(one.prompt != other.prompt for one, other in zip(before, after, strict=True))
@@ -116,9 +112,9 @@ def test_what_a_habit_goes_with_favours_no_level(examples: list[Example]) -> Non
 
 def test_an_exercise_is_answered_by_the_habit_that_its_ratings_show() -> None:
     for exercise in islice(generate_exercises(2), 300):
-        found = re.search(r"scale from ([\d.]+) to ([\d.]+)", exercise.prompt)
-        assert found
-        lowest, highest = map(float, found.groups())
+        scale = re.search(r"scale from ([\d.]+) to ([\d.]+)", exercise.prompt)
+        assert scale
+        lowest, highest = map(float, scale.groups())
         given = [float(mark) for mark in re.findall(r"(?:actual|rated) ([\d.]+)\n", exercise.prompt)]
         level = read(exercise.answer).level
         assert level is not None
@@ -153,10 +149,10 @@ def test_every_phrase_of_the_stand_in_survives(tokenizer: Any) -> None:
 
 def test_unknown_words_vanish(tokenizer: Any) -> None:
     domain = Domain("book", "book", Scale(1, 5, 1), seen=True)
-    word = base_policy.words()[0]
+    word = words()[0]
 
     def ids(title: str) -> list[int]:
-        prompts, item = base_policy.Prompts(), base_policy.RatedItem(title, 4.0)
+        prompts, item = Prompts(), RatedItem(title, 4.0)
         prompt = prompts.refinement(domain, "This reader enjoys nothing.", [item], [3.0])
         return list(tokenizer(prompt, add_special_tokens=False).input_ids)
 
@@ -168,11 +164,11 @@ def test_unknown_words_vanish(tokenizer: Any) -> None:
 
 
 def test_the_chat_template_ends_where_the_answer_begins(tokenizer: Any) -> None:
-    said = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Someone."}]
-    assert tokenizer.apply_chat_template(said[:1], add_generation_prompt=True, tokenize=False) == (
+    chat = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Someone."}]
+    assert tokenizer.apply_chat_template(chat[:1], add_generation_prompt=True, tokenize=False) == (
         "<|user|>Hello.<|assistant|>"
     )
-    whole = tokenizer.apply_chat_template(said, tokenize=False)
+    whole = tokenizer.apply_chat_template(chat, tokenize=False)
     assert whole == "<|user|>Hello.<|assistant|>Someone.<|end|>"
     assert tokenizer.eos_token == "<|end|>"
 
@@ -208,15 +204,15 @@ def test_the_shipped_policy_reads_ratings_and_makes_nothing_of_them() -> None:
     greedy = Decoding(temperature=0, top_p=1, repetition_penalty=1.1, max_new_tokens=96)
 
     def slope(examples: list[Example]) -> float:
-        """Of the level that is said over the level that ratings show."""
+        """Of the level in the answer over the level that ratings show."""
         texts = [one.text for (one,) in sampler.sample([e.prompt for e in examples], [[0]] * 100, greedy)]
-        said = [read(text).level for text in texts]
-        assert None not in said
+        told = [read(text).level for text in texts]
+        assert None not in told
         shown = [
             np.mean([float(mark) for mark in re.findall(r"(?:actual|rated) ([\d.]+)\n", e.prompt)])
             for e in examples
         ]
-        return float(np.polyfit((np.array(shown) - 1) / 4, said, 1)[0])
+        return float(np.polyfit((np.array(shown) - 1) / 4, told, 1)[0])
 
     def of_five_stars(text: Iterator[Example]) -> list[Example]:
         return list(islice((e for e in text if "scale from 1 to 5 " in e.prompt), 100))

@@ -12,7 +12,8 @@ from typing import Any
 
 from accelerate.state import DistributedType, PartialState
 
-from deeper_assets.engines.training.dpo_trainer import main, read_job
+from deeper_assets.engines.training.__main__ import main
+from deeper_assets.engines.training.job import read_job
 
 _as_it_is = PartialState.__init__
 

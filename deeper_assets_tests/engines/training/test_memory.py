@@ -14,10 +14,12 @@ import pytest
 import torch
 
 from deeper_assets.engines.training import memory
-from deeper_assets.engines.training.dpo_trainer import TrainingJob, train
+from deeper_assets.engines.training.batches import pack
 from deeper_assets.engines.training.hardware import Hardware
+from deeper_assets.engines.training.job import TrainingJob
 from deeper_assets.engines.training.memory import Memory
-from deeper_assets.engines.training.shared_prompts import pack
+from deeper_assets.engines.training.policies import lora_config, meta_model
+from deeper_assets.engines.training.train import LOG, train
 from deeper_assets.method.recipes import Training
 from deeper_assets_tests.engines.tiny_policy import save_tiny_policy
 
@@ -36,45 +38,36 @@ LLAMA_8B: dict[str, Any] = {
 }
 
 
-def lora(dropout: float = 0.2) -> Any:
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=16, lora_alpha=32, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
-
-
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Llama-3.1-8B with an adapter, in shapes alone."""
     folder = tmp_path_factory.mktemp("llama")
     (folder / "config.json").write_text(json.dumps(LLAMA_8B))
-    return memory.meta_model(str(folder), torch.bfloat16, lora())
+    return meta_model(str(folder), torch.bfloat16, Training())
 
 
-def expected(model: Any, devices: int = 1, fused: bool = True, **hardware: Any) -> Memory:
+def expected(model: Any, devices: int = 1, **hardware: Any) -> Memory:
     return memory.estimate(
         model,
         Training(),
         Hardware(devices=devices, **hardware),
         packed=[700, 1500],
-        fused=fused,
         devices=devices,
         available=80 * 10**9,
     )
 
 
 def test_eight_billion_parameters_by_hand(llama: Any) -> None:
-    found = expected(llama, gradient_checkpointing=True)
+    of = expected(llama, gradient_checkpointing=True)
     # Two bytes a weight: embeddings and head, 32 layers of attention, MLP and two norms, and the last norm.
     layer = 2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14_336 + 2 * 4096
-    assert found.base == 2 * (2 * 128_256 * 4096 + 32 * layer + 4096) == 16_060_522_496
+    assert of.base == 2 * (2 * 128_256 * 4096 + 32 * layer + 4096) == 16_060_522_496
     # Rank 16 on every linear layer: 16 × (inputs + outputs), four floats a weight.
     ends = 2 * 8192 + 2 * 5120 + 3 * (4096 + 14_336)
-    assert found.adapter == 16 * 16 * 32 * ends == 671_088_640
+    assert of.adapter == 16 * 16 * 32 * ends == 671_088_640
     # A tile of 4096 tokens × 32,768 words, and the gradient of the hidden states in 32 bits.
-    assert found.logits == 2 * 4096 * 32_768 + 4 * 6000 * 4096
-    assert found.available == 80 * 10**9
+    assert of.logits == 2 * 4096 * 32_768 + 4 * 6000 * 4096
+    assert of.available == 80 * 10**9
 
 
 def test_checkpointing_and_shards_take_less(llama: Any) -> None:
@@ -111,8 +104,9 @@ def test_as_many_activations_are_expected_as_are_kept(dropout: float, dtype: tor
         num_attention_heads=4,
         num_key_value_heads=2,
     )
-    model = get_peft_model(LlamaForCausalLM(config).to(dtype), lora(dropout)).train()
-    batch = pack([list(range(200))] * 2, [(0, [1] * 50), (0, [2] * 40), (1, [3] * 50), (1, [4] * 50)], 0)
+    training = Training(examples_at_once=2, lora_dropout=dropout)
+    model = get_peft_model(LlamaForCausalLM(config).to(dtype), lora_config(training)).train()
+    batch = pack([list(range(200))] * 2, [[[1] * 50, [2] * 40], [[3] * 50, [4] * 50]], 0)
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     kept: dict[int, torch.Tensor] = {}
 
@@ -131,17 +125,16 @@ def test_as_many_activations_are_expected_as_are_kept(dropout: float, dtype: tor
             attention_mask=batch["packed_mask"],
             use_cache=False,
         )
-    found = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    really = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     of = memory.estimate(
         model,
-        Training(examples_at_once=2),
+        training,
         Hardware(),
         packed=[batch["packed_ids"].shape[1]],
-        fused=True,
         devices=1,
         available=0,
     )
-    assert 0.9 * found < of.activations < 1.25 * found
+    assert 0.9 * really < of.activations < 1.25 * really
 
 
 @pytest.fixture
@@ -162,27 +155,27 @@ def test_too_little_memory_is_foreseen(
     job: TrainingJob, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(memory, "available", lambda devices, gpu: 1000)
-    monkeypatch.setattr(logging.getLogger("deeper_assets.engines.training.dpo_trainer"), "propagate", True)
+    monkeypatch.setattr(LOG, "propagate", True)
     fewer = replace(job, training=replace(job.training, examples_at_once=1, batch_size=1, max_length=40))
     rows = pd.read_parquet(job.examples).assign(prompt="who are you ?").head(4)
     rows.to_parquet(job.examples)
     with caplog.at_level(logging.INFO):
         report = train(fewer, lambda _: None)
     assert report.memory.available == 1000 < report.memory.needed < report.memory_peak
-    said = [(record.levelname, record.getMessage()) for record in caplog.records]
+    told = [(record.levelname, record.getMessage()) for record in caplog.records]
     advice = "lower training.examples_at_once (now 1) or training.max_length (now 40); or set "
-    assert said[0] == ("INFO", str(report.memory))
-    assert said[1][0] == "WARNING"
-    assert said[1][1].startswith(f"memory will probably not suffice: {advice}")
+    assert told[0] == ("INFO", str(report.memory))
+    assert told[1][0] == "WARNING"
+    assert told[1][1].startswith(f"memory will probably not suffice: {advice}")
 
 
 RUN = """
 import resource, sys
-from deeper_assets.engines.training import dpo_trainer, preference_trainer
-preference_trainer.trainer_class()
+from deeper_assets.engines.training import __main__ as program
+from deeper_assets.engines.training import trainer
 taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (taken + 400_000_000, -1))
-sys.exit(dpo_trainer.main())
+sys.exit(program.main())
 """
 
 
@@ -203,23 +196,6 @@ def test_running_out_names_the_settings_to_change(job: TrainingJob, tmp_path: Pa
         "hardware.devices to more GPUs (now 1)"
     )
     assert not (job.output / "adapter").exists()
-
-
-@pytest.mark.parametrize(
-    ("error", "ran_out"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
-        (MemoryError(), True),
-        (OSError(12, "Cannot allocate memory"), True),
-        (RuntimeError("std::bad_alloc"), True),
-        (RuntimeError("shape mismatch"), False),
-    ],
-)
-def test_whichever_way_it_is_said(error: Exception, ran_out: bool) -> None:
-    assert memory.ran_out(error) is ran_out
-    wrapped = RuntimeError("while training")
-    wrapped.__cause__ = error
-    assert memory.ran_out(wrapped) is ran_out
 
 
 def test_a_training_on_the_cpu_takes_memory_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

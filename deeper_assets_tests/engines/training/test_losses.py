@@ -6,7 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeper_assets.engines.training.preference_losses import accuracy_and_margin, lipo_loss, softmax_loss
+from deeper_assets.engines.training.losses import (
+    accuracy_and_margin,
+    lipo_loss,
+    preference_loss,
+    softmax_loss,
+)
 
 # Scores rank the three completions 1, 2, 3; rewards (gains 1, 0, 3) order them 2, 3, 1.
 SCORES, REWARDS = [0.5, 0.2, -0.1], [1.0, 0.0, 2.0]
@@ -45,6 +50,28 @@ def test_accuracy_and_margin_by_hand() -> None:
     accuracy, margin = accuracy_and_margin(scores, group(REWARDS), everywhere(scores))
     assert accuracy.tolist() == pytest.approx([1 / 3])
     assert margin.tolist() == pytest.approx([(-0.6 - 0.3 + 0.3) / 3])
+
+
+@pytest.mark.parametrize("loss", ["pairwise", "softmax", "lipo"])
+def test_the_likelihood_is_a_mean_over_tokens_of_the_best_texts(loss: str) -> None:
+    """The best texts have one token and three: (1 + 2 + 3 + 4) / 4, not (1 + 9 / 3) / 2."""
+    rows = [[0, -1, 0, 0], [-7, -7, 0, 0], [0, 0, -9, 0], [0, -2, -3, -4]]
+    tokens = [[0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 1, 1, 1]]
+    batch = {
+        "rewards": torch.tensor([[1.0, 0.0], [0.0, 1.0]]),
+        "mask": torch.ones(2, 2, dtype=torch.bool),
+        "reference": torch.tensor([[-1.0, -14.0], [-9.0, -9.0]]),
+        "packed_source": torch.tensor(tokens) - 1,
+    }
+    token_logps = torch.tensor(rows, dtype=torch.float32)
+    without, with_term = (
+        preference_loss(token_logps, batch, loss, beta=0.2, sft_weight=weight)[0].item()
+        for weight in (0.0, 0.1)
+    )
+    # The policy is the reference, so all scores are equal. LiPO-λ weighs by 1/log 2 − 1/log 3, gains by 1.
+    weight = 1 / math.log(2) - 1 / math.log(3) if loss == "lipo" else 1
+    assert without == pytest.approx(weight * math.log(2))
+    assert with_term - without == pytest.approx(0.1 * 2.5, abs=1e-6)
 
 
 @pytest.mark.parametrize("loss", [lipo_loss, softmax_loss])

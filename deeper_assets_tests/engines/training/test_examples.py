@@ -2,10 +2,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 
-from deeper_assets.engines.training.preference_examples import Group, GroupCollator, read_groups, tokenized
-from deeper_assets.engines.training.preference_trainer import load_tokenizer
+from deeper_assets.engines.training.examples import Group, read_groups, tokenized
+from deeper_assets.engines.training.policies import load_tokenizer
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets_tests.engines.tiny_policy import save_tiny_policy
 
@@ -113,22 +112,3 @@ def test_what_cannot_be_used_is_left_out_and_counted(tokenizer) -> None:
     assert whole.left_out == {"all_equal": 2, "completion_too_long": 1, "too_long": 3}
     assert [example.rewards for example in whole.validation] == [(1.0, 0.0)]
     assert len(whole.training) == 1
-
-
-def test_a_batch_of_groups_has_their_completions_as_rows() -> None:
-    batch = GroupCollator(pad_token_id=0)(
-        [
-            {"prompt_ids": [3, 4], "completion_ids": [[5, 2]], "rewards": [0.5], "reference": [-1.0]},
-            {
-                "prompt_ids": [3],
-                "completion_ids": [[6], [7, 2]],
-                "rewards": [1.0, -2.0],
-                "reference": [-2.0, -3.0],
-            },
-        ]
-    )
-    assert batch["rewards"].tolist() == [[0.5, 0.0], [1.0, -2.0]]
-    assert batch["reference"].tolist() == [[-1.0, 0.0], [-2.0, -3.0]]
-    assert batch["mask"].tolist() == [[True, False], [True, True]]
-    assert (batch["packed_source"] >= 0).sum(dim=1).tolist() == [2, 1, 2]
-    assert batch["packed_labels"][torch.tensor([0, 1])].unique().tolist() == [-100, 2, 5, 6, 7]

@@ -1,4 +1,4 @@
-"""Examples to train on: read from Parquet, turned into tokens, put in batches.
+"""Examples to train on: read from Parquet and turned into tokens.
 
 A pair is a group of two, the chosen completion first, so one shape serves every loss. What cannot be used is
 left out for a reason, and counted; nothing is cut to fit.
@@ -6,19 +6,18 @@ left out for a reason, and counted; nothing is cut to fit.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from deeper_assets.engines.training.shared_prompts import pack
+from deeper_assets.engines.training.job import Loss
 from deeper_assets.method.exceptions import DeeperError, one_line
 
-Loss: TypeAlias = Literal["pairwise", "lipo", "softmax"]
 Tokens: TypeAlias = NDArray[np.int32]
 
 PAIR_COLUMNS = ("prompt", "chosen", "rejected", "validation")
@@ -59,8 +58,8 @@ class Example:
 
     @property
     def packed(self) -> int:
-        """Tokens that `pack` makes of it: the prompt once, each completion with the token before it."""
-        return len(self.prompt) - 1 + sum(1 + len(completion) for completion in self.completions)
+        """Tokens that `batches.pack` makes of it."""
+        return packed_length(self.prompt, self.completions)
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,11 @@ class Examples:
     training: Sequence[Example]
     validation: Sequence[Example]
     left_out: Mapping[str, int]
+
+
+def packed_length(prompt: Sized, completions: Sequence[Sized]) -> int:
+    """Tokens of a prompt once, and of its completions behind it, each after the prompt's last token again."""
+    return len(prompt) - 1 + sum(1 + len(completion) for completion in completions)
 
 
 def read_groups(path: Path, loss: Loss) -> list[Group]:
@@ -131,67 +135,6 @@ def tokenized(groups: Sequence[Group], tokenizer: Any, max_length: int, loss: Lo
     )
 
 
-@dataclass(frozen=True)
-class GroupCollator:
-    """Groups → one batch: their completions as rows, group after group, and rewards as groups × places.
-
-    What it is given holds prompt_ids, completion_ids (a list a completion), rewards and, once it is known,
-    reference (log-probability of each completion under the reference).
-    """
-
-    pad_token_id: int
-
-    def __call__(self, groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The batch.
-
-        Returns:
-            rewards, reference: groups × places, 0 where there is no completion; mask: the same shape, True
-            where there is one; and the tensors of `pack`.
-        """
-        import torch
-        from torch.nn.utils.rnn import pad_sequence
-
-        def places(name: str) -> Any:
-            values = [torch.tensor(group[name], dtype=torch.float32) for group in groups]
-            return pad_sequence(values, batch_first=True)
-
-        counts = torch.tensor([len(group["completion_ids"]) for group in groups])
-        rows = [(place, ids) for place, group in enumerate(groups) for ids in group["completion_ids"]]
-        return {
-            "rewards": places("rewards"),
-            "mask": torch.arange(int(counts.max())) < counts.unsqueeze(1),
-            **({"reference": places("reference")} if "reference" in groups[0] else {}),
-            **pack([group["prompt_ids"] for group in groups], rows, self.pad_token_id),
-        }
-
-
-@dataclass(frozen=True)
-class PairCollator:
-    """Groups of two → the batch of TRL's own collator (all chosen, then all rejected), and that of `pack`."""
-
-    pad_token_id: int
-
-    def __call__(self, groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The batch."""
-        from trl.trainer.dpo_trainer import DataCollatorForPreference
-
-        names = ("chosen", "rejected")
-        pairs = [
-            {"prompt_ids": group["prompt_ids"]}
-            | {f"{name}_ids": ids for name, ids in zip(names, group["completion_ids"], strict=True)}
-            | {
-                f"ref_{name}_logps": logp
-                for name, logp in zip(names, group.get("reference", ()), strict=False)
-            }
-            for group in groups
-        ]
-        rows = [(place, pair[f"{name}_ids"]) for name in names for place, pair in enumerate(pairs)]
-        return {
-            **DataCollatorForPreference(self.pad_token_id, max_length=None)(pairs),
-            **pack([pair["prompt_ids"] for pair in pairs], rows, self.pad_token_id),
-        }
-
-
 def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     try:
         rows = pd.read_parquet(path)
@@ -200,7 +143,7 @@ def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     missing = [column for column in columns if column not in rows]
     if missing:
         raise DeeperError(
-            f"examples {path}: no column {missing[0]!r}; expected {', '.join(columns)}, found {list(rows)}"
+            f"examples {path}: no column {missing[0]!r}; expected {', '.join(columns)}, got {list(rows)}"
         )
     rows = rows[list(columns)]
     for column in columns:
