@@ -189,7 +189,7 @@ def _facts(ledger: _Ledger, table: str, versions: Sequence[Version], replaced: i
 
 def _settings(versions: Sequence[Version]) -> Iterator[str]:
     """Settings by name; of one in which partitions differ, only the number of its values is given."""
-    all_of_them = [version.ingredients.settings for version in versions]
+    all_of_them = [dict(_flat(version.ingredients.settings)) for version in versions]
     for name in sorted({name for settings in all_of_them for name in settings}):
         values = {canonical_json(settings.get(name)): settings.get(name) for settings in all_of_them}
         if len(values) > 1 and name != "source":
@@ -197,6 +197,15 @@ def _settings(versions: Sequence[Version]) -> Iterator[str]:
         else:
             for value in values.values():
                 yield from _setting(name, value)
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The parts of values by their path, such as `training.beta`; a source is one whole."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and name != "source":
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _setting(name: str, value: Any) -> Iterator[str]:

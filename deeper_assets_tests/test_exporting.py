@@ -144,9 +144,8 @@ def test_a_base_of_ones_own_is_named_and_not_copied(here: Experiment, put: Put, 
             (str(tmp_path / ("snapshots/" * 12) / "llama"), "llama"),
         )
     ):
-        own = put(
-            "base_policy", {}, files(reference=policy.encode()), policy={"name": policy, "version": None}
-        )
+        named_only = {"name": policy, "version": None}
+        own = put("base_policy", {}, files(reference=policy.encode()), policy=named_only)
         put("model_1", BALANCED, adapter(b"one"), own)
         folder = tmp_path / f"out{number}"
         export_model(here, folder, "balanced", 1)

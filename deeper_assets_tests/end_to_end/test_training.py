@@ -136,7 +136,13 @@ def test_the_tree_of_a_model_goes_back_to_the_ratings(home: Path) -> None:
     assert f"model base-{base}+{first}\n" in tree
     for weights in load(home, "model_2")["sha256"]:
         assert weights[:16] in tree
-    for setting in ("beta: ", "seed: ", "sampling: ", "kind synthetic", "reference: start"):
+    for setting in (
+        "training.beta: ",
+        "seed: ",
+        "draw.decoding.top_p: ",
+        "kind synthetic",
+        "reference: start",
+    ):
         assert setting in tree
     runs = {line.split(" run ")[1][:12] for line in tree.splitlines() if " run " in line}
     with open_instance(home) as instance:
