@@ -17,6 +17,27 @@ hypothesis.settings.register_profile("deeper", deadline=None)
 hypothesis.settings.load_profile("deeper")
 
 
+FAST = (
+    *("method/", "sources/", "reports/", "checks/", "store/test_fitting.py", "store/test_schema.py"),
+    *(
+        "store/test_adapters.py",
+        "test_exporting.py",
+        "test_lineage.py",
+        "test_packaging.py",
+        "test_settings.py",
+    ),
+)
+"""Where the tests of the fast tier are: no processes, no training, no step of Dagster's."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the fast tier."""
+    for item in items:
+        place = item.path.relative_to(Path(__file__).parent).as_posix()
+        if place.startswith(FAST) and item.get_closest_marker("slow") is None:
+            item.add_marker("fast")
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test depends on the settings of whoever runs it."""

@@ -55,9 +55,6 @@ IN_HOME = {"warehouse.duckdb", "journal.sqlite", "settings.yaml", "dagster/", "m
 OTHER_PATHS = {"podcasts.yaml", "deeper/"}
 """Files that readers write or get themselves."""
 
-AWAITED = {"fast", "deeper_assets.engines.training"}
-"""A mark and a module that the pages name already. A test asks for their removal here once they are there."""
-
 
 @cache
 def definitions() -> Definitions:
@@ -204,7 +201,7 @@ def wrong_commands(of: Page) -> Iterator[str]:
 def wrong_modules(of: Page) -> Iterator[str]:
     """`python -m MODULE`, and the marks of `pytest -m`."""
     for command in commands(of):
-        for module in set(command.after("-m")) - AWAITED:
+        for module in set(command.after("-m")):
             if command.name == "pytest" and module not in names():
                 yield f"no mark {module}"
             if command.name.startswith("python") and not is_runnable(module):
@@ -343,10 +340,6 @@ def test_the_test_command_stands_below_its_mark() -> None:
     """`.ci/run` takes it from there."""
     (command,) = re.findall(r"^<!-- test command -->\n```bash\n(.+)\n```$", page(README).text, re.M)
     assert ".venv/bin/pytest" in command
-
-
-def test_what_is_awaited_is_not_there_yet() -> None:
-    assert [one for one in AWAITED if one in names() or is_runnable(one)] == []
 
 
 def test_the_picture_is_the_graph() -> None:
