@@ -1,55 +1,47 @@
 """`deeper estimate`: what a run will ask, sample and train, and what that costs, before anything is spent.
 
-Counts come from the windows at hand (`method.workload`), tokens from prompts built of them. What cannot be
-known before is assumed, and every assumption is a line under the table.
+The declared assets are played in memory, on some users, with the engines of `counting`: what a run does is
+written nowhere twice. What cannot be known before is assumed, and every assumption is a line under the table.
 """
 
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import pandas as pd
 
-from deeper_assets.engines.token_counts import TokenCount, chat_tokens, policy_tokens
+from deeper_assets.counting import Amount, Amounts, Made, Tally, counting_graph
+from deeper_assets.declaring import TableAsset
+from deeper_assets.definitions import build_definitions
+from deeper_assets.engines.token_counts import chat_tokens, policy_tokens
 from deeper_assets.engines.training.steps import plan_steps
-from deeper_assets.graph import Graph
-from deeper_assets.method.histories import History, histories
-from deeper_assets.method.prompt_lengths import PromptLengths
-from deeper_assets.method.prompts import RatedItem
-from deeper_assets.method.recipes import Recipe
-from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
-from deeper_assets.method.windows import WINDOW, cut_windows, reject_ratings
-from deeper_assets.method.workload import (
-    PAPER,
-    PAPER_WINDOWS,
-    PERSONA_TOKENS,
-    Asked,
-    Population,
-    Sampled,
-    asked_in,
-    asked_in_rounds,
-    asked_initially,
-    paper_population,
-    population,
-    sampled_in,
-    sampled_in_rounds,
-)
+from deeper_assets.graph import Graph, outputs
+from deeper_assets.method.paper_users import PAPER, PERSONA_TOKENS, paper_windows
+from deeper_assets.method.windows import cut_windows, reject_ratings
+from deeper_assets.partitions import ITERATIONS
+from deeper_assets.planning import Planner
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
-from deeper_assets.store.ledger import Ingredients, Stamp
+from deeper_assets.store.ledger import Ingredients, Partition, Stamp
 from deeper_assets.store.schema import TABLES
 from deeper_assets.store.warehouse import Warehouse
 
-SAMPLE = 40
-"""Users of a domain whose prompts are built and counted."""
+SAMPLE = 10
+"""Users of each split of a domain that are played, at most; each stands for as many as there are for one."""
 
 REFERENCE = 1 / 3
 """Epochs that scoring all examples once under the reference takes: a pass forward and none back."""
 
 PAPER_PROFILE = "paper"
+
+WINDOWS = "rating_windows"
+"""The table that everything is played from."""
+
+COUNTED = {"chat", "samplers", "trainer"}
+"""What an asset takes that asks, samples or trains."""
 
 
 @dataclass(frozen=True)
@@ -110,170 +102,165 @@ def estimate(experiment: Experiment, evaluated: Sequence[str], rates: Rates) -> 
         evaluated: names of the domains to evaluate.
         rates: how fast things go.
     """
-    work = _Work(experiment, evaluated)
-    for name in work.domains:
-        work.add(name)
-    chat = tuple(_chat_step(*key, parts, experiment.settings, rates) for key, parts in _ordered(work.asked))
-    sampling = tuple(_sampling_step(*key, parts, rates) for key, parts in _ordered(work.sampled))
-    training = tuple(
-        _training_step(i, name, recipe, work, rates) for i in (1, 2) for name, recipe in work.recipes.items()
+    settings = experiment.settings
+    planner = Planner(Graph.of(experiment), build_definitions(experiment))
+    plays = list(_plays(planner, evaluated))
+    domains = [play.partition["domain"] for play in plays if "domain" in play.partition]
+    people = {name: _people(experiment, name) for name in dict.fromkeys([*evaluated, *domains])}
+    chat = chat_tokens(settings.chat.model)
+    policy = policy_tokens(settings.policy) if settings.train_recipes else chat  # else nothing is sampled
+    known = {i: share for i in ITERATIONS if (share := _usable_share(experiment.warehouse, i)) is not None}
+    shares = {f"candidates_{i}": share for i, share in known.items()}
+    tally = Tally()
+    graph = counting_graph(experiment, tally, chat, policy, _by_schema(settings), shares)
+    for split in ("train", "eval"):
+        _play(plays, graph, tally, people, split)
+    asked = tuple(_chat_step(*made, settings, rates) for made in _ordered(tally.requests))
+    notes = [
+        *_about_users(people, chat.note, settings),
+        *_about_chat(settings, rates, _total(asked, "usd")),
+        *(_about_policy(settings, rates, policy.note, known) if settings.train_recipes else ()),
+    ]
+    return Estimate(
+        asked,
+        tuple(_sampling_step(*made, rates) for made in _ordered(tally.texts)),
+        tuple(_training_step(*made, settings, rates) for made in _ordered(tally.examples)),
+        tuple(notes),
     )
-    return Estimate(chat, sampling, training, tuple(_notes(work, rates, _total(chat, "usd"))))
 
 
-# ---------------------------------------------------------------------------------------------- the work
+def _by_schema(settings: Settings) -> bool:
+    """Whether predictions are asked for with a schema."""
+    return settings.chat.engine == "openai" and settings.chat.structured
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Prompts of one kind in one domain: how many, mean tokens of each and of an answer, texts in all."""
-
-    prompts: int
-    tokens: float
-    answer: float
-    texts: int = 0
-
-
-_Parts = dict[tuple[str, str], list[_Part]]
+# ------------------------------------------------------------------------------------------------- playing
 
 
 @dataclass(frozen=True)
-class _Work:
-    """What a run does, added up domain by domain.
+class _Play:
+    """One asset for one partition.
 
     Attributes:
-        experiment, evaluated: as of `estimate`.
-        asked, sampled: by table and what it is made for.
-        origins: where users come from, in words → domains.
+        asset: what is played.
+        partition: for what, by column.
+        key: the partition's key.
+        inputs: parameter → table, and keys of the partitions that it takes.
     """
 
-    experiment: Experiment
-    evaluated: Sequence[str]
-    asked: _Parts = field(default_factory=lambda: defaultdict(list))
-    sampled: _Parts = field(default_factory=lambda: defaultdict(list))
-    origins: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    asset: TableAsset
+    partition: Partition
+    key: str
+    inputs: Mapping[str, tuple[str, Sequence[str]]]
 
     @property
-    def settings(self) -> Settings:
-        return self.experiment.settings
+    def made(self) -> Made:
+        cut_by = [value for column, value in self.partition.items() if column != "domain"]
+        return next(iter(self.asset.tables)), "".join(cut_by)
 
-    @cached_property
-    def recipes(self) -> Mapping[str, Recipe]:
-        return {name: self.experiment.recipes[name] for name in self.settings.train_recipes}
 
-    @cached_property
-    def training(self) -> list[str]:
-        return self.experiment.training_domains if self.recipes else []
+def _plays(planner: Planner, evaluated: Sequence[str]) -> Iterator[_Play]:
+    """What a run makes that asks, samples or trains, and what that is made from; inputs first."""
+    needed = _needed(planner.graph)
+    for unit in planner.units(evaluated):
+        tables = [table for table in planner.order if table in unit.tables and table in needed]
+        assets = [planner.graph.tables[table] for table in tables]
+        for first, asset in {next(iter(asset.tables)): asset for asset in assets}.items():
+            inputs = {
+                parameter: (read.table, [str(key) for key in keys])
+                for parameter, read in asset.reads.items()
+                for keys in [planner.parent_keys(first, unit.partition_key, read.table)]
+            }
+            yield _Play(asset, planner.columns(first, unit.partition_key), str(unit.partition_key), inputs)
 
-    @property
-    def domains(self) -> list[str]:
-        return list(dict.fromkeys([*self.evaluated, *self.training]))
 
-    @cached_property
-    def policies(self) -> Mapping[str, str]:
-        """The methods whose personas a policy writes → the prompt that it gets."""
-        trained = {
-            method: self.recipes[recipe].template
-            for method, (recipe, _) in self.experiment.policies.items()
-            if recipe in self.recipes
+def _needed(graph: Graph) -> set[str]:
+    """The tables of assets that are counted, and all that these are made from, as far as the windows."""
+    needed: set[str] = set()
+    left = [asset for asset in graph.declared if COUNTED.intersection(asset.takes)]
+    while left:
+        asset = left.pop()
+        needed |= asset.tables.keys()
+        read = {read.table for read in asset.reads.values()}
+        left += [graph.tables[table] for table in read - needed - {WINDOWS}]
+    return needed
+
+
+def _play(
+    plays: Iterable[_Play], graph: Graph, tally: Tally, people: Mapping[str, "_People"], split: str
+) -> None:
+    """Plays everything with the users of one split: those of the other stand for other numbers of users.
+
+    With evaluation users, what serves training is left out: it would have no rows.
+    """
+    frames = {(WINDOWS, name): some.windows[some.windows["split"] == split] for name, some in people.items()}
+    for play in plays:
+        if split == "eval" and (play.asset.training or "trainer" in play.asset.takes):
+            continue
+        tally.made = play.made
+        some = people.get(play.partition.get("domain", ""))
+        tally.weight = some.weights.get(split, 1.0) if some else 1.0
+        inputs = {
+            parameter: _together(table, [frames[table, key] for key in keys if (table, key) in frames])
+            for parameter, (table, keys) in play.inputs.items()
         }
-        return trained | ({FROZEN_POLICY: "refinement"} if self.recipes else {})
+        results = play.asset.function(**inputs, **graph.given(play.asset, play.partition))
+        for table, output in zip(play.asset.tables, outputs(play.asset, results), strict=True):
+            frames[table, play.key] = output.value
 
-    @cached_property
-    def chat(self) -> TokenCount:
-        return chat_tokens(self.settings.chat.model)
 
-    @cached_property
-    def policy(self) -> TokenCount:
-        return policy_tokens(self.settings.policy)
-
-    @cached_property
-    def unique(self) -> Mapping[int, float | None]:
-        """By iteration, the share of samples that are usable and differ; None where there are none yet."""
-        return {i: _unique_share(self.experiment.warehouse, i) for i in (1, 2)}
-
-    def share(self, iteration: int) -> float:
-        """The share of samples that are asked about: all of them, where it is not known better."""
-        known = self.unique[iteration]
-        return 1.0 if known is None else known
-
-    def add(self, name: str) -> None:
-        """Adds what a domain asks and samples."""
-        people, sample, origin = _people(self.experiment, name)
-        self.origins[origin].append(name)
-        domain, prompts = self.experiment.domain(name), self.experiment.chat.prompts
-        chat = PromptLengths(domain, prompts, sample, self.chat.count, self.chat.frame)
-        for asked in self._asked(name, people):
-            self.asked[asked.table, asked.by].append(self._request(asked, chat))
-        if self.recipes:
-            policy = PromptLengths(domain, prompts, sample, self.policy.count, self.policy.frame)
-            for sampled in self._sampled(name, people):
-                self.sampled[sampled.table, sampled.by].append(self._text(sampled, policy))
-
-    def _cuts(self, name: str) -> Iterator[tuple[int, str, str]]:
-        """What a domain's iterations are made for: iteration, update or recipe, and the policy's prompt."""
-        if name in self.training:
-            for update in dict.fromkeys(recipe.template for recipe in self.recipes.values()):
-                yield 1, update, update
-            for recipe, of in self.recipes.items():
-                yield 2, recipe, of.template
-
-    def _asked(self, name: str, people: Population) -> Iterator[Asked]:
-        yield from asked_initially(people)
-        for i, by, _ in self._cuts(name):
-            yield from asked_in(people, i, by, self.settings.candidates, self.share(i))
-        for method in [*self.policies, *PROMPT_METHODS] if name in self.evaluated else []:
-            yield from asked_in_rounds(people, method)
-
-    def _sampled(self, name: str, people: Population) -> Iterator[Sampled]:
-        for i, by, update in self._cuts(name):
-            yield from sampled_in(people, i, by, update, self.settings.candidates)
-        for method, update in self.policies.items() if name in self.evaluated else []:
-            yield from sampled_in_rounds(people, method, update)
-
-    @property
-    def by_schema(self) -> bool:
-        """Whether predictions are asked for with a schema."""
-        return self.settings.chat.engine == "openai" and self.settings.chat.structured
-
-    def _request(self, asked: Asked, lengths: PromptLengths) -> _Part:
-        prompt = lengths.prompt(asked.prompt, asked.windows) + asked.shown
-        if asked.answer is not None:
-            return _Part(asked.requests, prompt, asked.answer)
-        schema = lengths.schema if self.by_schema else 0
-        return _Part(asked.requests, prompt + schema, lengths.ratings)
-
-    def _text(self, sampled: Sampled, lengths: PromptLengths) -> _Part:
-        decoding = (
-            self.settings.evaluation_decoding
-            if sampled.table == "persona_rounds"
-            else self.settings.candidate_decoding
-        )
-        tokens = min(sampled.tokens, decoding.max_new_tokens)
-        prompt = lengths.prompt(sampled.prompt, 1) + sampled.shown
-        return _Part(sampled.prompts, prompt, tokens, sampled.texts)
+def _together(table: str, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    if not frames:
+        return pd.DataFrame(columns=list(TABLES[table].column_names))
+    return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
 
 
 # ------------------------------------------------------------------------------------------------- people
 
 
-def _people(experiment: Experiment, name: str) -> tuple[Population, list[History], str]:
-    """A domain's users by their windows, histories of some of them, and where they come from, in words."""
-    settings, windows, origin = experiment.settings, _stored_windows(experiment, name), "stored in this home"
-    if windows is None and settings.profile == PAPER_PROFILE and settings.data is None and name in PAPER:
-        people = paper_population(name, settings.train_users, settings.eval_users)
-        return people, [_paper_history(name)], "of the paper, since there is no `data`, with six windows each"
-    if windows is None:
-        windows, origin = _windows_of_source(experiment, name), "read from their sources"
-    users = sorted(windows["user_id"].unique())
-    some = users[:: max(len(users) // SAMPLE, 1)][:SAMPLE]
-    return population(windows), list(histories(windows[windows["user_id"].isin(some)]).values()), origin
+@dataclass(frozen=True)
+class _People:
+    """Some users of a domain.
+
+    Attributes:
+        windows: their rating_windows.
+        weights: split → for how many users each of them stands.
+        origin: where they come from, in words.
+    """
+
+    windows: pd.DataFrame
+    weights: Mapping[str, float]
+    origin: str
 
 
-def _paper_history(name: str) -> History:
-    """A user whose titles have as many tokens as those of the published files: a word is a token."""
-    title = " ".join(["word"] * round(PAPER[name].title_tokens))
-    return {window: [RatedItem(title, 4.0)] * WINDOW for window in PAPER_WINDOWS}
+def _people(experiment: Experiment, name: str) -> _People:
+    settings, windows = experiment.settings, _stored_windows(experiment, name)
+    if windows is not None:
+        return _People(*_some(windows), "stored in this home")
+    if settings.profile != PAPER_PROFILE or settings.data is not None or name not in PAPER:
+        return _People(*_some(_windows_of_source(experiment, name)), "read from their sources")
+    at_most = {"train": settings.train_users, "eval": settings.eval_users}
+    users = {split: min(there, at_most[split] or there) for split, there in PAPER[name].users.items()}
+    some = {split: min(there, SAMPLE) for split, there in users.items()}
+    weights = {split: there / some[split] for split, there in users.items() if there}
+    origin = "of the paper, since there is no `data`, with six windows each"
+    return _People(paper_windows(name, some), weights, origin)
+
+
+def _some(windows: pd.DataFrame) -> tuple[pd.DataFrame, Mapping[str, float]]:
+    """Windows of SAMPLE users of each split at most, and for how many users each of them stands.
+
+    Of users who have the same windows, and so are asked about as often, about the same share is taken.
+    """
+    has = windows.groupby(["split", "user_id"])["window"].agg(lambda own: str(sorted(set(own)))).reset_index()
+    chosen: list[str] = []
+    weights: dict[str, float] = {}
+    for split, rows in has.groupby("split"):
+        users = rows.sort_values(["window", "user_id"])["user_id"].tolist()
+        some = min(len(users), SAMPLE)
+        chosen += [users[(2 * i + 1) * len(users) // (2 * some)] for i in range(some)]
+        weights[str(split)] = len(users) / some
+    return windows[windows["user_id"].isin(chosen)], weights
 
 
 def _stored_windows(experiment: Experiment, name: str) -> pd.DataFrame | None:
@@ -298,63 +285,46 @@ def _windows_of_source(experiment: Experiment, name: str) -> pd.DataFrame:
     return cut_windows(raw, rejected, domain, rules, experiment.user_sampling)
 
 
-def _unique_share(warehouse: Warehouse, iteration: int) -> float | None:
+def _usable_share(warehouse: Warehouse, iteration: int) -> Fraction | None:
+    """The share of samples that are usable and different; None where there are none yet."""
     sampled = warehouse.load(f"candidates_{iteration}", columns=["copies", "unusable"])
-    return float(sampled["unusable"].isna().sum() / sampled["copies"].sum()) if len(sampled) else None
+    usable, samples = sampled["unusable"].isna().sum(), sampled["copies"].sum()
+    return Fraction(int(usable), int(samples)) if len(sampled) else None
 
 
 # -------------------------------------------------------------------------------------------------- steps
 
 
-def _ordered(parts: _Parts) -> list[tuple[tuple[str, str], list[_Part]]]:
+def _ordered(amounts: Amounts) -> list[tuple[str, str, Amount]]:
     """In the order of the graph."""
     tables = list(TABLES)
-    return sorted(parts.items(), key=lambda item: tables.index(item[0][0]))
+    parts = [(*made, amount) for made, amount in amounts.items()]
+    return sorted(parts, key=lambda part: tables.index(part[0]))
 
 
-def _chat_step(table: str, by: str, parts: Sequence[_Part], settings: Settings, rates: Rates) -> Step:
-    requests = sum(part.prompts for part in parts)
-    asked = sum(part.prompts * part.tokens for part in parts)
-    answered = sum(part.prompts * part.answer for part in parts)
+def _chat_step(table: str, by: str, asked: Amount, settings: Settings, rates: Rates) -> Step:
     chat = settings.chat
     live = chat.engine == "openai" and chat.mode == "live"
-    hours = requests * rates.seconds_per_request / chat.concurrency / 3600 if live else None
+    hours = asked.count * rates.seconds_per_request / chat.concurrency / 3600 if live else None
     usd = 0.0 if chat.engine == "offline" else None
     if chat.engine == "openai" and chat.prices is not None:
         share = chat.prices.batch_share if chat.mode == "batch" else 1
-        usd = (asked * chat.prices.input + answered * chat.prices.output) * share / 1e6
-    return Step(table, by, requests, round(asked), round(answered), usd=usd, hours=hours)
+        usd = (asked.tokens_in * chat.prices.input + asked.tokens_out * chat.prices.output) * share / 1e6
+    return Step(table, by, *asked.rounded, usd=usd, hours=hours)
 
 
-def _sampling_step(table: str, by: str, parts: Sequence[_Part], rates: Rates) -> Step:
-    texts = sum(part.texts for part in parts)
-    read = sum(part.prompts * part.tokens for part in parts)
-    written = sum(part.texts * part.answer for part in parts)
-    hours = texts / rates.candidates_per_second / 3600
-    return Step(table, by, texts, round(read), round(written), hours=hours)
+def _sampling_step(table: str, by: str, sampled: Amount, rates: Rates) -> Step:
+    hours = sampled.count / rates.candidates_per_second / 3600
+    return Step(table, by, *sampled.rounded, hours=hours)
 
 
-def _training_step(iteration: int, name: str, recipe: Recipe, work: _Work, rates: Rates) -> Step:
-    training = work.settings.training
-    own = _drawn(iteration, name, recipe, work)
-    contexts = sum(part.prompts for part in own)
-    first = sum(part.prompts for part in _drawn(1, name, recipe, work))
-    pairwise = recipe.loss == "pairwise"
-    each = recipe.pairs_at_most if pairwise else 1
-    texts = 2 if pairwise else work.settings.candidates * work.share(iteration)
-    replayed = min(recipe.replay * contexts, first) if iteration == 2 else 0
-    examples = round((contexts + replayed) * each * (1 - training.validation_share))
-    length = sum(part.prompts * (part.tokens + texts * part.answer) for part in own) / max(contexts, 1)
-    once = examples * length
-    scored = 1 if work.settings.hardware.precompute_reference else training.epochs
-    hours = once * (training.epochs + scored * REFERENCE) / rates.training_tokens_per_second / 3600
-    steps = plan_steps(training, examples, 1).steps
-    return Step(f"model_{iteration}", name, examples, round(once * training.epochs), steps=steps, hours=hours)
-
-
-def _drawn(iteration: int, name: str, recipe: Recipe, work: _Work) -> list[_Part]:
-    """The contexts that a recipe's candidates of an iteration are drawn for."""
-    return work.sampled.get((f"candidates_{iteration}", recipe.template if iteration == 1 else name), [])
+def _training_step(table: str, by: str, once: Amount, settings: Settings, rates: Rates) -> Step:
+    training = settings.training
+    scored = 1 if settings.hardware.precompute_reference else training.epochs
+    passes = training.epochs + scored * REFERENCE
+    hours = once.tokens_in * passes / rates.training_tokens_per_second / 3600
+    examples, tokens = round(once.count), round(once.tokens_in * training.epochs)
+    return Step(table, by, examples, tokens, steps=plan_steps(training, examples, 1).steps, hours=hours)
 
 
 def _total(steps: Iterable[Step], what: str) -> float | None:
@@ -366,22 +336,23 @@ def _total(steps: Iterable[Step], what: str) -> float | None:
 # ------------------------------------------------------------------------------------------- assumptions
 
 
-def _notes(work: _Work, rates: Rates, usd: float | None) -> Iterator[str]:
-    for origin, names in work.origins.items():
+def _about_users(people: Mapping[str, _People], counted: str, settings: Settings) -> Iterator[str]:
+    origins: dict[str, list[str]] = defaultdict(list)
+    for name, some in people.items():
+        origins[some.origin].append(name)
+    for origin, names in origins.items():
         yield f"users {origin}: {', '.join(names)}"
     lengths = ", ".join(f"{tokens:g}" for tokens in PERSONA_TOKENS["deeper"])
     yield f"personas as long as the paper's by round: {lengths} tokens; inc_update and hier_merge their own"
-    yield f"{work.chat.note}; prompts of {SAMPLE} users a domain at most; ratings are JSON with the titles"
-    if work.by_schema:
+    yield f"{counted}; ratings are JSON with the titles"
+    yield f"counted on {SAMPLE} users of a domain's split at most, who stand for the others of theirs"
+    if _by_schema(settings):
         yield "the schema of predictions counts as its JSON"
-    yield f"an unreadable answer is asked for up to {work.settings.asks} times; repeats are not counted"
-    yield from _about_chat(work, rates, usd)
-    if work.recipes:
-        yield from _about_policy(work, rates)
+    yield f"an unreadable answer is asked for up to {settings.asks} times; repeats are not counted"
 
 
-def _about_chat(work: _Work, rates: Rates, usd: float | None) -> Iterator[str]:
-    settings, chat = work.settings, work.settings.chat
+def _about_chat(settings: Settings, rates: Rates, usd: float | None) -> Iterator[str]:
+    chat = settings.chat
     if chat.engine == "offline":
         yield "the chat model is the embedded stand-in: it costs nothing, and answers at once"
         return
@@ -407,19 +378,23 @@ def _about_chat(work: _Work, rates: Rates, usd: float | None) -> Iterator[str]:
         )
 
 
-def _about_policy(work: _Work, rates: Rates) -> Iterator[str]:
-    yield work.policy.note
-    for i, share in work.unique.items():
-        if share is None:
-            yield f"candidates of iteration {i} are all taken for usable and different: an upper bound"
-        else:
+def _about_policy(
+    settings: Settings, rates: Rates, counted: str, shares: Mapping[int, Fraction]
+) -> Iterator[str]:
+    yield counted
+    for i in ITERATIONS:
+        if i in shares:
+            share = float(shares[i])
             yield f"candidates of iteration {i}: {share:.0%} are usable and different, as those in this home"
+        else:
+            yield f"candidates of iteration {i} are all taken for usable and different: an upper bound"
     yield f"{rates.candidates_per_second:g} texts a second (--candidates-per-second), on all devices together"
     yield (
-        "as many examples as recipes allow (the paper drew 34,782 and 33,612 pairs); a prompt is read once"
-        " for all its texts; validation is not counted"
+        "a persona rates all items of a window alike, by chance: how many examples that makes is a guess (the"
+        " paper drew 34,782 and 33,612 pairs)"
     )
-    how_often = "" if work.settings.hardware.precompute_reference else ", in every epoch"
+    yield "a prompt is read once for all its texts; validation is not counted"
+    how_often = "" if settings.hardware.precompute_reference else ", in every epoch"
     yield (
         f"{rates.training_tokens_per_second:,g} tokens a second (--training-tokens-per-second), on all"
         f" devices together; scoring the reference takes a third of an epoch{how_often}"

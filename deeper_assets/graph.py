@@ -171,7 +171,7 @@ class Graph:
             partition = columns_of(context.partition_key if dimensions else None, *dimensions[:1])
             with self._booked(declared, Purpose(first, partition.get("domain", ""), context.run_id)) as spent:
                 results = declared.function(**frames, **self.given(declared, partition))
-            for name, result in zip(declared.tables, _outputs(declared, results), strict=True):
+            for name, result in zip(declared.tables, outputs(declared, results), strict=True):
                 metadata = {**result.metadata, **(spent if name == first else {})}
                 yield Output(result.value, name, metadata=metadata)
 
@@ -260,7 +260,8 @@ def stored(table: str) -> dict[str, Any]:
     return {"io_manager_key": "warehouse", "metadata": metadata, "kinds": {"duckdb"}}
 
 
-def _outputs(declared: TableAsset, results: Any) -> list[Output[Any]]:
+def outputs(declared: TableAsset, results: Any) -> list[Output[Any]]:
+    """What an asset's function gave, as one output a table, in their order."""
     several = results if len(declared.tables) > 1 else [results]
     return [result if isinstance(result, Output) else Output(result) for result in several]
 

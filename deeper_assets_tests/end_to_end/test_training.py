@@ -295,7 +295,7 @@ def test_a_run_has_asked_what_was_estimated(
     second = load(home, "context_predictions_2").query("round == 2")
     assert found["contexts_2", "balanced"] == len(asked(second, "window"))
     first, both = asked_about_candidates(1), asked_about_candidates(2)
-    assert found["candidate_predictions_1", "refinement"] == first
+    assert found["candidate_predictions_1", ""] == first
     assert found["candidate_predictions_2", "balanced"] >= both > first
     predictions = asked(load(home, "round_predictions").query("round > 0"), "method", "round")
     written = load(home, "persona_rounds").query("round > 0").groupby("method")["attempts"].sum()

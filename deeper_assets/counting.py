@@ -1,0 +1,312 @@
+"""Engines that count and do not work: what `deeper estimate` plays the declared assets with.
+
+A persona that they write only stands for a text: it says how many tokens that would have. So a prompt's
+tokens are those around its personas, counted, and those that its personas stand for. Predicted ratings are
+real JSON, whose marks are drawn from the scale.
+"""
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import cache
+from typing import Any
+
+import pandas as pd
+
+from deeper_assets.engines.token_counts import TokenCount
+from deeper_assets.graph import Graph
+from deeper_assets.method.asking import ChatSetup
+from deeper_assets.method.paper_users import PERSONA_TOKENS
+from deeper_assets.method.protocols import Answer, Decoding, Sample
+from deeper_assets.resources import Experiment, Objective, Trained
+from deeper_assets.store.ledger import Partition
+from deeper_assets.values import Tools, Values
+
+Made = tuple[str, str]
+"""A table, and the recipe or method that it is made for; empty where there is none."""
+
+
+@dataclass
+class Amount:
+    """How much of one kind: requests, texts or examples, and their tokens."""
+
+    count: float = 0.0
+    tokens_in: float = 0.0
+    tokens_out: float = 0.0
+
+    def add(self, count: float, tokens_in: float, tokens_out: float = 0.0) -> None:
+        """Adds so much."""
+        self.count += count
+        self.tokens_in += tokens_in
+        self.tokens_out += tokens_out
+
+    @property
+    def rounded(self) -> tuple[int, int, int]:
+        """Count, tokens in, tokens out."""
+        return round(self.count), round(self.tokens_in), round(self.tokens_out)
+
+
+Amounts = dict[Made, Amount]
+
+
+def _amounts() -> Amounts:
+    return defaultdict(Amount)
+
+
+@dataclass
+class Tally:
+    """Where counting engines write down what they are asked.
+
+    Attributes:
+        made: what is being made.
+        weight: how many users each of its users stands for.
+        requests, texts, examples: of the chat model, of policies, of trainings.
+        weights: of each prompt that a policy was given.
+    """
+
+    made: Made = ("", "")
+    weight: float = 1.0
+    requests: Amounts = field(default_factory=_amounts)
+    texts: Amounts = field(default_factory=_amounts)
+    examples: Amounts = field(default_factory=_amounts)
+    weights: dict[str, float] = field(default_factory=dict)
+
+
+# ------------------------------------------------------------------------------------------ counted texts
+
+_PERSONA = re.compile(r"persona [a-p]{16} of ([\d.]+) tokens")
+_OLD = re.compile(rf"<((?:long_term_)?persona)>\n{_PERSONA.pattern}")
+_ITEMS = re.compile(r"<items>\n(.*?)\n</items>", re.DOTALL)
+_LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
+_WRITTEN_BY_CHAT = {"persona": "inc_update", "long_term_persona": "hier_merge"}
+"""Block of the old persona in a prompt to the chat model → the method that updates it."""
+
+
+def persona(number: int, tokens: float) -> str:
+    """What stands for a persona of so many tokens; other numbers (64 bits) are other texts."""
+    return f"persona {f'{number:016x}'.translate(_LETTERS)} of {tokens:g} tokens"
+
+
+def counting(count: Callable[[str], int]) -> Callable[[str], float]:
+    """A way to count that takes personas for the texts that they stand for.
+
+    Args:
+        count: tokens of a text. What prompts have beside personas comes again and again, and is counted once.
+    """
+    known = cache(count)
+
+    def tokens(text: str) -> float:
+        return known(_PERSONA.sub("", text)) + sum(map(float, _PERSONA.findall(text)))
+
+    return tokens
+
+
+def _next_length(prompt: str, series: Callable[[str], Sequence[float]]) -> float:
+    """Tokens of the persona that follows the one in the prompt; of the first where there is none."""
+    old = _OLD.search(prompt)
+    if old is None:
+        return PERSONA_TOKENS["deeper"][0]
+    lengths = series(old[1])
+    return next((tokens for tokens in lengths if tokens > float(old[2])), lengths[-1])
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest(), "big")
+
+
+# ----------------------------------------------------------------------------------------------- engines
+
+
+@dataclass(frozen=True)
+class CountingChat:
+    """A chat model whose answers are readable, and as long as answers are.
+
+    Attributes:
+        tally: where it counts.
+        tokens: how.
+        frame: tokens that a request has beside its text.
+        by_schema: whether a request carries the schema of its answer.
+    """
+
+    tally: Tally
+    tokens: Callable[[str], float]
+    frame: int
+    by_schema: bool
+    name: str = "counting"
+
+    def answer(
+        self,
+        prompts: Sequence[str],
+        *,
+        attempt: int = 0,  # noqa: ARG002
+        schema: Mapping[str, Any] | None = None,
+    ) -> list[Answer]:
+        """See `ChatModel.answer`. All items of one answer are rated alike, by a hash of the prompt."""
+        amount, weight = self.tally.requests[self.tally.made], self.tally.weight
+        around = self.frame + (self.tokens(_json(schema)) if schema and self.by_schema else 0)
+        answers = []
+        for prompt in prompts:
+            text = _ratings(prompt, schema) if schema else _updated(prompt)
+            amount.add(weight, weight * (around + self.tokens(prompt)), weight * self.tokens(text))
+            answers.append(Answer(text))
+        return answers
+
+
+def _updated(prompt: str) -> str:
+    length = _next_length(prompt, lambda block: PERSONA_TOKENS[_WRITTEN_BY_CHAT[block]])
+    return persona(_number(prompt), length)
+
+
+def _ratings(prompt: str, schema: Mapping[str, Any]) -> str:
+    """JSON without spaces, in the form of the schema."""
+    rating = schema["properties"]["ratings"]["items"]["properties"]["rating"]
+    marks = rating.get("enum") or [rating["minimum"], rating["maximum"]]
+    mark = marks[_number(prompt) % len(marks)]
+    items = _ITEMS.search(prompt)
+    titles = [line.removeprefix("- ") for line in items[1].split("\n")] if items else []
+    return _json({"ratings": [{"item": title, "rating": mark} for title in titles]})
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+@dataclass
+class CountingSampler:
+    """A policy whose texts all differ, and are as long as the paper's; every policy is this one.
+
+    Attributes:
+        tally: where it counts.
+        tokens: how.
+        frame: tokens that a prompt has beside its text.
+        shares: table → the share of its texts that can be used; of others, all can.
+    """
+
+    tally: Tally
+    tokens: Callable[[str], float]
+    frame: int
+    shares: Mapping[str, Fraction]
+    name: str = "counting"
+    engine: str = "counting"
+    _written: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def sampler(self, base: pd.DataFrame, adapter: pd.DataFrame | None = None) -> "CountingSampler":  # noqa: ARG002
+        """See `resources.Samplers`."""
+        return self
+
+    def policy_sampler(self, policies: pd.DataFrame) -> "CountingSampler":  # noqa: ARG002
+        """See `resources.Samplers`."""
+        return self
+
+    def sample(
+        self, prompts: Sequence[str], seeds: Sequence[Sequence[int]], decoding: Decoding
+    ) -> list[list[Sample]]:
+        """See `Sampler.sample`. Texts that cannot be used, or repeat others, pass for ones that were cut."""
+        amount, weight = self.tally.texts[self.tally.made], self.tally.weight
+        samples = []
+        for prompt, wanted in zip(prompts, seeds, strict=True):
+            self.tally.weights[prompt] = weight
+            following = _next_length(prompt, lambda _: PERSONA_TOKENS["deeper"])
+            length = min(following, float(decoding.max_new_tokens))
+            read = self.frame + self.tokens(prompt)
+            amount.add(weight * len(wanted), weight * read, weight * length * len(wanted))
+            samples.append([Sample(persona(seed, length), round(length), self._usable()) for seed in wanted])
+        return samples
+
+    def _usable(self) -> bool:
+        """Whether the next text is: of n texts of a table, the share of n, rounded down, spread evenly."""
+        table = self.tally.made[0]
+        share, written = self.shares.get(table, Fraction(1)), self._written[table]
+        self._written[table] += 1
+        return int(share * (written + 1)) > int(share * written)
+
+
+@dataclass(frozen=True)
+class CountingTrainer:
+    """A trainer that counts its examples, and gives an adapter without files.
+
+    Attributes:
+        tally: where it counts.
+        tokens: how.
+    """
+
+    tally: Tally
+    tokens: Callable[[str], float]
+
+    def train(
+        self,
+        name: str,  # noqa: ARG002
+        base: pd.DataFrame,  # noqa: ARG002
+        start: pd.DataFrame | None,  # noqa: ARG002
+        examples: pd.DataFrame,
+        objective: Objective,
+    ) -> Trained:
+        """See `resources.Trainer`. An example is a prompt, read once, and the texts that it compares.
+
+        Of all examples, those that validate are taken off by their share: few users may have none, or many.
+        """
+        amount = self.tally.examples[self.tally.made]
+        texts = [column for column in ("chosen", "rejected", "completion") if column in examples]
+        for _, example in examples.groupby(examples.get("group", examples.index).to_numpy()):
+            prompt = str(example["prompt"].iloc[0])
+            weight = self.tally.weights[prompt] * (1 - objective.training.validation_share)
+            length = self.tokens(prompt) + sum(map(self.tokens, example[texts].to_numpy().flat))
+            amount.add(weight, weight * length)
+        rows = pd.DataFrame(columns=["file", "content", "size", "sha256"])
+        return Trained(rows, {"trained": len(examples)}, [])
+
+
+# ------------------------------------------------------------------------------------------------- graph
+
+
+@dataclass(frozen=True)
+class _CountingValues(Values):
+    model: CountingChat
+
+    def chat(self, _: Partition) -> ChatSetup:
+        return replace(self.experiment.chat, model=self.model)
+
+
+@dataclass(frozen=True)
+class _CountingTools(Tools):
+    policies: CountingSampler
+    training: CountingTrainer
+
+    @property
+    def samplers(self) -> CountingSampler:
+        return self.policies
+
+    @property
+    def trainer(self) -> CountingTrainer:
+        return self.training
+
+
+def counting_graph(
+    experiment: Experiment,
+    tally: Tally,
+    chat: TokenCount,
+    policy: TokenCount,
+    by_schema: bool,
+    shares: Mapping[str, Fraction],
+) -> Graph:
+    """The graph of an experiment with engines that count.
+
+    Args:
+        experiment: whose graph.
+        tally: where they count.
+        chat: how tokens of the chat model are counted.
+        policy: how those of policies are.
+        by_schema: whether the chat model's requests carry the schema of their answers.
+        shares: see `CountingSampler`.
+    """
+    read = counting(policy.count)
+    model = CountingChat(tally, counting(chat.count), chat.frame, by_schema)
+    sampler = CountingSampler(tally, read, policy.frame, shares)
+    return Graph(
+        _CountingValues(experiment, model),
+        _CountingTools(experiment, sampler, CountingTrainer(tally, read)),
+    )
