@@ -92,8 +92,11 @@ def test_a_changed_setting_makes_stale_what_it_touches_and_nothing_else(
     deeper("run", "--home", home, "--domains", "book", "--profile", profile)
     after = versions(home)
     changed = {table for (table, partition), version in after.items() if before[table, partition] != version}
-    assert not changed & {"raw_ratings", "rejected_ratings", "rating_windows"}
-    assert {"initial_personas", "persona_rounds"} <= changed
+    assert {"persona_rounds", "round_predictions"} <= changed
+    assert not changed & {"raw_ratings", "rating_windows", "initial_personas", "initial_predictions"}
+    for (table, partition), version in after.items():
+        if table == "persona_rounds" and before[table, partition] != version:
+            assert "slide_regen" in partition
 
 
 def test_figures_of_different_settings_are_not_mixed_in_silence(small_home: Path, tmp_path: Path) -> None:
