@@ -79,12 +79,13 @@ def refinement_prompts(domains: tuple[str, ...] = ("book", "movielens")) -> list
 def _prompts(experiment: Experiment, name: str) -> list[str]:
     import pandas as pd
 
-    domain, target = experiment.domain(name), experiment.scratch(f"{name}.parquet")
+    domain, target = experiment.domain(name), experiment.scratch()
     experiment.source(name).write_raw_ratings(target)
     raw = pd.read_parquet(target)
     rejected = reject_ratings(raw, domain, experiment.rules)
     windows = cut_windows(raw, rejected, domain, experiment.rules, experiment.user_sampling)
     personas = initial_personas(windows, domain, experiment.chat)
     predictions = initial_predictions(windows, personas, domain, experiment.chat)
-    initial = initial_contexts(windows, personas, predictions, domain, experiment.chat, "refinement")
+    prompts = experiment.chat.prompts
+    initial = initial_contexts(windows, personas, predictions, domain, prompts, ["refinement"])
     return [str(prompt) for prompt in initial.contexts["prompt"].dropna()]
