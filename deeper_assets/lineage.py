@@ -172,7 +172,7 @@ def _facts(ledger: _Ledger, table: str, versions: Sequence[Version], replaced: i
     )
     if replaced:
         yield f"! {replaced} of these partitions have been made anew since; `deeper run` catches up"
-    yield from _settings(versions)
+    yield from _settings(versions, ledger.domain)
     columns = TABLES[table].column_names
     if "model" in columns:
         models = set(_loaded(ledger, versions, "model")["model"].dropna())
@@ -187,9 +187,12 @@ def _facts(ledger: _Ledger, table: str, versions: Sequence[Version], replaced: i
         yield f"user {ledger.user}: {_rows_of_user(ledger, table, versions)} rows"
 
 
-def _settings(versions: Sequence[Version]) -> Iterator[str]:
-    """Settings by name; of one in which partitions differ, only the number of its values is given."""
-    all_of_them = [dict(_flat(version.ingredients.settings)) for version in versions]
+def _settings(versions: Sequence[Version], domain: str | None) -> Iterator[str]:
+    """Settings by name; of one in which partitions differ, only the number of its values is given.
+
+    Of a value that spans domains, such as their scales, only the part of `domain` is given.
+    """
+    all_of_them = [dict(_flat(version.ingredients.settings, domain)) for version in versions]
     for name in sorted({name for settings in all_of_them for name in settings}):
         values = {canonical_json(settings.get(name)): settings.get(name) for settings in all_of_them}
         if len(values) > 1 and name != "source":
@@ -199,11 +202,12 @@ def _settings(versions: Sequence[Version]) -> Iterator[str]:
                 yield from _setting(name, value)
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(settings: Mapping[str, Any], domain: str | None, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The parts of values by their path, such as `training.beta`; a source is one whole."""
     for name, value in settings.items():
         if isinstance(value, Mapping) and name != "source":
-            yield from _flat(value, f"{prefix}{name}.")
+            part = {domain: value[domain]} if domain is not None and domain in value else value
+            yield from _flat(part, domain, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 

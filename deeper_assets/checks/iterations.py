@@ -95,7 +95,8 @@ def _every_domain_trains(
     by_domain = preferences["domain"].value_counts()
     return AssetCheckResult(
         passed=not missing,
-        description=f"missing: {', '.join(missing)}; sample them, or set training_domains"
+        description=f"missing: {', '.join(missing)}; sample them (for the templates of train_recipes),"
+        " or set training_domains"
         if missing
         else f"all {len(training)} are there",
         metadata={"rows by domain": {str(k): int(v) for k, v in by_domain.items()}},

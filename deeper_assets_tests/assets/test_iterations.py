@@ -80,7 +80,7 @@ def test_from_contexts_to_preferences_and_no_model_with_a_domain_missing(
         said = {check.check_name: (check.passed, check.description) for check in checked}
         assert said["every_domain_trains"] == (
             False,
-            "missing: recipe; sample them, or set training_domains",
+            "missing: recipe; sample them (for the templates of train_recipes), or set training_domains",
         )
         assert said["chosen_beats_rejected"][0]
 

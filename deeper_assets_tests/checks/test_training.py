@@ -197,9 +197,15 @@ def test_a_domain_that_was_not_sampled_is_named(experiment: Experiment) -> None:
 
     sampled("book")
     assert not first("paper").passed
-    assert first("paper").description == "missing: recipe; sample them, or set training_domains"
+    assert (
+        first("paper").description
+        == "missing: recipe; sample them (for the templates of train_recipes), or set training_domains"
+    )
     # Another recipe's template has not been sampled at all.
-    assert first("inc_ft").description == "missing: book, recipe; sample them, or set training_domains"
+    assert (
+        first("inc_ft").description
+        == "missing: book, recipe; sample them (for the templates of train_recipes), or set training_domains"
+    )
     sampled("recipe")
     assert first("paper").passed
     assert not every_domain_trains_2(pair(), "paper", TRAINING, experiment.warehouse).passed
