@@ -302,13 +302,13 @@ class Replica:
                 await self.client.post(
                     "/load_lora_adapter", cast_to=str, body={"lora_name": adapter.name, "lora_path": place}
                 )
-        except DeeperError as error:
+        except _RefusedError as error:
             refusal = str(error)
             if "already been loaded" in refusal:  # by another process, just now
                 return
             if "No adapter found" in refusal:
                 hint = "it must be able to read that folder, under the same path"
-            elif "404" in refusal:
+            elif error.status == 404:
                 hint = "start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in its environment"
             else:
                 hint = "see that it was started with --enable-lora, and a --max-lora-rank that is high enough"
@@ -331,7 +331,8 @@ class Replica:
                 hint = "; the urls of vLLM servers end in /v1"
             refusal = self.scrubbed(error.message)
             # Not `from error`: a traceback would quote the server's answer, which may hold the key.
-            raise DeeperError(f"the vLLM server {self.url} refuses: {refusal}{hint}") from None
+            text = f"the vLLM server {self.url} refuses: {refusal}{hint}"
+            raise _RefusedError(text, error.status_code) from None
 
     def scrubbed(self, text: str) -> str:
         """`text` without the key: servers like to repeat it in errors."""
@@ -348,6 +349,18 @@ def _decoding_values(decoding: Decoding) -> dict[str, Any]:
         "min_p": 0.0,
         "repetition_penalty": decoding.repetition_penalty,
     }
+
+
+class _RefusedError(DeeperError):
+    """What another try would not change.
+
+    Attributes:
+        status: the HTTP status of the answer.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class _Interrupted(Exception):

@@ -236,6 +236,7 @@ REFUSED: dict[str, tuple[Reply, str]] = {
         r"must be able to read that folder, under the same path",
     ),
     "does not fit": ((500, {"error": {"message": "LoRA rank 16 is greater"}}), r"rank 16.*--max-lora-rank"),
+    "404 in a path": ((500, {"error": {"message": "no room for /runs/404"}}), r"--max-lora-rank"),
 }
 
 
