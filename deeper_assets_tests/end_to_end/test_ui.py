@@ -1,20 +1,13 @@
 """`dagster dev` as a person uses it: a real server, a real browser, real clicks, and screenshots of them."""
 
 import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from deeper_assets.engines.sampling.gpu import LOG, dismiss
@@ -22,16 +15,12 @@ from deeper_assets.graph import declared_assets
 from deeper_assets.store.ledger import Version
 from deeper_assets.store.warehouse import Warehouse
 from deeper_assets_tests.command import deeper, environment
-from deeper_assets_tests.conftest import REPOSITORY
+from deeper_assets_tests.end_to_end.dagster_ui import PATIENCE, Person, dagster, dagster_dev, wait_for
 from deeper_assets_tests.engines.tiny_policy import save_tiny_policy
 from deeper_assets_tests.vllm_cpu import stand_in_variables
 from deeper_assets_tests.vllm_cpu.policies import save_wide_policy
 
 pytestmark = pytest.mark.slow
-
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-PATIENCE = 120
-"""Seconds that a page or a run may take before the test gives up."""
 
 
 @pytest.fixture(scope="module")
@@ -54,94 +43,8 @@ def variables(home: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def server(home: Path, variables: dict[str, str]) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with (home / "dagster-dev.log").open("w") as log:
-        process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("dagster")), "dev", "-h", "127.0.0.1", "-p", str(port)],
-            cwd=REPOSITORY,
-            env=variables,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        address = f"http://127.0.0.1:{port}"
-        try:
-            deadline = time.monotonic() + PATIENCE
-            while True:
-                try:
-                    with urllib.request.urlopen(f"{address}/server_info", timeout=5):
-                        break
-                except OSError:
-                    assert process.poll() is None, (home / "dagster-dev.log").read_text()
-                    assert time.monotonic() < deadline, (home / "dagster-dev.log").read_text()
-                    time.sleep(0.5)
-            yield address
-        finally:
-            process.terminate()  # it ends its own servers
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("no chromium and chromedriver on this machine")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--no-first-run",
-        "--window-size=1500,1100",
-        f"--user-data-dir={tmp_path / 'profile'}",
-    ):
-        options.add_argument(argument)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
-
-
-class Person:
-    """Someone in front of the page: looks for what it says, clicks, takes pictures."""
-
-    def __init__(self, browser: webdriver.Chrome, server: str):
-        self.browser = browser
-        self.server = server
-        self.pictures = Path(os.environ.get("DEEPER_TEST_ARTIFACTS", REPOSITORY / "test-artifacts"))
-        self.pictures.mkdir(parents=True, exist_ok=True)
-
-    def goes_to(self, path: str) -> None:
-        self.browser.get(self.server + path)
-
-    def sees(self, text: str, exactly: bool = True, first: bool = False) -> WebElement:
-        """What shows this text; the last such thing on the page, which is where menus and dialogs stand."""
-        test = f"normalize-space(.)='{text}'" if exactly else f"contains(normalize-space(.), '{text}')"
-
-        def shown(browser: webdriver.Chrome) -> WebElement | None:
-            showing = browser.find_elements(By.XPATH, f"//*[{test} and not(*[{test}])]")
-            ordered = showing if first else reversed(showing)
-            return next((one for one in ordered if one.is_displayed()), None)
-
-        return WebDriverWait(self.browser, PATIENCE).until(shown, f"'{text}' on {self.browser.current_url}")
-
-    def clicks(self, text: str, first: bool = False) -> None:
-        def click(_: webdriver.Chrome) -> bool:
-            self.sees(text, first=first).click()
-            return True
-
-        ignored = (Exception,)  # the page redraws itself while it loads
-        WebDriverWait(self.browser, PATIENCE, ignored_exceptions=ignored).until(click, f"click on '{text}'")
-
-    def picture(self, name: str) -> None:
-        self.browser.save_screenshot(str(self.pictures / f"{name}.png"))
+    with dagster_dev(home, variables) as address:
+        yield address
 
 
 def test_materialize_a_partition_by_clicking_and_see_its_plot(
@@ -246,17 +149,3 @@ def test_a_backfill_is_shown(browser: webdriver.Chrome, server: str) -> None:
     person.goes_to("/runs")
     person.sees("2 partitions", exactly=False)
     person.picture("backfill")
-
-
-def dagster(variables: dict[str, str], *arguments: str) -> None:
-    """What `dagster job launch` and `backfill` queue, the daemon of the running `dagster dev` does."""
-    command = [str(Path(sys.executable).with_name("dagster")), *arguments]
-    done = subprocess.run(command, cwd=REPOSITORY, env=variables, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def wait_for(home: Path, done: Callable[[], bool], patience: float = PATIENCE) -> None:
-    deadline = time.monotonic() + patience
-    while not done():
-        assert time.monotonic() < deadline, (home / "dagster-dev.log").read_text()
-        time.sleep(1)

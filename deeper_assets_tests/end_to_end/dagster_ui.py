@@ -1,0 +1,121 @@
+"""`dagster dev` over a home, and a person in front of it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+
+from deeper_assets_tests.conftest import REPOSITORY
+
+PATIENCE = 120
+"""Seconds that a page or a run may take before the test gives up."""
+
+
+@contextmanager
+def dagster_dev(home: Path, variables: Mapping[str, str]) -> Iterator[str]:
+    """A running server with its daemon, by its address; it and its children end with the block."""
+    log = home / "dagster-dev.log"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("dagster")), "dev", "-h", "127.0.0.1", "-p", str(port)],
+            cwd=REPOSITORY,
+            env=dict(variables),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        address = f"http://127.0.0.1:{port}"
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                try:
+                    with urllib.request.urlopen(f"{address}/server_info", timeout=5):
+                        break
+                except OSError:
+                    assert process.poll() is None, log.read_text()
+                    assert time.monotonic() < deadline, log.read_text()
+                    time.sleep(0.5)
+            yield address
+        finally:
+            process.terminate()  # it ends its own servers
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def ask(server: str, query: str, **variables: Any) -> Any:
+    """What the server's GraphQL says, as its pages ask it."""
+    body = json.dumps({"query": query, "variables": variables}).encode()
+    request = urllib.request.Request(
+        f"{server}/graphql", body, {"Content-Type": "application/json"}, method="POST"
+    )
+    with urllib.request.urlopen(request, timeout=PATIENCE) as reply:
+        answer = json.load(reply)
+    assert "errors" not in answer, answer["errors"]
+    return answer["data"]
+
+
+class Person:
+    """Someone in front of the page: looks for what it says, clicks, takes pictures."""
+
+    def __init__(self, browser: webdriver.Chrome, server: str):
+        self.browser = browser
+        self.server = server
+        self.pictures = Path(os.environ.get("DEEPER_TEST_ARTIFACTS", REPOSITORY / "test-artifacts"))
+        self.pictures.mkdir(parents=True, exist_ok=True)
+
+    def goes_to(self, path: str) -> None:
+        self.browser.get(self.server + path)
+
+    def sees(self, text: str, exactly: bool = True, first: bool = False) -> WebElement:
+        """What shows this text; the last such thing on the page, which is where menus and dialogs stand."""
+        test = f"normalize-space(.)='{text}'" if exactly else f"contains(normalize-space(.), '{text}')"
+
+        def shown(browser: webdriver.Chrome) -> WebElement | None:
+            showing = browser.find_elements(By.XPATH, f"//*[{test} and not(*[{test}])]")
+            ordered = showing if first else reversed(showing)
+            return next((one for one in ordered if one.is_displayed()), None)
+
+        return WebDriverWait(self.browser, PATIENCE).until(shown, f"'{text}' on {self.browser.current_url}")
+
+    def clicks(self, text: str, first: bool = False) -> None:
+        def click(_: webdriver.Chrome) -> bool:
+            self.sees(text, first=first).click()
+            return True
+
+        ignored = (Exception,)  # the page redraws itself while it loads
+        WebDriverWait(self.browser, PATIENCE, ignored_exceptions=ignored).until(click, f"click on '{text}'")
+
+    def picture(self, name: str) -> None:
+        self.browser.save_screenshot(str(self.pictures / f"{name}.png"))
+
+
+def dagster(variables: dict[str, str], *arguments: str) -> None:
+    """What `dagster job launch` and `backfill` queue, the daemon of the running `dagster dev` does."""
+    command = [str(Path(sys.executable).with_name("dagster")), *arguments]
+    done = subprocess.run(command, cwd=REPOSITORY, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def wait_for(home: Path, done: Callable[[], bool], patience: float = PATIENCE) -> None:
+    deadline = time.monotonic() + patience
+    while not done():
+        assert time.monotonic() < deadline, (home / "dagster-dev.log").read_text()
+        time.sleep(1)

@@ -1,0 +1,187 @@
+"""The UI and `deeper run` agree on what is stale: a real server and browser over a home that changes."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import yaml
+from dagster import AssetKey
+from selenium import webdriver
+
+from deeper_assets.definitions import build_definitions
+from deeper_assets.graph import Graph
+from deeper_assets.method.prompts import BUILT_IN
+from deeper_assets.method.updates import PROMPT_METHODS
+from deeper_assets.planning import Planner
+from deeper_assets.resources import Experiment
+from deeper_assets.settings import load_settings
+from deeper_assets.store.ledger import canonical_json
+from deeper_assets_tests.command import environment
+from deeper_assets_tests.end_to_end.dagster_ui import PATIENCE, Person, ask, dagster, dagster_dev
+
+pytestmark = pytest.mark.slow
+
+Partitions = set[tuple[str, str | None]]
+"""Tables with their partition keys; None for a table without partitions."""
+
+OF_METHODS = ("persona_rounds", "round_predictions", "round_errors")
+SETTINGS = {"train_recipes": [], "synthetic_users": 24, "train_users": 2, "eval_users": 3}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which two domains have been made."""
+    folder = tmp_path_factory.mktemp("stale") / "home"
+    folder.mkdir()
+    write(folder)
+    run(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(home: Path) -> Iterator[str]:
+    with dagster_dev(home, variables(home)) as address:
+        yield address
+
+
+def test_the_ui_and_the_planner_agree_on_what_is_stale(
+    server: str, home: Path, browser: webdriver.Chrome
+) -> None:
+    person = Person(browser, server)
+    assert stale_in_the_ui(server) == stale_for_a_run(home) == set()
+
+    # A setting: exactly the tables that list it, each of their partitions, before anything is made again.
+    write(home, eval_users=4)
+    reload(person)
+    windows: Partitions = {("rating_windows", "book"), ("rating_windows", "recipe")}
+    assert stale_in_the_ui(server) == stale_for_a_run(home) == windows
+    assert unsynced(person, "rating_windows", "book")
+    person.picture("stale partition")
+    assert not unsynced(person, "raw_ratings", "book")
+    assert not unsynced(person, "initial_personas", "book")
+
+    # Other rows: what is made directly from them, of this domain alone.
+    location = ["-m", "deeper_assets.definitions"]
+    dagster(
+        variables(home),
+        "asset",
+        "materialize",
+        *location,
+        "--select",
+        *("rating_windows", "--partition", "book"),
+    )
+    after_book = stale_for_a_run(home)
+    assert after_book - windows == {
+        *(("initial_personas", "book"), ("initial_predictions", "book"), ("floors_table", None)),
+        *((table, f"book|{method}") for table in OF_METHODS for method in PROMPT_METHODS),
+    }
+    assert windows - after_book == {("rating_windows", "book")}
+    assert stale_in_the_ui(server) == after_book
+    assert unsynced(person, "floors_table")
+
+    run(home)
+    reload(person)
+    assert stale_in_the_ui(server) == stale_for_a_run(home) == set()
+    assert not unsynced(person, "rating_windows", "book")
+    person.picture("fresh partition")
+
+
+def test_partitions_that_a_setting_does_not_concern_are_confirmed_by_the_next_run(
+    server: str, home: Path, browser: webdriver.Chrome
+) -> None:
+    """Dagster has one code version a table, so a change for some partitions marks all of them until a run."""
+    person = Person(browser, server)
+    assert stale_in_the_ui(server) == stale_for_a_run(home) == set()
+    template = home / "slide_regen.txt"
+    template.write_text(f"Take your time.\n{BUILT_IN['slide_regen']}")
+    write(home, eval_users=4, prompts={"slide_regen": str(template)})
+    reload(person)
+    concerned = stale_for_a_run(home)
+    assert {key for _, key in concerned} == {"book|slide_regen", "recipe|slide_regen"}
+    assert stale_in_the_ui(server) > concerned
+    run(home)
+    assert stale_in_the_ui(server) == stale_for_a_run(home) == set()
+
+
+def variables(home: Path) -> dict[str, str]:
+    """None but where the home is: settings stand in its file."""
+    kept = environment(home, DAGSTER_HOME=str(home / "dagster"))
+    del kept["DEEPER_SYNTHETIC_USERS"], kept["DEEPER_TRAIN_RECIPES"]
+    return kept
+
+
+def write(home: Path, **changed: object) -> None:
+    (home / "settings.yaml").write_text(yaml.safe_dump({**SETTINGS, **changed}))
+
+
+def run(home: Path) -> None:
+    call = [sys.executable, "-m", "deeper_assets.cli", "run", "--home", str(home), "--domains", "book,recipe"]
+    done = subprocess.run(call, env=variables(home), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def reload(person: Person) -> None:
+    """Clicks the button on the page of code locations, which reads the settings anew."""
+    person.goes_to("/locations")
+    person.sees("Loaded")
+    before = loaded_at(person.server)
+    person.clicks("Reload")
+    deadline = time.monotonic() + PATIENCE
+    while loaded_at(person.server) in ([], before):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def loaded_at(server: str) -> list[float]:
+    """When the code location was loaded; nothing while it loads."""
+    entries = "... on WorkspaceLocationStatusEntries { entries { loadStatus updateTimestamp } }"
+    statuses = ask(server, f"{{ locationStatusesOrError {{ {entries} }} }}")["locationStatusesOrError"]
+    return [one["updateTimestamp"] for one in statuses["entries"] if one["loadStatus"] == "LOADED"]
+
+
+def unsynced(person: Person, table: str, key: str = "") -> bool:
+    """Whether the page of a partition, or of a table without any, calls it unsynced."""
+    person.goes_to(f"/assets/{table}" + (f"?view=partitions&partition={quote(key)}" if key else ""))
+    person.sees("Materialized" if key else table, exactly=False)
+    time.sleep(2)  # the page asks for the state after the rest
+    return bool(person.browser.find_elements("xpath", "//*[contains(text(), 'Unsynced')]"))
+
+
+def stale_in_the_ui(server: str) -> Partitions:
+    """Every partition that its page would call unsynced."""
+    nodes = ask(server, "{ assetNodes { assetKey { path } partitionKeys staleStatus } }")["assetNodes"]
+    stale: Partitions = set()
+    for node in nodes:
+        table, keys = node["assetKey"]["path"][-1], node["partitionKeys"]
+        if not keys:
+            stale |= {(table, None)} if node["staleStatus"] == "STALE" else set()
+            continue
+        statuses = ask(
+            server,
+            "query($key: AssetKeyInput!, $keys: [String!]!) { assetNodeOrError(assetKey: $key) {"
+            " ... on AssetNode { staleStatusByPartition(partitions: $keys) } } }",
+            key={"path": node["assetKey"]["path"]},
+            keys=keys,
+        )["assetNodeOrError"]["staleStatusByPartition"]
+        stale |= {(table, key) for key, status in zip(keys, statuses, strict=True) if status == "STALE"}
+    return stale
+
+
+def stale_for_a_run(home: Path) -> Partitions:
+    """Every stored partition that `deeper run` would make again, each asked for by itself."""
+    experiment = Experiment(home, load_settings(home))
+    planner = Planner(Graph.of(experiment), build_definitions(experiment))
+    stored = planner.stored()
+    made = {(version.table, canonical_json(dict(version.partition))) for version in stored.values()}
+    stale: Partitions = set()
+    for table in planner.order:
+        definition = planner.assets.get(AssetKey(table)).partitions_def
+        for key in definition.get_partition_keys() if definition else [None]:
+            known = (table, canonical_json(dict(planner.columns(table, key)))) in made
+            if known and planner.stale([table], key, stored):
+                stale.add((table, key))
+    return stale
