@@ -34,9 +34,6 @@ from deeper_assets.engines.chat.journal_file import (
 )
 from deeper_assets.method.exceptions import DeeperError
 
-_PLACES_AT_ONCE = 500
-"""Keys in one SQL statement; SQLite takes 32,766 parameters at most."""
-
 
 @dataclass(frozen=True)
 class Purpose:
@@ -47,7 +44,8 @@ class Purpose:
     run_id: str = ""
 
 
-_PURPOSE: ContextVar[Purpose | None] = ContextVar("purpose", default=None)
+_NO_PURPOSE = Purpose()
+_PURPOSE = ContextVar("purpose", default=_NO_PURPOSE)
 
 
 @contextmanager
@@ -184,7 +182,7 @@ class Journal:
     def record(self, key: Key, model: str, request: Mapping[str, Any], entry: Entry) -> None:
         """Keeps an answer and books it, unless there is one already."""
         with writing(self.path):
-            self._record(key, model, packed(request), entry, _purpose())
+            self._record(key, model, packed(request), entry, _PURPOSE.get())
 
     def release(self, key: Key, unsure: bool) -> None:
         """Takes back a claim whose request got no answer.
@@ -201,7 +199,7 @@ class Journal:
         saved = [entry.cost_usd or 0.0 for entry in entries]
         if saved:
             with writing(self.path):
-                self._book(_purpose(), model, hits=len(saved), saved_usd=sum(saved))
+                self._book(_PURPOSE.get(), model, hits=len(saved), saved_usd=sum(saved))
 
     # ------------------------------------------------------------------------------------------ batches
 
@@ -348,13 +346,11 @@ class Journal:
     def _select(
         self, columns: str, table: Literal["answers", "pending"], keys: Sequence[Key]
     ) -> Iterator[tuple[Any, ...]]:
-        for start in range(0, len(keys), _PLACES_AT_ONCE):
-            part = keys[start : start + _PLACES_AT_ONCE]
-            places = ", ".join(["(?, ?)"] * len(part))
-            yield from self._db.execute(
-                f"SELECT {columns} FROM {table} WHERE (key, attempt) IN (VALUES {places})",
-                [value for key in part for value in key],
-            )
+        # As one JSON value, which may hold any number of keys. For (VALUES …) SQLite would scan the table.
+        wanted = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"
+        return self._db.execute(
+            f"SELECT {columns} FROM {table} WHERE (key, attempt) IN ({wanted})", [json.dumps(keys)]
+        )
 
     def _pending(self, keys: Sequence[Key]) -> set[Key]:
         """Those of `keys` that are on their way."""
@@ -380,7 +376,7 @@ class Journal:
     def _insert_pending(
         self, requests: Iterable[tuple[Key, bytes | None]], model: str, most_usd: float, batch: str | None
     ) -> None:
-        shared = (own_name(), batch, most_usd, *astuple(_purpose()), model)
+        shared = (own_name(), batch, most_usd, *astuple(_PURPOSE.get()), model)
         self._db.executemany(
             "INSERT INTO pending"
             " (key, attempt, request, owner, batch, most_usd, asset, domain, run_id, model)"
@@ -431,10 +427,6 @@ class Journal:
 
 
 _ENTRY = ", ".join(Entry.__dataclass_fields__)
-
-
-def _purpose() -> Purpose:
-    return _PURPOSE.get() or Purpose()
 
 
 def _now() -> str:
