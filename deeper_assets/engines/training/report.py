@@ -108,11 +108,3 @@ class TrainingReport:
     memory_peak: int
     seconds: float
     versions: Mapping[str, str]
-
-    @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> "TrainingReport":
-        """The report that was stored as JSON."""
-        values = {**stored, "notes": tuple(stored["notes"]), "memory": Memory(**stored["memory"])}
-        for kind in ("training", "validation"):
-            values[kind] = Progress(**stored[kind]) if stored[kind] else None
-        return cls(**values)
