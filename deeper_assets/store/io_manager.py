@@ -64,15 +64,10 @@ class WarehouseIOManager(IOManager):
 
     A Parquet file that an asset returns as a `pathlib.Path` is deleted once its rows are stored. A single
     partition that has never been made cannot be loaded, unless the input has the metadata of `OPTIONAL`.
+    `describe` gives the ingredients of a table's partition.
     """
 
     def __init__(self, warehouse: Warehouse, describe: Describe):
-        """A manager over `warehouse`.
-
-        Args:
-            warehouse: where everything is stored.
-            describe: gives the ingredients of a table's partition.
-        """
         self._warehouse, self._describe = warehouse, describe
         # What each step (run, key) has read: place → input, for the ledger.
         self._read: dict[tuple[str, str], dict[tuple[str, str], Input]] = {}

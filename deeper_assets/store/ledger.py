@@ -141,13 +141,7 @@ def enter(
 
 
 def versions_of_table(connection: DuckDBPyConnection, table: str | None, latest: bool) -> list[Version]:
-    """The versions of a table (None: of all tables), the oldest first.
-
-    Args:
-        connection: an open one.
-        table: name of the table.
-        latest: whether only the latest version of each partition is wanted.
-    """
+    """The versions of a table (None: of all tables), or only the latest of each partition, oldest first."""
     return _read(connection, "$table IS NULL OR table_name = $table", {"table": table}, latest)
 
 

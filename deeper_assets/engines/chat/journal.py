@@ -84,17 +84,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Usage:
-    """What was asked for one purpose of one model.
-
-    Attributes:
-        requests: answers that were paid for.
-        hits: answers that the journal held already.
-        unreadable: answers among `requests` without a text that can be used: refusals, filtered, cut off.
-        retries: requests that came to nothing and were sent again.
-        input_tokens, cached_tokens, output_tokens, cost_usd: of `requests`, as in `Entry`.
-        saved_usd: what the hits had cost when they were paid for.
-        unsure_usd: the most that requests without an answer may have been charged.
-    """
+    """What was asked for one purpose of one model. The table `chat_usage` says what each amount is."""
 
     asset: str
     domain: str
@@ -156,12 +146,7 @@ class Journal:
         return {(row[0], row[1]): Entry(*row[2:]) for row in rows}
 
     def claim(self, key: Key, model: str, most_usd: float | None) -> Claim:
-        """Asks to send a request.
-
-        Args:
-            key: of the request.
-            model: that it is meant for.
-            most_usd: the most it may cost; None where prices are not known.
+        """Asks to send a request that may cost `most_usd` at most; None where prices are not known.
 
         Returns:
             `granted`; or the answer, if there is one already; `taken` while another process waits for the
@@ -185,12 +170,7 @@ class Journal:
             self._record(key, model, packed(request), entry, _PURPOSE.get())
 
     def release(self, key: Key, unsure: bool) -> None:
-        """Takes back a claim whose request got no answer.
-
-        Args:
-            key: of the request.
-            unsure: whether it may have been charged all the same.
-        """
+        """Takes back a claim whose request got no answer; `unsure`: it may have been charged all the same."""
         with writing(self.path):
             self._give_up([key], unsure)
 
@@ -206,14 +186,9 @@ class Journal:
     def open_batch(
         self, name: str, base_url: str, model: str, requests: Mapping[Key, Mapping[str, Any]], most_usd: float
     ) -> list[Key]:
-        """Claims requests for a batch that is about to be handed in.
+        """Claims requests (key → body) for a batch that is about to be handed in.
 
-        Args:
-            name: of the batch.
-            base_url: of the service.
-            model: that the requests are meant for.
-            requests: key → body.
-            most_usd: the most that one of them may cost.
+        Each may cost `most_usd` at most.
 
         Returns:
             Those that were granted, in order; the cap, or another process, may leave none.
@@ -308,14 +283,9 @@ class Journal:
         return answers, sum(file.stat().st_size for file in files)
 
     def prune(self, before: datetime | None, model: str | None) -> int:
-        """Deletes answers and makes the file smaller. What they cost stays booked.
+        """Deletes answers, makes the file smaller, and returns how many are gone. Their cost stays booked.
 
-        Args:
-            before: only answers from before this time; None for any time.
-            model: only those of this model; None for any.
-
-        Returns:
-            How many answers are gone.
+        Only those from before `before` and of `model` go; None stands for any.
         """
         given = (None if before is None else before.astimezone(UTC).isoformat(), model)
         with writing(self.path) as db:

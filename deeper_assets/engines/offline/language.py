@@ -228,12 +228,9 @@ class Reading:
 
 
 def render(reading: Reading, person: str = "person", seed: int = 0) -> str:
-    """A persona that says `reading`, in four to eight sentences.
+    """A persona that says `reading` of a `person` ("reader"), in four to eight sentences.
 
-    Args:
-        reading: what to say.
-        person: what to call the person ("reader").
-        seed: picks among equivalent wordings.
+    The seed picks among equivalent wordings.
     """
     likes = {2: reading.loves, 1: reading.likes}
     opening = _taste_sentences(likes, person, seed) or [_say(OPENING, person)]

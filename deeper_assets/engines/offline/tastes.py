@@ -26,12 +26,7 @@ def tastes_in_ratings(
     """Tastes from (title, rating) pairs: themes rated above and below the person's own average.
 
     Where every rating is the same, the most frequent themes are liked, or doubted if it is below the middle.
-
-    Args:
-        rated: titles and ratings (rating points).
-        kind: whose themes to look for.
-        span: highest minus lowest mark of the scale (rating points).
-        middle: half-way between them.
+    `span` is the highest minus the lowest mark of the scale, `middle` half-way between them (rating points).
     """
     if not rated:
         return {}

@@ -81,13 +81,9 @@ class Adapter:
 async def serving(
     base: str, adapter: Adapter | None, endpoints: Sequence[Endpoint], concurrency: int
 ) -> AsyncIterator["Replicas"]:
-    """The servers at these places, until the block ends.
+    """The servers at these places, until the block ends; `concurrency` is requests at once to each.
 
-    Args:
-        base: folder or hub name of the model that they must serve.
-        adapter: what must be loaded into each; None for the base itself.
-        endpoints: where they are.
-        concurrency: requests at once to each.
+    They must serve `base` (a folder or hub name), and the adapter on it if there is one.
     """
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
@@ -193,10 +189,7 @@ class Replica:
     """One server.
 
     Attributes:
-        endpoint: where it is.
         client: openai's AsyncOpenAI, which speaks with it.
-        base: folder or hub name of the model it must serve.
-        adapter: what must be loaded into it; None for the base itself.
         used: requests it has at the moment.
         failures: how often in a row it failed for a moment.
         trouble: what it failed of.

@@ -196,11 +196,8 @@ class ReloadedSampler:
 
     One process at a time does so, and no training beside it. Nothing stays loaded for the next step, which
     Dagster gives to another process, or while the chat model is asked: so a step that samples once loads
-    once, and an evaluation, which samples in each of its four rounds, loads four times.
-
-    Attributes:
-        sampler: how it is loaded.
-        folder: of the GPU's locks; see `gpu`.
+    once, and an evaluation, which samples in each of its four rounds, loads four times. `folder` holds the
+    GPU's locks; see `gpu`.
     """
 
     sampler: TransformersSampler
