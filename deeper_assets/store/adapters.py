@@ -79,10 +79,10 @@ def restore(rows: pd.DataFrame, cache: Path) -> Path:
     folder = cache / identity(rows)
     try:
         with _alone(folder):
-            damage = _damage(folder, rows) if os.path.lexists(folder) else "it is not there"
-            if damage is not None:
-                if os.path.lexists(folder):
-                    LOG.warning("%s is damaged: %s; it is made anew from the warehouse", folder, damage)
+            if not os.path.lexists(folder):
+                _make(folder, rows)
+            elif damage := _damage(folder, rows):
+                LOG.warning("%s is damaged: %s; it is made anew from the warehouse", folder, damage)
                 _make(folder, rows)
     except OSError as error:
         raise DeeperError(
