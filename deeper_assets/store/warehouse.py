@@ -11,7 +11,6 @@ closes it again. Only a DuckDB without a file is kept, for the next reader.
 import atexit
 import itertools
 import os
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -172,20 +171,13 @@ class Warehouse:
 
     def _create(self) -> None:
         # DuckDB refuses a file whose header is missing, so a process killed while making one would leave
-        # a warehouse that nobody can open. The file is made under another name and appears whole.
-        if self.path.exists():
-            return
-        seed = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
-        try:
-            duckdb.connect(seed).close()
-            try:
-                os.link(seed, self.path)  # unlike a renaming, never in the place of another process's file
-            except FileExistsError:
-                pass
-            except OSError:  # a file system without links
-                seed.rename(self.path)
-        finally:
-            seed.unlink(missing_ok=True)
+        # a warehouse that nobody can open. The file is made under another name and appears whole. The turn
+        # is a writer's, so no other process makes it meanwhile.
+        if not self.path.exists():
+            new = self.path.with_name(f".{self.path.name}.new")
+            new.unlink(missing_ok=True)  # left by a kill
+            duckdb.connect(new).close()
+            new.rename(self.path)
 
     @contextmanager
     def _writing(self) -> Iterator[DuckDBPyConnection]:
