@@ -12,10 +12,7 @@ PASSING = frozenset({408, 409, 429, *range(500, 600)})
 def scrubbed(text: str, key: str | None, key_env: str) -> str:
     """`text` in one line and without the key, because servers like to repeat it in errors.
 
-    Args:
-        text: what a server answered.
-        key: to hide; None for none.
-        key_env: environment variable that holds the key; its name takes the key's place.
+    The name of the environment variable that holds the key takes its place.
     """
     return " ".join((text.replace(key, f"${key_env}") if key else text).split())
 

@@ -115,10 +115,7 @@ class Warehouse:
     ) -> Reading:
         """The rows of some partitions, as `load` gives them, and the versions they came from.
 
-        Args:
-            table: name of a declared table.
-            partitions: which ones, with a value for each of the table's partition columns.
-            columns: as in `load`.
+        Each partition has a value for each of the table's partition columns.
         """
         declared = find_table(table)
         with self.connect(writing=False) as connection:

@@ -46,7 +46,7 @@ class TransformersSampler:
     Attributes:
         name: identifies base and adapter by their content.
         base: folder (or hub name) of the model.
-        adapter: folder of a PEFT adapter; None for the base itself.
+        adapter: folder of a PEFT adapter.
         device: where it runs; None for a GPU if there is one.
         max_length: tokens of prompt and text; None for what the model takes.
     """

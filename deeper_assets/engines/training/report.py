@@ -68,7 +68,6 @@ class TrainingReport:
 
     Attributes:
         job: hash of everything that decides the adapter: settings, and the content of examples and models.
-        loss, reference: as in the job.
         start: sha256 of the weights it went on from; None for a fresh adapter.
         adapter: sha256 of the weights it ended with.
         trained, validated: examples (pairs or groups).
