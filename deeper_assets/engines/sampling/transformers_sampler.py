@@ -148,7 +148,8 @@ class TransformersSampler:
             position = positions[index, -1]
             seen = torch.zeros_like(logits, dtype=torch.bool)
             if decoding.repetition_penalty != 1:
-                seen.scatter_(1, ids, mask.bool())
+                # The padding counts as the last token again: its own may stand in the prompt, or not.
+                seen.scatter_(1, ids.where(mask.bool(), ids[:, -1:]), True)
             tokens = torch.full((len(index), decoding.max_new_tokens), -1, device=model.device)
             rows = torch.arange(len(index), device=model.device)  # which texts are still written
             ended = torch.zeros_like(rows, dtype=torch.bool)
