@@ -1,6 +1,5 @@
 """What all HTTP clients here share: which failures pass, what an address and a key's variable may be."""
 
-import os
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -10,14 +9,11 @@ PASSING = frozenset({408, 409, 429, *range(500, 600)})
 """Statuses of failures that pass: the same request may succeed a moment later."""
 
 
-def scrubbed(text: str, key_env: str) -> str:
+def scrubbed(text: str, key: str | None, key_env: str) -> str:
     """`text` in one line and without the key, because servers like to repeat it in errors.
 
-    Args:
-        text: what a server answered.
-        key_env: environment variable that holds the key; its name takes the key's place.
+    The name of the environment variable that holds the key takes its place.
     """
-    key = os.environ.get(key_env)
     return " ".join((text.replace(key, f"${key_env}") if key else text).split())
 
 

@@ -47,11 +47,6 @@ def push(folder: Path, repository: str, kind: Kind) -> str:
     It is private because its contents derive from rating data sets, whose licences may forbid to publish
     them. Its owner can make it public on the Hub. Files of the same names are replaced, others stay.
 
-    Args:
-        folder: what to upload.
-        repository: OWNER/NAME.
-        kind: of repository.
-
     Returns:
         The repository's address.
 

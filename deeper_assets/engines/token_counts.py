@@ -34,11 +34,7 @@ class TokenCount:
 
 
 def chat_tokens(model: str) -> TokenCount:
-    """How a chat model's tokens are counted: exactly for OpenAI's, roughly for others.
-
-    Args:
-        model: what its endpoint calls it.
-    """
+    """How the tokens of a chat model, as its endpoint calls it, are counted: exactly for OpenAI's only."""
     for encoding, starts in _ENCODINGS.items():
         if model.startswith(starts):
             return _bundled(encoding, f"chat tokens are counted by {encoding}, the encoding of {model}")

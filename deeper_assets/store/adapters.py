@@ -56,11 +56,7 @@ def as_rows(folder: Path) -> pd.DataFrame:
 
 
 def identity(rows: pd.DataFrame) -> str:
-    """A short hash (16 hexadecimal digits) of which files there are and what is in them.
-
-    Args:
-        rows: file and sha256 of every file of a model, in any order.
-    """
+    """A short hash (16 hexadecimal digits) of a model's files and what is in them, in any order of rows."""
     files = sorted(zip(rows["file"], rows["sha256"], strict=True))
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
 
@@ -83,10 +79,10 @@ def restore(rows: pd.DataFrame, cache: Path) -> Path:
     folder = cache / identity(rows)
     try:
         with _alone(folder):
-            fault = _fault(folder, rows) if os.path.lexists(folder) else "it is not there"
-            if fault is not None:
-                if os.path.lexists(folder):
-                    LOG.warning("%s is damaged: %s; it is made anew from the warehouse", folder, fault)
+            if not os.path.lexists(folder):
+                _make(folder, rows)
+            elif damage := _damage(folder, rows):
+                LOG.warning("%s is damaged: %s; it is made anew from the warehouse", folder, damage)
                 _make(folder, rows)
     except OSError as error:
         raise DeeperError(
@@ -112,7 +108,7 @@ def _refuse_damaged(rows: pd.DataFrame) -> None:
             )
 
 
-def _fault(folder: Path, rows: pd.DataFrame) -> str | None:
+def _damage(folder: Path, rows: pd.DataFrame) -> str | None:
     """What is wrong with a folder that ought to hold these files; None if nothing is."""
     if folder.is_symlink() or not folder.is_dir():
         return "it is no folder"

@@ -39,22 +39,16 @@ def quote(name: str) -> str:
     return f'"{name}"'
 
 
-def refuse(table: Table, fault: str) -> NoReturn:
+def refuse(table: Table, misfit: str) -> NoReturn:
     """Raise the DeeperError for data that does not fit `table`."""
     declared = ", ".join(f"{column.name} {column.type}" for column in table.columns)
-    raise DeeperError(f"table {table.name!r} refuses the data: {fault} (declared: {declared})")
+    raise DeeperError(f"table {table.name!r} refuses the data: {misfit} (declared: {declared})")
 
 
 def fit(
     connection: DuckDBPyConnection, table: Table, partition: Mapping[str, str], data: pd.DataFrame | Path
 ) -> str:
-    """SQL that selects the data's rows with the declared names and types.
-
-    Args:
-        connection: where the data is made readable (as the temporary view `incoming`).
-        table: the declared table.
-        partition: the value that each partition column must hold throughout.
-        data: the rows, or the path of a Parquet file.
+    """SQL that selects the data's rows with the declared names and types, from the temporary view `incoming`.
 
     Raises:
         DeeperError: the data does not fit; every faulty column is named.
@@ -85,11 +79,11 @@ def _register(connection: DuckDBPyConnection, table: Table, data: pd.DataFrame |
 
 
 def _refuse_other_columns(table: Table, names: Sequence[object]) -> None:
-    faults = [f"column {name!r} is missing" for name in table.column_names if name not in names]
-    faults += [f"column {name!r} is not declared" for name in names if name not in table.column_names]
-    faults += [f"column {name!r} comes twice" for name in dict.fromkeys(names) if names.count(name) > 1]
-    if faults:
-        refuse(table, "; ".join(faults))
+    misfits = [f"column {name!r} is missing" for name in table.column_names if name not in names]
+    misfits += [f"column {name!r} is not declared" for name in names if name not in table.column_names]
+    misfits += [f"column {name!r} comes twice" for name in dict.fromkeys(names) if names.count(name) > 1]
+    if misfits:
+        refuse(table, "; ".join(misfits))
 
 
 def _plain(table: Table, column: Column, given: "pd.Series[Any]") -> "pd.Series[Any]":
@@ -170,13 +164,13 @@ def _refuse_misfits(
         for c in table.columns
     )
     [result] = connection.execute(f"SELECT {counts} FROM (SELECT {casts} FROM incoming)", bound).fetchall()
-    faults = [
+    misfits = [
         f"column {name!r} {must} ({count} rows do not{'' if example is None else f', e.g. {example!r}'})"
         for (name, must, _), count, example in zip(rules, result[::2], result[1::2], strict=True)
         if count
     ]
-    if faults:
-        refuse(table, "; ".join(faults))
+    if misfits:
+        refuse(table, "; ".join(misfits))
 
 
 def _raw(name: str) -> str:

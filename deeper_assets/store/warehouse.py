@@ -11,7 +11,6 @@ closes it again. Only a DuckDB without a file is kept, for the next reader.
 import atexit
 import itertools
 import os
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,16 +22,9 @@ from duckdb import DuckDBPyConnection
 
 from deeper_assets.method.exceptions import DeeperError, first_line
 from deeper_assets.store.catalog import find_table
-from deeper_assets.store.ledger import Partition, Stamp, Version, versions_of_table
+from deeper_assets.store.ledger import Partition, Stamp, Version, current_versions, versions_of_table
 from deeper_assets.store.locking import Turns
-from deeper_assets.store.rows import (
-    Reading,
-    delete_partition,
-    ensure_tables,
-    insert_partition,
-    read_partitions,
-    read_rows,
-)
+from deeper_assets.store.rows import read_rows, replace_partition
 
 _idle: dict[int, list[DuckDBPyConnection]] = {}
 """Process → its DuckDBs without a file; a forked process must not touch those of its parent."""
@@ -42,6 +34,14 @@ _idle: dict[int, list[DuckDBPyConnection]] = {}
 def _close_idle() -> None:
     for connection in _idle.pop(os.getpid(), []):  # DuckDB complains of leaks where one is open at the end
         connection.close()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Rows, and the version of each partition they came from, as they stood at one moment."""
+
+    frame: pd.DataFrame
+    versions: tuple[Version, ...]
 
 
 @dataclass(frozen=True)
@@ -108,43 +108,33 @@ class Warehouse:
         """
         declared = find_table(table)
         with self.transaction() as connection:
-            ensure_tables(connection, declared)
-            delete_partition(connection, declared, partition)
-            return insert_partition(connection, declared, partition, data, stamp)
+            return replace_partition(connection, declared, partition, data, stamp)
 
     def read(
-        self,
-        table: str,
-        partitions: Sequence[Partition] = ({},),
-        columns: Sequence[str] | None = None,
-        provenance: bool = False,
+        self, table: str, partitions: Sequence[Partition], columns: Sequence[str] | None = None
     ) -> Reading:
-        """The rows of some partitions and the versions they came from; for the arguments see `load`.
+        """The rows of some partitions, as `load` gives them, and the versions they came from.
 
-        Args:
-            table: name of a declared table.
-            partitions: which ones. A partition that names only some of the partition columns stands for all
-                that agree with it, so that the default is the whole table; none at all gives no rows.
-            columns: as in `load`.
-            provenance: as in `load`.
+        Each partition has a value for each of the table's partition columns.
         """
+        declared = find_table(table)
         with self.connect(writing=False) as connection:
-            return read_partitions(connection, find_table(table), partitions, columns, provenance)
+            frame = read_rows(connection, declared, partitions, columns)
+            return Reading(frame, tuple(current_versions(connection, declared, partitions)))
 
     def load(
         self,
         table: str,
         partitions: Mapping[str, Sequence[str]] | None = None,
         columns: Sequence[str] | None = None,
-        provenance: bool = False,
     ) -> pd.DataFrame:
         """The rows of a table, in the order of its key.
 
         Args:
             table: name of a declared table.
             partitions: the values wanted of each partition column; a column not named is not restricted.
-            columns: the columns wanted, in that order; all declared ones if None.
-            provenance: whether `run_id` and `fingerprint` come too, as the last columns.
+            columns: the columns wanted, in that order; all declared ones if None. The provenance columns
+                (`schema.PROVENANCE`) come only if they are named.
 
         Returns:
             VARCHAR as str or None, BLOB as bytes or None (both object), DOUBLE as float64 with NaN, TIMESTAMP
@@ -160,7 +150,7 @@ class Warehouse:
         product = itertools.product(*wanted.values())
         chosen = [dict(zip(wanted, values, strict=True)) for values in product]
         with self.connect(writing=False) as connection:
-            return read_rows(connection, find_table(table), chosen, columns, provenance)
+            return read_rows(connection, find_table(table), chosen, columns)
 
     def current(self, table: str | None = None) -> list[Version]:
         """The latest version of each partition, of one table or of all, the oldest first."""
@@ -178,20 +168,13 @@ class Warehouse:
 
     def _create(self) -> None:
         # DuckDB refuses a file whose header is missing, so a process killed while making one would leave
-        # a warehouse that nobody can open. The file is made under another name and appears whole.
-        if self.path.exists():
-            return
-        seed = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
-        try:
-            duckdb.connect(seed).close()
-            try:
-                os.link(seed, self.path)  # unlike a renaming, never in the place of another process's file
-            except FileExistsError:
-                pass
-            except OSError:  # a file system without links
-                seed.rename(self.path)
-        finally:
-            seed.unlink(missing_ok=True)
+        # a warehouse that nobody can open. The file is made under another name and appears whole. The turn
+        # is a writer's, so no other process makes it meanwhile.
+        if not self.path.exists():
+            new = self.path.with_name(f".{self.path.name}.new")
+            new.unlink(missing_ok=True)  # left by a kill
+            duckdb.connect(new).close()
+            new.rename(self.path)
 
     @contextmanager
     def _writing(self) -> Iterator[DuckDBPyConnection]:

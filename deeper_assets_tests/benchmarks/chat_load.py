@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deeper_assets.engines.offline import OfflineChatModel
+from deeper_assets.engines.offline.chat_model import OfflineChatModel
 from deeper_assets.method.domains import find_domain
 from deeper_assets.method.prompts import Prompts
 from deeper_assets_tests.benchmarks.whole_runs import memory_of

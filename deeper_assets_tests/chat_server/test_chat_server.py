@@ -24,7 +24,7 @@ from openai import (
     NotFoundError,
 )
 
-from deeper_assets.engines.offline import OfflineChatModel
+from deeper_assets.engines.offline.chat_model import OfflineChatModel
 from deeper_assets.method.asking import ratings_schema
 from deeper_assets.method.domains import find_domain
 from deeper_assets.method.exceptions import DeeperError

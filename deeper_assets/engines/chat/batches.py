@@ -36,13 +36,7 @@ _OVER = {"completed", "failed", "expired", "cancelled"}
 
 
 class Batches:
-    """The batch service of an endpoint.
-
-    Args:
-        endpoint: what to ask.
-        journal: keeps the answers and the open batches, and the spending cap.
-        client: of the endpoint.
-    """
+    """The batch service of an endpoint. The journal keeps the answers, the open batches and the cap."""
 
     def __init__(self, endpoint: Endpoint, journal: Journal, client: Any):
         self._endpoint, self._journal, self._client = endpoint, journal, client

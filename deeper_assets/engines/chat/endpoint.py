@@ -145,7 +145,8 @@ class Endpoint(BaseModel):
 
     def error(self, message: str) -> DeeperError:
         """The error that says which model failed, where, and why; without the key."""
-        return DeeperError(scrubbed(f"{self.model} at {self.base_url}: {message}", self.key_env))
+        key = os.environ.get(self.key_env)
+        return DeeperError(scrubbed(f"{self.model} at {self.base_url}: {message}", key, self.key_env))
 
     def _usd(self, input_tokens: int, cached_tokens: int, output_tokens: int, in_batch: bool) -> float | None:
         if self.prices is None:

@@ -6,6 +6,7 @@ the server asks for or ever longer. What fails for good (400, 401, 403, 404) is 
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from deeper_assets.engines.chat.endpoint import Endpoint
@@ -27,28 +28,26 @@ _NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout"}
 """HTTP client errors of requests that had no connection yet."""
 
 
+@dataclass(eq=False)
 class Failed(Exception):
     """A request that failed.
 
     Attributes:
+        message: why.
         passes: whether it may be sent again.
         limited: whether the server asked for fewer requests (429).
         unsure: whether it may have been charged.
         headers: of the answer, lower-case.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        passes: bool,
-        limited: bool = False,
-        unsure: bool = False,
-        headers: Mapping[str, str] | None = None,
-    ):
-        super().__init__(message)
-        self.passes, self.limited, self.unsure = passes, limited, unsure
-        self.headers = headers or {}
+    message: str
+    passes: bool
+    limited: bool = False
+    unsure: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.message
 
 
 def failure_of(error: Exception) -> Failed:

@@ -34,9 +34,6 @@ from deeper_assets.engines.chat.journal_file import (
 )
 from deeper_assets.method.exceptions import DeeperError
 
-_PLACES_AT_ONCE = 500
-"""Keys in one SQL statement; SQLite takes 32,766 parameters at most."""
-
 
 @dataclass(frozen=True)
 class Purpose:
@@ -47,7 +44,8 @@ class Purpose:
     run_id: str = ""
 
 
-_PURPOSE: ContextVar[Purpose | None] = ContextVar("purpose", default=None)
+_NO_PURPOSE = Purpose()
+_PURPOSE = ContextVar("purpose", default=_NO_PURPOSE)
 
 
 @contextmanager
@@ -86,17 +84,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Usage:
-    """What was asked for one purpose of one model.
-
-    Attributes:
-        requests: answers that were paid for.
-        hits: answers that the journal held already.
-        unreadable: answers among `requests` without a text that can be used: refusals, filtered, cut off.
-        retries: requests that came to nothing and were sent again.
-        input_tokens, cached_tokens, output_tokens, cost_usd: of `requests`, as in `Entry`.
-        saved_usd: what the hits had cost when they were paid for.
-        unsure_usd: the most that requests without an answer may have been charged.
-    """
+    """What was asked for one purpose of one model. The table `chat_usage` says what each amount is."""
 
     asset: str
     domain: str
@@ -158,12 +146,7 @@ class Journal:
         return {(row[0], row[1]): Entry(*row[2:]) for row in rows}
 
     def claim(self, key: Key, model: str, most_usd: float | None) -> Claim:
-        """Asks to send a request.
-
-        Args:
-            key: of the request.
-            model: that it is meant for.
-            most_usd: the most it may cost; None where prices are not known.
+        """Asks to send a request that may cost `most_usd` at most; None where prices are not known.
 
         Returns:
             `granted`; or the answer, if there is one already; `taken` while another process waits for the
@@ -184,15 +167,10 @@ class Journal:
     def record(self, key: Key, model: str, request: Mapping[str, Any], entry: Entry) -> None:
         """Keeps an answer and books it, unless there is one already."""
         with writing(self.path):
-            self._record(key, model, packed(request), entry, _purpose())
+            self._record(key, model, packed(request), entry, _PURPOSE.get())
 
     def release(self, key: Key, unsure: bool) -> None:
-        """Takes back a claim whose request got no answer.
-
-        Args:
-            key: of the request.
-            unsure: whether it may have been charged all the same.
-        """
+        """Takes back a claim whose request got no answer; `unsure`: it may have been charged all the same."""
         with writing(self.path):
             self._give_up([key], unsure)
 
@@ -201,21 +179,16 @@ class Journal:
         saved = [entry.cost_usd or 0.0 for entry in entries]
         if saved:
             with writing(self.path):
-                self._book(_purpose(), model, hits=len(saved), saved_usd=sum(saved))
+                self._book(_PURPOSE.get(), model, hits=len(saved), saved_usd=sum(saved))
 
     # ------------------------------------------------------------------------------------------ batches
 
     def open_batch(
         self, name: str, base_url: str, model: str, requests: Mapping[Key, Mapping[str, Any]], most_usd: float
     ) -> list[Key]:
-        """Claims requests for a batch that is about to be handed in.
+        """Claims requests (key → body) for a batch that is about to be handed in.
 
-        Args:
-            name: of the batch.
-            base_url: of the service.
-            model: that the requests are meant for.
-            requests: key → body.
-            most_usd: the most that one of them may cost.
+        Each may cost `most_usd` at most.
 
         Returns:
             Those that were granted, in order; the cap, or another process, may leave none.
@@ -310,14 +283,9 @@ class Journal:
         return answers, sum(file.stat().st_size for file in files)
 
     def prune(self, before: datetime | None, model: str | None) -> int:
-        """Deletes answers and makes the file smaller. What they cost stays booked.
+        """Deletes answers, makes the file smaller, and returns how many are gone. Their cost stays booked.
 
-        Args:
-            before: only answers from before this time; None for any time.
-            model: only those of this model; None for any.
-
-        Returns:
-            How many answers are gone.
+        Only those from before `before` and of `model` go; None stands for any.
         """
         given = (None if before is None else before.astimezone(UTC).isoformat(), model)
         with writing(self.path) as db:
@@ -348,13 +316,11 @@ class Journal:
     def _select(
         self, columns: str, table: Literal["answers", "pending"], keys: Sequence[Key]
     ) -> Iterator[tuple[Any, ...]]:
-        for start in range(0, len(keys), _PLACES_AT_ONCE):
-            part = keys[start : start + _PLACES_AT_ONCE]
-            places = ", ".join(["(?, ?)"] * len(part))
-            yield from self._db.execute(
-                f"SELECT {columns} FROM {table} WHERE (key, attempt) IN (VALUES {places})",
-                [value for key in part for value in key],
-            )
+        # As one JSON value, which may hold any number of keys. For (VALUES …) SQLite would scan the table.
+        wanted = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"
+        return self._db.execute(
+            f"SELECT {columns} FROM {table} WHERE (key, attempt) IN ({wanted})", [json.dumps(keys)]
+        )
 
     def _pending(self, keys: Sequence[Key]) -> set[Key]:
         """Those of `keys` that are on their way."""
@@ -380,7 +346,7 @@ class Journal:
     def _insert_pending(
         self, requests: Iterable[tuple[Key, bytes | None]], model: str, most_usd: float, batch: str | None
     ) -> None:
-        shared = (own_name(), batch, most_usd, *astuple(_purpose()), model)
+        shared = (own_name(), batch, most_usd, *astuple(_PURPOSE.get()), model)
         self._db.executemany(
             "INSERT INTO pending"
             " (key, attempt, request, owner, batch, most_usd, asset, domain, run_id, model)"
@@ -431,10 +397,6 @@ class Journal:
 
 
 _ENTRY = ", ".join(Entry.__dataclass_fields__)
-
-
-def _purpose() -> Purpose:
-    return _PURPOSE.get() or Purpose()
 
 
 def _now() -> str:

@@ -30,12 +30,8 @@ class _NoSchemas(Exception):
 class Live:
     """The questions of one call. At most `endpoint.concurrency` of them are at the server at once.
 
-    Args:
-        endpoint: what to ask.
-        journal: keeps the answers, and the spending cap.
-        client: of the endpoint.
-        attempt: how often these prompts have been asked before.
-        schema: JSON schema of the answers; None for prose.
+    `attempt` says how often these prompts have been asked before. `schema` is the JSON schema of the answers;
+    None for prose.
     """
 
     def __init__(

@@ -19,12 +19,7 @@ from deeper_assets.method.protocols import Answer
 
 @dataclass
 class OpenAIChat:
-    """A chat model that is asked over HTTP.
-
-    Attributes:
-        endpoint: where it is, how it is asked and what it costs.
-        journal: keeps every answer, and the spending cap.
-    """
+    """A chat model that is asked over HTTP."""
 
     endpoint: Endpoint
     journal: Journal

@@ -51,12 +51,7 @@ class AdaptiveLimit:
                 self._changed.notify(max(0, int(self.now) - self._at_once))
 
     def hear(self, limited: bool, wait: float = 0.0) -> None:
-        """Takes note of an answer.
-
-        Args:
-            limited: whether the server said that it is asked too much.
-            wait: seconds that it asked to wait then.
-        """
+        """Takes note of an answer: whether it was 429, and how many seconds it asked to wait then."""
         self._heard.append(limited)
         if limited and sum(self._heard) > TOLERATED * max(_SMALLEST_ROUND, self.now):
             self._quiet_until = max(self._quiet_until, time.monotonic() + wait)
@@ -73,9 +68,7 @@ class AdaptiveLimit:
 def seconds_until_next(tries: int, headers: Mapping[str, str]) -> float:
     """Seconds until the next try: what the server asks for, and a random time that grows with the tries.
 
-    Args:
-        tries: that have failed, 1 or more.
-        headers: of the last answer, lower-case; `retry-after-ms` and `retry-after` in seconds are honoured.
+    `tries` have failed, 1 or more; the headers are those of the last answer.
     """
     longest = min(LONGEST_WAIT, 0.1 * 2 ** min(tries, 10))
     # Random, because all requests that were told the same would else come back at the same moment.
@@ -83,7 +76,7 @@ def seconds_until_next(tries: int, headers: Mapping[str, str]) -> float:
 
 
 def seconds_asked_for(headers: Mapping[str, str]) -> float | None:
-    """How long a server asks to wait; None where it does not say. Headers are lower-case."""
+    """How long a server asks to wait; None where it does not say. The headers' names are lower-case."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             seconds = float(headers[name]) * unit

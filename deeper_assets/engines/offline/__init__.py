@@ -1,5 +1,1 @@
-"""The embedded default engines: a stand-in chat model that needs no key, no network and no accelerator."""
-
-from deeper_assets.engines.offline.chat_model import OfflineChatModel
-
-__all__ = ["OfflineChatModel"]
+"""The embedded default engines, which need no key, no network and no accelerator."""

@@ -52,12 +52,8 @@ def build(folder: Path, seed: int = SEED, examples: int = EXAMPLES) -> None:
     """Pretrains the policy and saves it as an ordinary Hugging Face folder, with MADE beside it.
 
     The same seed gives the same bytes on the same kind of machine; it runs on one thread, because the order
-    in which several add up is not fixed, and a model of this size gains little from them.
-
-    Args:
-        folder: where to; made if it is not there.
-        seed: of weights and text.
-        examples: how many generated ones it learns from, each once.
+    in which several add up is not fixed, and a model of this size gains little from them. It learns from each
+    generated example once.
     """
     import torch
 

@@ -22,7 +22,7 @@ from zlib import crc32
 from deeper_assets.engines.offline.language import REMARKS, Reading, read, render
 from deeper_assets.engines.offline.tastes import combined, tastes_after_misses, tastes_in_ratings
 from deeper_assets.engines.offline.themes import find_kind, title_words, words_of
-from deeper_assets.method.domains import Scale
+from deeper_assets.method.domains import FIVE_STARS, Scale
 from deeper_assets.method.protocols import Answer
 
 NEUTRAL = 0.625
@@ -91,14 +91,9 @@ class _Material:
         return Scale(lowest, highest, step) if lowest < highest and step > 0 else None
 
     @property
-    def span(self) -> float:
-        """Highest minus lowest mark (rating points); where the prompt names no scale, that of five stars."""
-        return self.scale.highest - self.scale.lowest if self.scale else 4.0
-
-    @property
-    def middle(self) -> float:
-        """Half-way between them (rating points)."""
-        return (self.scale.highest + self.scale.lowest) / 2 if self.scale else 3.0
+    def assumed_scale(self) -> Scale:
+        """Five stars where the prompt names no scale."""
+        return self.scale or FIVE_STARS
 
     def lines(self, name: str, line: re.Pattern[str]) -> list[tuple[str, ...]]:
         matches = (line.fullmatch(text) for block in self.blocks[name] for text in block.split("\n"))
@@ -173,12 +168,12 @@ def _refined(material: _Material) -> Reading:
         for title, predicted, actual in material.lines("comparison", _COMPARED)
     ]
     kind = find_kind(material.prose)
-    return Reading.of(tastes_after_misses(old.degrees, misses, kind, material.span), old.habit)
+    return Reading.of(tastes_after_misses(old.degrees, misses, kind, material.assumed_scale), old.habit)
 
 
 def _rated_tastes(material: _Material) -> dict[str, int]:
     rated = [(title, float(rating)) for title, rating in material.lines("ratings", _RATED)]
-    return tastes_in_ratings(rated, find_kind(material.prose), material.span, material.middle)
+    return tastes_in_ratings(rated, find_kind(material.prose), material.assumed_scale)
 
 
 def _remark(material: _Material) -> str | None:

@@ -131,6 +131,9 @@ TEXTURES = (
 )
 """Sentences of temperament, without any taste or habit in them."""
 
+PATTERNS = (*HABIT_SENTENCES, REMARK_SENTENCE, OPENING, *REASONS, *TEXTURES, *chain(*TASTES.values()))
+"""Every sentence of the language."""
+
 FEWEST_WORDS, MOST_SENTENCES = 80, 7
 
 _CUES: Mapping[str, str] = {
@@ -225,12 +228,9 @@ class Reading:
 
 
 def render(reading: Reading, person: str = "person", seed: int = 0) -> str:
-    """A persona that says `reading`, in four to eight sentences.
+    """A persona that says `reading` of a `person` ("reader"), in four to eight sentences.
 
-    Args:
-        reading: what to say.
-        person: what to call the person ("reader").
-        seed: picks among equivalent wordings.
+    The seed picks among equivalent wordings.
     """
     likes = {2: reading.loves, 1: reading.likes}
     opening = _taste_sentences(likes, person, seed) or [_say(OPENING, person)]
@@ -350,10 +350,8 @@ def _spelling() -> dict[str, str]:
 @cache
 def _fillers() -> frozenset[str]:
     """Words that are no taste of their own: those of the language's own patterns, and everyday ones."""
-    patterns = [*HABIT_SENTENCES, REMARK_SENTENCE, OPENING, *REASONS, *TEXTURES]
-    patterns += [pattern for named in TASTES.values() for pattern in named]
-    patterns += [kind.person for kind in kinds()]
-    own = re.findall(r"[a-z]+", " ".join(patterns).lower())
+    texts = [*PATTERNS, *(kind.person for kind in kinds())]
+    own = re.findall(r"[a-z]+", " ".join(texts).lower())
     return frozenset(own) | prose_words() | junk_words()
 
 

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from deeper_assets.engines.offline.themes import Kind, themes_of
+from deeper_assets.method.domains import Scale
 
 MOST_LIKES, MOST_DISLIKES = 5, 3
 
@@ -20,31 +21,22 @@ MISSED = 0.1
 """A theme predicted less far off is left as it is; three times as far off moves it by two degrees."""
 
 
-def tastes_in_ratings(
-    rated: Sequence[tuple[str, float]], kind: Kind, span: float, middle: float
-) -> dict[str, int]:
+def tastes_in_ratings(rated: Sequence[tuple[str, float]], kind: Kind, scale: Scale) -> dict[str, int]:
     """Tastes from (title, rating) pairs: themes rated above and below the person's own average.
 
     Where every rating is the same, the most frequent themes are liked, or doubted if it is below the middle.
-
-    Args:
-        rated: titles and ratings (rating points).
-        kind: whose themes to look for.
-        span: highest minus lowest mark of the scale (rating points).
-        middle: half-way between them.
     """
     if not rated:
         return {}
     average = sum(rating for _, rating in rated) / len(rated)
-    strengths = _strengths(((title, (rating - average) / span) for title, rating in rated), kind)
     if len({rating for _, rating in rated}) == 1:
         counts = Counter(
             theme for themes in themes_of([title for title, _ in rated], kind) for theme in themes
         )
         frequent = sorted(counts, key=lambda theme: -counts[theme])
-        return bounded(dict.fromkeys(frequent, 1 if average >= middle else -1))
+        return bounded(dict.fromkeys(frequent, 1 if average >= (scale.highest + scale.lowest) / 2 else -1))
     degrees = {}
-    for theme, strength in strengths.items():
+    for theme, strength in _strengths(((title, rating - average) for title, rating in rated), kind, scale):
         if strength > 0:
             degrees[theme] = 2 if strength >= MARKED else 1
         elif strength <= -NOTICED:
@@ -53,14 +45,14 @@ def tastes_in_ratings(
 
 
 def tastes_after_misses(
-    old: Mapping[str, int], misses: Sequence[tuple[str, float]], kind: Kind, span: float
+    old: Mapping[str, int], misses: Sequence[tuple[str, float]], kind: Kind, scale: Scale
 ) -> dict[str, int]:
     """`old` tastes corrected by (title, actual − predicted) pairs (rating points).
 
     Every miss is put down to taste: themes predicted too low become liked, too high disliked.
     """
     moved = {}
-    for theme, strength in _strengths(((title, miss / span) for title, miss in misses), kind).items():
+    for theme, strength in _strengths(misses, kind, scale):
         by = 2 if abs(strength) >= 3 * MISSED else 1
         if strength >= MISSED:
             moved[theme] = min(max(old.get(theme, 0), 0) + by, 2)
@@ -85,12 +77,15 @@ def bounded(degrees: Mapping[str, int]) -> dict[str, int]:
     return {theme: degrees[theme] for theme in (*likes, *dislikes)}
 
 
-def _strengths(signals: Iterable[tuple[str, float]], kind: Kind) -> dict[str, float]:
-    """The mean signal of each theme, the strongest first; a theme seen only once counts half."""
-    pairs = list(signals)
+def _strengths(signals: Iterable[tuple[str, float]], kind: Kind, scale: Scale) -> Iterable[tuple[str, float]]:
+    """The mean signal of each theme, in fractions of the scale, the strongest first.
+
+    Signals are titles and rating points. A theme seen only once counts half.
+    """
+    pairs = [(title, points / (scale.highest - scale.lowest)) for title, points in signals]
     seen: dict[str, list[float]] = defaultdict(list)
     for themes, (_, value) in zip(themes_of([title for title, _ in pairs], kind), pairs, strict=True):
         for theme in themes:
             seen[theme].append(value)
     means = {theme: sum(values) / (len(values) + 1) for theme, values in seen.items()}
-    return dict(sorted(means.items(), key=lambda pair: (-abs(pair[1]), pair[0])))
+    return sorted(means.items(), key=lambda pair: (-abs(pair[1]), pair[0]))

@@ -8,17 +8,8 @@ import re
 from functools import cache
 from typing import Any
 
-from deeper_assets.engines.offline.language import (
-    HABIT_SENTENCES,
-    HABITS,
-    OPENING,
-    REASONS,
-    REMARK_SENTENCE,
-    REMARKS,
-    TASTES,
-    TEXTURES,
-)
-from deeper_assets.engines.offline.lessons import QUESTION, SCALES
+from deeper_assets.engines.offline.language import PATTERNS, REMARKS
+from deeper_assets.engines.offline.lessons import PHRASES, QUESTION, SCALES
 from deeper_assets.engines.offline.themes import LITERAL, kinds
 from deeper_assets.method.prompts import BUILT_IN
 
@@ -35,17 +26,20 @@ CHAT_TEMPLATE = (
 )
 
 _NUMBERS = tuple(f"{half / 2:g}" for half in range(21))
+_LINES = (
+    *(tag for block in ("persona", "comparison", "ratings") for tag in (f"<{block}>\n", f"\n</{block}>")),
+    *(f"{before}{mark}\n" for before in (", actual ", ": rated ") for mark in _NUMBERS),
+    *(f": predicted {mark}" for mark in _NUMBERS),
+)
 _PLACEHOLDER = re.compile(r"\$\w+")
 
 
 @cache
 def phrases() -> tuple[str, ...]:
     """The language's fixed phrases, with the spaces around them: each becomes one token."""
-    patterns = [*HABIT_SENTENCES, REMARK_SENTENCE, OPENING, *REASONS, *TEXTURES]
-    patterns += [pattern for named in TASTES.values() for pattern in named]
-    patterns += [BUILT_IN["refinement"], BUILT_IN["inc_update"], QUESTION, *_LINES]
+    patterns = [*PATTERNS, BUILT_IN["refinement"], BUILT_IN["inc_update"], QUESTION, *_LINES]
     texts = [part for pattern in patterns for part in _PLACEHOLDER.split(pattern)]
-    texts += [f" {phrase}" for named in HABITS.values() for phrase in named] + list(REMARKS.values())
+    texts += [f" {phrase}" for _, phrase in PHRASES] + list(REMARKS.values())
     texts += [kind.person for kind in kinds()] + [one for kind in kinds() for one in kind.item_types]
     texts += [text for kind in kinds() for theme in kind.themes for text in (theme.phrase, theme.why)]
     texts += [LITERAL, ", ", ", and ", " as well as ", *(str(scale) for scale in SCALES)]
@@ -53,18 +47,6 @@ def phrases() -> tuple[str, ...]:
     # tell that another follows, and the choice of a sentence would be the choice to go on.
     texts += [f" {text}" for text in texts if text[:1].isupper()]
     return tuple(dict.fromkeys(text for text in texts if text.strip()))
-
-
-_LINES: tuple[str, ...] = (
-    "<persona>\n",
-    "\n</persona>",
-    "<comparison>\n",
-    "\n</comparison>",
-    "<ratings>\n",
-    "\n</ratings>",
-)
-_LINES += tuple(f"{before}{mark}\n" for before in (", actual ", ": rated ") for mark in _NUMBERS)
-_LINES += tuple(f": predicted {mark}" for mark in _NUMBERS)
 
 
 @cache

@@ -26,14 +26,7 @@ PAUSE = 0.1
 
 @dataclass(frozen=True)
 class KeptServer:
-    """What a keeper tells of its server, which may still be loading.
-
-    Attributes:
-        keeper: number of the keeper's process.
-        url: of the server, with /v1.
-        key: that it wants.
-        options: that it was started with.
-    """
+    """What a keeper (a process number) tells of its server, which may still be loading; `url` has /v1."""
 
     keeper: int
     url: str

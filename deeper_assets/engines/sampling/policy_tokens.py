@@ -35,13 +35,7 @@ def encode(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
 
 
 def as_sample(tokenizer: Any, written: Sequence[int], ended: bool) -> Sample:
-    """The text of what a policy wrote.
-
-    Args:
-        tokenizer: the policy's.
-        written: its tokens; where the text has ended, the last of them is the end token.
-        ended: whether it came to an end by itself.
-    """
+    """The text of the tokens that a policy wrote. Where it ended by itself, the last is the end token."""
     tokens = list(written[:-1] if ended else written)
     return Sample(tokenizer.decode(tokens, skip_special_tokens=True), len(tokens), ended)
 
@@ -50,12 +44,7 @@ def room_for(prompts: Sequence[Sequence[int]], max_length: int, max_new_tokens: 
     """How many tokens may be written after each prompt; 0 where the prompt leaves no room.
 
     A text without room is `UNWRITTEN`: it counts as cut, as one does that reaches `max_length`. How many
-    prompts are so long is logged.
-
-    Args:
-        prompts: tokens of each prompt.
-        max_length: tokens that the model takes, prompt and text together.
-        max_new_tokens: of a text.
+    prompts are so long is logged. `max_length` counts the tokens of prompt and text together.
     """
     room = [max(min(max_length - len(prompt), max_new_tokens), 0) for prompt in prompts]
     if without := room.count(0):

@@ -81,13 +81,9 @@ class Adapter:
 async def serving(
     base: str, adapter: Adapter | None, endpoints: Sequence[Endpoint], concurrency: int
 ) -> AsyncIterator["Replicas"]:
-    """The servers at these places, until the block ends.
+    """The servers at these places, until the block ends; `concurrency` is requests at once to each.
 
-    Args:
-        base: folder or hub name of the model that they must serve.
-        adapter: what must be loaded into each; None for the base itself.
-        endpoints: where they are.
-        concurrency: requests at once to each.
+    They must serve `base` (a folder or hub name), and the adapter on it if there is one.
     """
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
@@ -114,10 +110,10 @@ class Replicas:
     async def max_length(self) -> int:
         """Tokens of prompt and text that the model takes, by the first server that is there."""
 
-        async def told(replica: Replica) -> int:
+        async def length_of(replica: Replica) -> int:
             return replica.max_length
 
-        return await self._ask(0, told)
+        return await self._ask(0, length_of)
 
     async def write(self, wanted: Sequence[Request], decoding: Decoding) -> list[tuple[list[int], bool]]:
         """Tokens of each text, and whether it came to an end."""
@@ -173,7 +169,7 @@ class Replicas:
             replica.failures = 0
         except Exception as error:
             if _passes(error):
-                replica.rest(replica.scrubbed(_cause(error)))
+                replica.rest(error)
             raise
         finally:
             replica.used -= 1
@@ -193,10 +189,7 @@ class Replica:
     """One server.
 
     Attributes:
-        endpoint: where it is.
         client: openai's AsyncOpenAI, which speaks with it.
-        base: folder or hub name of the model it must serve.
-        adapter: what must be loaded into it; None for the base itself.
         used: requests it has at the moment.
         failures: how often in a row it failed for a moment.
         trouble: what it failed of.
@@ -227,9 +220,11 @@ class Replica:
         """Whether it is left alone at the moment."""
         return asyncio.get_running_loop().time() < self.rests_until
 
-    def rest(self, trouble: str) -> None:
+    def rest(self, error: Exception) -> None:
         """Leaves it alone for a while, and then sees anew what it serves: it may have been restarted."""
-        self.model, self.trouble = None, trouble
+        self.model = None
+        # The client's own words for a lost connection say less than their cause.
+        self.trouble = self._scrubbed(one_line(error.__cause__ or error))
         if not self.rests:  # what was under way fails together, and counts once
             self.failures += 1
             pause = min(FIRST_WAIT * 2**self.failures, LONGEST_WAIT)
@@ -265,14 +260,21 @@ class Replica:
 
     async def complete(self, request: Request, decoding: Decoding) -> tuple[list[int], bool]:
         """Tokens of one text, and whether it came to an end."""
-        values = _decoding_values(decoding)
         with self._refusals():
             done = await self.client.completions.create(
                 model=str(self.model),
                 prompt=list(request.prompt),
                 seed=request.seed,
                 max_tokens=request.room,
-                extra_body={**values, "return_token_ids": True},
+                temperature=decoding.temperature,
+                top_p=decoding.top_p,
+                extra_body={
+                    # Told too, or vLLM would take the model's own defaults: both are off.
+                    "top_k": 0,
+                    "min_p": 0.0,
+                    "repetition_penalty": decoding.repetition_penalty,
+                    "return_token_ids": True,
+                },
             )
         text = done.choices[0]
         tokens = (text.model_extra or {}).get("token_ids")
@@ -329,34 +331,17 @@ class Replica:
                 hint = f"; put its key in the environment variable {self.endpoint.key_env} (sampler.key_env)"
             elif error.status_code == 404 and not self.url.endswith("/v1"):
                 hint = "; the urls of vLLM servers end in /v1"
-            refusal = self.scrubbed(error.message)
+            refusal = self._scrubbed(error.message)
             # Not `from error`: a traceback would quote the server's answer, which may hold the key.
             text = f"the vLLM server {self.url} refuses: {refusal}{hint}"
             raise _RefusedError(text, error.status_code) from None
 
-    def scrubbed(self, text: str) -> str:
-        """`text` without the key: servers like to repeat it in errors."""
-        key = self.endpoint.key
-        return text.replace(key, f"${self.endpoint.key_env}") if key else text
-
-
-def _decoding_values(decoding: Decoding) -> dict[str, Any]:
-    """What vLLM is told of decoding. All is told: what is not, it takes from the model's own defaults."""
-    return {
-        "temperature": decoding.temperature,
-        "top_p": decoding.top_p,
-        "top_k": 0,  # off
-        "min_p": 0.0,
-        "repetition_penalty": decoding.repetition_penalty,
-    }
+    def _scrubbed(self, text: str) -> str:
+        return http.scrubbed(text, self.endpoint.key, self.endpoint.key_env)
 
 
 class _RefusedError(DeeperError):
-    """What another try would not change.
-
-    Attributes:
-        status: the HTTP status of the answer.
-    """
+    """What another try would not change; `status` is the HTTP status of the answer."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -372,8 +357,3 @@ def _passes(error: BaseException) -> bool:
     from openai import APIConnectionError, APIStatusError
 
     return isinstance(error, APIConnectionError | APIStatusError | _Interrupted)
-
-
-def _cause(error: BaseException) -> str:
-    """What went wrong; the client's own words for a lost connection say less than their cause."""
-    return one_line(error.__cause__ or error)

@@ -56,12 +56,8 @@ def main() -> None:
 
     PARENT is 0 for none; LOCK is the descriptor that holds the keeper's lock.
     """
-    folder, keep_loaded, parent, lock = (
-        Path(sys.argv[1]),
-        float(sys.argv[2]),
-        int(sys.argv[3]),
-        int(sys.argv[4]),
-    )
+    folder, keep_loaded = Path(sys.argv[1]), float(sys.argv[2])
+    parent, lock = map(int, sys.argv[3:5])
     logging.basicConfig(format=f"%(asctime)s keeper {os.getpid()} %(message)s", level=logging.INFO)
     signal.signal(signal.SIGTERM, _leave)
     os.set_inheritable(lock, False)
@@ -132,12 +128,9 @@ def _answers(port: int) -> bool:
 
 
 def _check_need(lock: Path, keep_loaded: float, parent: psutil.Process | None) -> None:
-    """Raises `_Leave` if nobody needs the server any more.
+    """Raises `_Leave` if the parent has ended, or nobody came for `keep_loaded` seconds.
 
-    Args:
-        lock: shared by those who sample, and touched when they begin and end.
-        keep_loaded: seconds that the server stays when nobody samples.
-        parent: what it ends with.
+    Those who sample share the lock, and touch it when they begin and end.
     """
     if parent is not None and not _lives(parent):
         reason = "its parent has ended"

@@ -11,9 +11,8 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from inspect import signature
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ class TransformersSampler:
     Attributes:
         name: identifies base and adapter by their content.
         base: folder (or hub name) of the model.
-        adapter: folder of a PEFT adapter; None for the base itself.
+        adapter: folder of a PEFT adapter.
         device: where it runs; None for a GPU if there is one.
         max_length: tokens of prompt and text; None for what the model takes.
     """
@@ -122,48 +121,35 @@ class TransformersSampler:
         """
         import numpy as np
         import torch
+        from torch.nn.utils.rnn import pad_sequence
         from transformers import DynamicCache
 
         model, ends = self._model, self._ends
-        pad = self._tokenizer.pad_token_id or 0  # any token will do: it is masked
-        greedy = decoding.temperature == 0
         copies = [len(seeds_to_draw(own, decoding)) for own in seeds]
-        width = max(map(len, prompts))
-        ids = torch.full((len(prompts), width), pad, device=model.device)
-        mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) :] = torch.tensor(prompt)
-            mask[row, width - len(prompt) :] = 1
+        pad = partial(pad_sequence, batch_first=True, padding_side="left")
+        encoded = [torch.tensor(prompt, device=model.device) for prompt in prompts]
+        ids = pad(encoded, padding_value=self._tokenizer.pad_token_id or 0)  # any will do: it is masked
+        mask = pad([torch.ones_like(own) for own in encoded])
         repeats = torch.tensor(copies, device=model.device)
         draws = None
-        if not greedy:
-            draws = torch.from_numpy(
-                np.stack(
-                    [
-                        np.random.default_rng(seed).random(decoding.max_new_tokens)
-                        for own in seeds
-                        for seed in own
-                    ]
-                )
-            ).to(model.device)
+        if decoding.temperature != 0:
+            numbers = [
+                np.random.default_rng(seed).random(decoding.max_new_tokens) for own in seeds for seed in own
+            ]
+            draws = torch.from_numpy(np.stack(numbers)).to(model.device)
         with torch.inference_mode():
             cache = DynamicCache(config=model.config)
+            read = partial(model, use_cache=True, logits_to_keep=1, **{self._cache_argument: cache})
             positions = (mask.cumsum(1) - 1).clamp(min=0)
-            logits = model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
-                use_cache=True,
-                logits_to_keep=1,
-                **{self._cache_argument: cache},
-            ).logits[:, -1]
+            logits = read(input_ids=ids, attention_mask=mask, position_ids=positions).logits[:, -1]
             index = torch.repeat_interleave(torch.arange(len(prompts), device=model.device), repeats)
             cache.batch_select_indices(index)
             logits, ids, mask = logits[index], ids[index], mask[index]
             position = positions[index, -1]
             seen = torch.zeros_like(logits, dtype=torch.bool)
             if decoding.repetition_penalty != 1:
-                seen.scatter_(1, ids, mask.bool())
+                # The padding counts as the last token again: its own may stand in the prompt, or not.
+                seen.scatter_(1, ids.where(mask.bool(), ids[:, -1:]), True)
             tokens = torch.full((len(index), decoding.max_new_tokens), -1, device=model.device)
             rows = torch.arange(len(index), device=model.device)  # which texts are still written
             ended = torch.zeros_like(rows, dtype=torch.bool)
@@ -186,16 +172,9 @@ class TransformersSampler:
                 seen.scatter_(1, chosen[:, None], True)
                 mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
                 position = (position + 1).clamp(max=self._longest - 1)  # what comes later is cut off
-                logits = model(
-                    input_ids=chosen[:, None],
-                    attention_mask=mask,
-                    position_ids=position[:, None],
-                    use_cache=True,
-                    **{self._cache_argument: cache},
-                ).logits[:, -1]
-        written = tokens[:, : step + 1].tolist()
-        starts = np.cumsum([0, *copies])
-        return [written[start:end] for start, end in pairwise(starts)]
+                output = read(input_ids=chosen[:, None], attention_mask=mask, position_ids=position[:, None])
+                logits = output.logits[:, -1]
+        return [texts.tolist() for texts in torch.split(tokens[:, : step + 1].cpu(), copies)]
 
     @cached_property
     def _ends(self) -> Any:
@@ -218,11 +197,8 @@ class ReloadedSampler:
 
     One process at a time does so, and no training beside it. Nothing stays loaded for the next step, which
     Dagster gives to another process, or while the chat model is asked: so a step that samples once loads
-    once, and an evaluation, which samples in each of its four rounds, loads four times.
-
-    Attributes:
-        sampler: how it is loaded.
-        folder: of the GPU's locks; see `gpu`.
+    once, and an evaluation, which samples in each of its four rounds, loads four times. `folder` holds the
+    GPU's locks; see `gpu`.
     """
 
     sampler: TransformersSampler

@@ -32,11 +32,8 @@ from deeper_assets.method.protocols import Decoding, Sample
 class GivenServers:
     """Servers that others run: replicas of one base model that take adapters at run time.
 
-    `VLLM_ALLOW_RUNTIME_LORA_UPDATING=True vllm serve BASE --enable-lora --max-lora-rank RANK` starts one.
-
-    Attributes:
-        urls: of the servers, with /v1.
-        key_env: environment variable with the key of the servers; it may be unset.
+    `VLLM_ALLOW_RUNTIME_LORA_UPDATING=True vllm serve BASE --enable-lora --max-lora-rank RANK` starts one. Its
+    url ends in /v1. The environment variable `key_env` has their key; it may be unset.
     """
 
     urls: tuple[str, ...]
@@ -58,9 +55,7 @@ class VllmSampler:
     Attributes:
         name: identifies base and adapter by their content.
         base: folder (or hub name) of the model; its tokenizer is read here.
-        servers: that serve it.
-        adapter: folder of a PEFT adapter, which the servers must be able to read under the same path; None
-            for the base itself.
+        adapter: folder of a PEFT adapter, which the servers must be able to read under the same path.
         concurrency: requests at once to each server.
     """
 

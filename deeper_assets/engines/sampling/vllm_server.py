@@ -67,12 +67,9 @@ class ServerOptions:
 
 @dataclass(frozen=True)
 class OwnServer:
-    """The server of a home.
+    """The server of a home; its locks and log are in `folder`.
 
-    Attributes:
-        folder: for its locks and its log.
-        options: how it is started.
-        keep_loaded: seconds that it stays when nobody samples.
+    It stays for `keep_loaded` seconds when nobody samples.
     """
 
     folder: Path

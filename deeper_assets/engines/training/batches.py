@@ -104,12 +104,8 @@ def log_probs(model: Any, batch: Mapping[str, Tensor], vocabulary: int) -> Tenso
     """Log-probabilities of the completions of all rows, rows × (width − 1), 0 elsewhere; 32-bit floats.
 
     By TRL's fused head, whose tiles keep memory low, only where the logits are many: where they are few, it
-    takes a third longer than computing them all.
-
-    Args:
-        model: with a fused head.
-        batch: the tensors of `pack`.
-        vocabulary: words that the model knows.
+    takes a third longer than computing them all. `batch` holds the tensors of `pack`, `vocabulary` counts the
+    words that the model knows.
     """
     labels, source = batch["packed_labels"], batch["packed_source"]
     tiled = batch["packed_ids"].numel() * vocabulary > SMALL_LOGITS

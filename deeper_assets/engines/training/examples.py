@@ -108,11 +108,8 @@ def read_groups(path: Path, loss: Loss) -> list[Group]:
 def tokenized(groups: Sequence[Group], tokenizer: Any, max_length: int, loss: Loss) -> Examples:
     """The groups in tokens, by the tokenizer's chat template.
 
-    Args:
-        groups: see `read_groups`.
-        tokenizer: a transformers tokenizer with a chat template.
-        max_length: tokens of prompt and completion together, at most.
-        loss: a pair needs both its texts, a group two with different rewards.
+    Prompt and completion may have `max_length` tokens together. A pair needs both its texts, a group two with
+    different rewards.
     """
     kept: list[Example] = []
     left_out: Counter[str] = Counter()
@@ -176,12 +173,12 @@ def _in_tokens(groups: Sequence[Group], tokenizer: Any) -> Iterator[tuple[Tokens
     for start in range(0, len(groups), _GROUPS_AT_ONCE):
         some = groups[start : start + _GROUPS_AT_ONCE]
         asked = [[{"role": "user", "content": group.prompt}] for group in some]
-        told = [
+        answered = [
             [*chat, {"role": "assistant", "content": completion}]
             for chat, group in zip(asked, some, strict=True)
             for completion in group.completions
         ]
-        whole = iter(encode(told, asking=False))
+        whole = iter(encode(answered, asking=False))
         for prompt, group in zip(encode(asked, asking=True), some, strict=True):
             texts = [next(whole) for _ in group.completions]
             # As in TRL, a completion starts where the whole departs from the prompt alone: some templates

@@ -4,13 +4,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar, Literal, TypeAlias
 
 from deeper_assets.engines.training.hardware import ONE_DEVICE, Hardware
-from deeper_assets.method.exceptions import DeeperError, one_line
+from deeper_assets.method.exceptions import DeeperError, did_you_mean, one_line
 from deeper_assets.method.recipes import Training
 
 CODE_VERSION = "2"
@@ -77,9 +76,8 @@ def _unknown(place: tuple[str, ...]) -> str:
     *parts, name = place
     kind = {"training": Training, "hardware": Hardware}[parts[0]] if parts else TrainingJob
     known = [field.name for field in fields(kind)]
-    near = get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-    return ": ".join([*parts, f"{name!r} is unknown; {hint}"])
+    hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"
+    return ": ".join([*parts, f"{name!r} is unknown{hint}"])
 
 
 def refuse_missing(job: TrainingJob) -> None:

@@ -69,15 +69,10 @@ class Memory:
 def estimate(
     model: Any, training: Training, hardware: Hardware, *, packed: Sequence[int], devices: int, available: int
 ) -> Memory:
-    """The memory that a training needs on each device.
+    """The memory that a training of `model` needs on each device.
 
-    Args:
-        model: a PeftModel, on the meta device, in the types it will have.
-        training: as in the job.
-        hardware: as in the job.
-        packed: tokens of each example, its prompt once and its completions behind it.
-        devices: how many share the work.
-        available: bytes there are on one of them.
+    The model is a PeftModel on the meta device, in the types it will have. `packed` has the tokens of each
+    example, its prompt once and its completions behind it; `available` is bytes on one device.
     """
     config = model.config.get_text_config()
     width = model.get_input_embeddings().weight.element_size()

@@ -32,10 +32,12 @@ def sole_writer(output: Path) -> Iterator[None]:
 
 def finished(output: Path, identity: str) -> TrainingReport | None:
     """The report in the folder, if it is of the job with this identity and its adapter is still whole."""
+    from pydantic import TypeAdapter
+
     try:
-        report = TrainingReport.of(json.loads((output / REPORT).read_text(encoding="utf-8")))
+        report = TypeAdapter(TrainingReport).validate_json((output / REPORT).read_bytes())
         whole = report.adapter == file_hash(output / ADAPTER / WEIGHTS)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):  # pydantic's errors are of this kind
         return None
     return report if whole and report.job == identity else None
 

@@ -77,12 +77,7 @@ def meta_model(base: str, dtype: torch.dtype, training: Training) -> Any:
 
 
 def load_adapter(model: Any, folder: Path, base: str) -> None:
-    """Gives the model's fresh adapter the weights of one from before, to be trained on.
-
-    Args:
-        model: a PeftModel with a LoRA adapter named default.
-        folder: of the adapter from before.
-        base: what the model is called in messages.
+    """Gives the fresh LoRA adapter `default` of a PeftModel the weights of one from before.
 
     Raises:
         DeeperError: the adapter is missing or damaged, scales otherwise than the fresh one (rank, alpha), or
@@ -124,10 +119,7 @@ def adapter_weights(model: Any) -> dict[str, Any]:
 def adapter_files(weights: Mapping[str, Any], config: Mapping[str, Any], base: str) -> dict[str, bytes]:
     """File name → content of an ordinary PEFT adapter: the same bytes for the same weights, wherever made.
 
-    Args:
-        weights: of the adapter, by PEFT's names.
-        config: of the adapter; `base_model_name_or_path` becomes the base folder's name without its path.
-        base: folder or hub name of the base model.
+    So `base_model_name_or_path` becomes the base folder's name without its path.
     """
     tensors = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
     name = Path(base).name if Path(base).is_dir() else base

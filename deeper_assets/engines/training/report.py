@@ -68,7 +68,6 @@ class TrainingReport:
 
     Attributes:
         job: hash of everything that decides the adapter: settings, and the content of examples and models.
-        loss, reference: as in the job.
         start: sha256 of the weights it went on from; None for a fresh adapter.
         adapter: sha256 of the weights it ended with.
         trained, validated: examples (pairs or groups).
@@ -108,11 +107,3 @@ class TrainingReport:
     memory_peak: int
     seconds: float
     versions: Mapping[str, str]
-
-    @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> "TrainingReport":
-        """The report that was stored as JSON."""
-        values = {**stored, "notes": tuple(stored["notes"]), "memory": Memory(**stored["memory"])}
-        for kind in ("training", "validation"):
-            values[kind] = Progress(**stored[kind]) if stored[kind] else None
-        return cls(**values)

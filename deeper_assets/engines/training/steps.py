@@ -53,10 +53,7 @@ def plan_steps(training: Training, examples: int, devices: int) -> Plan:
 def repeats(training: Training, counts: Mapping[str, int], devices: int) -> tuple[str, ...]:
     """What several devices take twice at the end of a pass, in words; one device takes everything once.
 
-    Args:
-        training: as in the job.
-        counts: examples of each kind.
-        devices: how many share them.
+    `counts` has the examples of each kind.
     """
     at_once = training.examples_at_once * devices
     again = {kind: -count % at_once if devices > 1 else 0 for kind, count in counts.items()}

@@ -38,11 +38,7 @@ def train(job: TrainingJob, report: Reporter) -> TrainingReport:
     """Trains, unless the output folder holds the result of this very job already.
 
     The output folder gets `adapter/` (an ordinary PEFT adapter on the base; whole or not at all),
-    `training_log.json` and, last of all, `report.json`.
-
-    Args:
-        job: what to do.
-        report: told the figures as they come.
+    `training_log.json` and, last of all, `report.json`. `report` gets the figures as they come.
 
     Raises:
         DeeperError: fewer than two training examples; examples, base or adapter missing, damaged or not

@@ -50,17 +50,7 @@ LOGS_A_RUN = 100
 
 
 class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # TRL's types are not followed
-    """Trains an adapter on a base, once `take_reference` was called.
-
-    Args:
-        job: what to do.
-        plan: its optimizer steps.
-        examples: what trains and validates.
-        base: the model.
-        tokenizer: its tokenizer.
-        folder: for checkpoints.
-        report: told the figures as they come.
-        gpu: whether it runs on one.
+    """Trains an adapter on a base, once `take_reference` was called; checkpoints go to `folder`.
 
     Raises:
         DeeperError: the job's adapter cannot be loaded on the base; see `policies.load_adapter`.

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deeper_assets.engines.offline import OfflineChatModel
+from deeper_assets.engines.offline.chat_model import OfflineChatModel
 from deeper_assets.engines.offline.language import HABITS, REMARKS, Reading, read, render
 from deeper_assets.method.domains import FIVE_STARS, HALF_STARS, PAPER_DOMAINS, Domain, Scale, find_domain
 from deeper_assets.method.parsing import parse_persona, parse_ratings
@@ -202,7 +202,7 @@ def test_answers_are_the_same_in_every_process_and_at_every_attempt() -> None:
     here = MODEL.answer(prompts)
     assert MODEL.answer(prompts, attempt=3) == here
     script = (
-        "import json, sys\nfrom deeper_assets.engines.offline import OfflineChatModel\n"
+        "import json, sys\nfrom deeper_assets.engines.offline.chat_model import OfflineChatModel\n"
         "json.dump([a.text for a in OfflineChatModel().answer(json.load(sys.stdin))], sys.stdout)"
     )
     for seed in ("1", "2"):
