@@ -105,25 +105,24 @@ def run(home: Path | None, domains: str | None, **flags: Any) -> None:
     What is given here is recorded in the home folder, so that the next run, the report and `dagster dev` on
     the same home mean the same experiment. A killed run goes on where it was.
     """
-    from deeper_assets.settings import home_folder, record_settings
+    from deeper_assets.settings import record_settings
 
-    folder = home_folder(home)
     given = _given(**flags)
-    experiment = _experiment(folder, given)
+    experiment = _experiment(home, given)
     wanted = _wanted(experiment, domains)
-    record_settings(folder, given)
+    record_settings(experiment.home, given)
 
     from deeper_assets.instance import quiet_dagster
     from deeper_assets.running import run_everything
 
     quiet_dagster()
-    with _Progress() as progress:
+    with _progress() as progress:
         outcome = run_everything(experiment, wanted, progress)
     _say_what_was_done(outcome)
     _say_what_it_cost(experiment)
     if not outcome.failed or not experiment.warehouse.load("mae_table").empty:
         _print_tables(experiment, wanted)
-    where = f"DEEPER_HOME={folder} DAGSTER_HOME={folder / 'dagster'}"
+    where = f"DEEPER_HOME={experiment.home} DAGSTER_HOME={experiment.home / 'dagster'}"
     click.echo(f"\nLook at it: {where} dagster dev -m deeper_assets.definitions")
     if outcome.failed:
         raise click.exceptions.Exit(1)
@@ -141,10 +140,9 @@ def estimate(home: Path | None, domains: str | None, **flags: Any) -> None:
     """
     from deeper_assets.estimating import Rates, as_text
     from deeper_assets.estimating import estimate as estimated
-    from deeper_assets.settings import home_folder
 
     rates = {rate.name: value for rate in fields(Rates) if (value := flags.pop(rate.name)) is not None}
-    experiment = _experiment(home_folder(home), _given(**flags))
+    experiment = _experiment(home, _given(**flags))
     click.echo(as_text(estimated(experiment, _wanted(experiment, domains), Rates(**rates))))
 
 
@@ -156,9 +154,8 @@ def report(home: Path | None, as_json_: bool, html: Path | None) -> None:
     """Print the tables of what has been made, methods beside floors."""
     from deeper_assets.graph import Graph
     from deeper_assets.reports.text import as_json
-    from deeper_assets.settings import home_folder
 
-    experiment = _experiment(home_folder(home))
+    experiment = _experiment(home)
     if not as_json_ and html is None:
         _print_tables(experiment, None)
         return
@@ -186,9 +183,8 @@ def report(home: Path | None, as_json_: bool, html: Path | None) -> None:
 def lineage(table: str, home: Path | None, domain: str | None, user: str | None) -> None:
     """Show what TABLE was derived from: inputs, runs, settings, models and source files, as a tree."""
     from deeper_assets.lineage import render, trace
-    from deeper_assets.settings import home_folder
 
-    experiment = _experiment(home_folder(home))
+    experiment = _experiment(home)
     if domain is not None:
         experiment.domain(domain)
     click.echo(render(trace(experiment.warehouse, table, domain, user)))
@@ -200,15 +196,13 @@ def lineage(table: str, home: Path | None, domain: str | None, user: str | None)
 def journal(context: click.Context, home: Path | None) -> None:
     """Show what was asked of the chat model and what it cost; `prune` and `export` its answers."""
     from deeper_assets.reports.text import usage_as_text
-    from deeper_assets.settings import home_folder
 
-    experiment = _experiment(home_folder(home))
+    experiment = _experiment(home)
     context.obj = experiment
     if context.invoked_subcommand is None:
         answers, size = experiment.journal.size()
-        cap = experiment.settings.max_cost_usd
         click.echo(f"{experiment.journal.path}: {answers:,} answers, {size / 1e6:,.1f} MB")
-        click.echo(usage_as_text(experiment.usage(), cap))
+        click.echo(usage_as_text(experiment.usage(), experiment.settings.max_cost_usd))
 
 
 @journal.command()
@@ -263,11 +257,10 @@ def export_pairs_command(
 ) -> None:
     """Write preference pairs to FOLDER: a dataset for TRL's DPOTrainer, or for LLaMA-Factory."""
     from deeper_assets.exporting import export_pairs
-    from deeper_assets.settings import home_folder
 
     iterations = [1, 2] if iteration == "both" else [int(iteration)]
     with _pushed(folder, to_hub, "dataset"):
-        export_pairs(_experiment(home_folder(home)), folder, recipe, iterations, form)
+        export_pairs(_experiment(home), folder, recipe, iterations, form)
 
 
 @export_group.command("model")
@@ -281,15 +274,17 @@ def export_model_command(
 ) -> None:
     """Write an adapter to FOLDER, as PEFT loads it; the offline base is put beside it."""
     from deeper_assets.exporting import export_model
-    from deeper_assets.settings import home_folder
 
     with _pushed(folder, to_hub, "model"):
-        export_model(_experiment(home_folder(home)), folder, recipe, int(iteration))
+        export_model(_experiment(home), folder, recipe, int(iteration))
 
 
 @contextmanager
 def _pushed(folder: Path, repository: str | None, kind: "Kind") -> Iterator[None]:
-    """Says what was written, and uploads it where that is wanted; what hinders a push is found before."""
+    """Tells where the export was written, and uploads it where that is wanted.
+
+    What hinders an upload is an error before anything is written.
+    """
     from deeper_assets.engines import hub
 
     if repository is not None:
@@ -315,7 +310,7 @@ def _status() -> int:
     """Runs the command; its exit status."""
     debug = "--debug" in sys.argv
     try:
-        status: int | None = cli.main(standalone_mode=False)  # None, but for an Exit
+        status: int | None = cli.main(standalone_mode=False)  # a number only where an Exit was raised
         return status or 0
     except click.ClickException as error:
         error.show()
@@ -332,42 +327,33 @@ def _status() -> int:
         return 1
 
 
-class _Progress:
+@contextmanager
+def _progress() -> Iterator["Report"]:
     """Progress on standard error: what is at work, done/total, time left."""
+    from tqdm import tqdm
 
-    def __enter__(self) -> "Report":
-        from tqdm import tqdm
-
-        self._bar: Any = tqdm(
-            unit="run",
-            bar_format="{n_fmt}/{total_fmt} {desc:<45.45} {elapsed} gone, about {remaining} left",
-            total=1,
-            # In a log file, redrawing would glue everything into one line.
-            disable=not sys.stderr.isatty(),
-        )
-        self._started = time.monotonic()
-        return self._step
-
-    def _step(self, what: str, done: int, total: int) -> None:
-        if self._bar.disable:
-            gone = time.monotonic() - self._started
-            left = f"about {self._bar.format_interval(gone / done * (total - done))}" if done else "?"
-            click.echo(
-                f"{done}/{total} {what}, {self._bar.format_interval(gone)} gone, {left} left", err=True
-            )
+    def step(what: str, done: int, total: int) -> None:
+        if bar.disable:
+            gone = time.monotonic() - started
+            left = f"about {bar.format_interval(gone / done * (total - done))}" if done else "?"
+            click.echo(f"{done}/{total} {what}, {bar.format_interval(gone)} gone, {left} left", err=True)
         else:
-            self._bar.total, self._bar.n = total, done
-            self._bar.set_description_str(what)
+            bar.total, bar.n = total, done
+            bar.set_description_str(what)
 
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
+    started = time.monotonic()
+    form = "{n_fmt}/{total_fmt} {desc:<45.45} {elapsed} gone, about {remaining} left"
+    # In a log file, redrawing would glue everything into one line.
+    with tqdm(total=1, unit="run", bar_format=form, disable=not sys.stderr.isatty()) as bar:
+        yield step
 
 
-def _experiment(home: Path, flags: dict[str, Any] | None = None) -> "Experiment":
+def _experiment(home: Path | None, flags: dict[str, Any] | None = None) -> "Experiment":
     from deeper_assets.resources import Experiment
-    from deeper_assets.settings import load_settings
+    from deeper_assets.settings import home_folder, load_settings
 
-    return Experiment(home, load_settings(home, flags))
+    folder = home_folder(home)
+    return Experiment(folder, load_settings(folder, flags))
 
 
 def _given(
@@ -389,7 +375,8 @@ def _given(
 
 def _wanted(experiment: "Experiment", domains: str | None) -> list[str]:
     """The domains that a flag names; all of them where it does not."""
-    wanted = _split(domains) or list(experiment.domains)
+    wanted = [name.strip() for name in (domains or "").split(",") if name.strip()]
+    wanted = wanted or list(experiment.domains)
     for name in wanted:
         experiment.domain(name)
     return wanted
@@ -461,10 +448,6 @@ def _say_what_it_cost(experiment: "Experiment") -> None:
 def _absolute_if_file(profile: str) -> str:
     path = Path(profile).expanduser()
     return str(path.resolve()) if path.is_file() else profile
-
-
-def _split(names: str | None) -> list[str]:
-    return [name.strip() for name in (names or "").split(",") if name.strip()]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Engines that count and do not work: what `deeper estimate` plays the declared assets with.
 
-A persona that they write only stands for a text: it says how many tokens that would have. So a prompt's
-tokens are those around its personas, counted, and those that its personas stand for. Predicted ratings are
-real JSON, whose marks are drawn from the scale.
+A persona that they write is a placeholder, which says how many tokens the real text would have. So a prompt's
+tokens are the counted ones around its placeholders, and those that its placeholders state. Predicted ratings
+are real JSON, whose marks are drawn from the scale.
 """
 
 import hashlib
@@ -94,8 +94,7 @@ def persona(number: int, tokens: float) -> str:
 def counting(count: Callable[[str], int]) -> Callable[[str], float]:
     """A way to count that takes personas for the texts that they stand for.
 
-    Args:
-        count: tokens of a text. What prompts have beside personas comes again and again, and is counted once.
+    What prompts have beside personas comes again and again, and is counted once.
     """
     known = cache(count)
 
@@ -128,7 +127,7 @@ class CountingChat:
     Attributes:
         tally: where it counts.
         tokens: how.
-        frame: tokens that a request has beside its text.
+        frame: tokens that a request or prompt has beside its text.
         by_schema: whether a request carries the schema of its answer.
     """
 
@@ -179,11 +178,8 @@ def _json(value: object) -> str:
 class CountingSampler:
     """A policy whose texts all differ, and are as long as the paper's; every policy is this one.
 
-    Attributes:
-        tally: where it counts.
-        tokens: how.
-        frame: tokens that a prompt has beside its text.
-        shares: table → the share of its texts that can be used; of others, all can.
+    `shares` gives the share of a table's texts that can be used (where there is none, all can). See
+    `CountingChat` for the other attributes.
     """
 
     tally: Tally
@@ -227,12 +223,7 @@ class CountingSampler:
 
 @dataclass(frozen=True)
 class CountingTrainer:
-    """A trainer that counts its examples, and gives an adapter without files.
-
-    Attributes:
-        tally: where it counts.
-        tokens: how.
-    """
+    """A trainer that counts its examples, and gives an adapter without files."""
 
     tally: Tally
     tokens: Callable[[str], float]
@@ -293,15 +284,9 @@ def counting_graph(
     by_schema: bool,
     shares: Mapping[str, Fraction],
 ) -> Graph:
-    """The graph of an experiment with engines that count.
+    """The graph of an experiment with engines that count in `tally`, by the tokens of `chat` and `policy`.
 
-    Args:
-        experiment: whose graph.
-        tally: where they count.
-        chat: how tokens of the chat model are counted.
-        policy: how those of policies are.
-        by_schema: whether the chat model's requests carry the schema of their answers.
-        shares: see `CountingSampler`.
+    See `CountingChat` for `by_schema`, and `CountingSampler` for `shares`.
     """
     read = counting(policy.count)
     model = CountingChat(tally, counting(chat.count), chat.frame, by_schema)

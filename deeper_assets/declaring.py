@@ -107,17 +107,11 @@ def table(
     code_version: str = "1",
     automation: AutomationCondition[Any] | None = None,
 ) -> Callable[[Callable[..., Any]], TableAsset]:
-    """Declares the function below as an asset; see `TableAsset`.
+    """Declares the function below as an asset; see `TableAsset` for what it is given.
 
-    Args:
-        group: its group in the UI.
-        tables: where the function makes several: name → what it holds.
-        name: of the table, where it is not the function's.
-        reads: parameter → table, where they have different names, or more has to be said of the input.
-        templates: the prompt templates that it uses.
-        training: whether only domains that train have rows in it.
-        code_version: another one makes every partition stale.
-        automation: when the UI makes it by itself.
+    The table is called as the function and holds what its docstring says. Otherwise `name` names it; a
+    function that makes several tables names them in `tables`. `reads` names the table of a parameter that is
+    called otherwise, or says with `In` which partitions are read.
     """
 
     def declared(function: Callable[..., Any]) -> TableAsset:

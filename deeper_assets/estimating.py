@@ -1,7 +1,8 @@
 """`deeper estimate`: what a run will ask, sample and train, and what that costs, before anything is spent.
 
-The declared assets are played in memory, on some users, with the engines of `counting`: what a run does is
-written nowhere twice. What cannot be known before is assumed, and every assumption is a line under the table.
+The declared assets are played in memory, on some users, with the engines of `counting`. So an estimate goes
+through the same steps as a run. What cannot be known before is assumed, and every assumption is a line under
+the table.
 """
 
 import tempfile
@@ -18,7 +19,8 @@ from deeper_assets.declaring import TableAsset
 from deeper_assets.definitions import build_definitions
 from deeper_assets.engines.token_counts import chat_tokens, policy_tokens
 from deeper_assets.engines.training.steps import plan_steps
-from deeper_assets.graph import Graph, outputs
+from deeper_assets.graph import Graph
+from deeper_assets.method.frames import stacked
 from deeper_assets.method.paper_users import PAPER, PERSONA_TOKENS, paper_windows
 from deeper_assets.method.windows import cut_windows, reject_ratings
 from deeper_assets.partitions import ITERATIONS
@@ -30,10 +32,10 @@ from deeper_assets.store.schema import TABLES
 from deeper_assets.store.warehouse import Warehouse
 
 SAMPLE = 10
-"""Users of each split of a domain that are played, at most; each stands for as many as there are for one."""
+"""Users of each split of a domain that are played, at most; each stands for an equal share of all of them."""
 
 REFERENCE = 1 / 3
-"""Epochs that scoring all examples once under the reference takes: a pass forward and none back."""
+"""What scoring all examples once under the reference takes, in epochs: a forward pass, no backward one."""
 
 PAPER_PROFILE = "paper"
 
@@ -139,14 +141,7 @@ def _by_schema(settings: Settings) -> bool:
 
 @dataclass(frozen=True)
 class _Play:
-    """One asset for one partition.
-
-    Attributes:
-        asset: what is played.
-        partition: for what, by column.
-        key: the partition's key.
-        inputs: parameter → table, and keys of the partitions that it takes.
-    """
+    """One asset for one partition; of each parameter of it, the table and the keys of its partitions."""
 
     asset: TableAsset
     partition: Partition
@@ -204,15 +199,12 @@ def _play(
             parameter: _together(table, [frames[table, key] for key in keys if (table, key) in frames])
             for parameter, (table, keys) in play.inputs.items()
         }
-        results = play.asset.function(**inputs, **graph.given(play.asset, play.partition))
-        for table, output in zip(play.asset.tables, outputs(play.asset, results), strict=True):
+        for table, output in graph.make(play.asset, play.partition, inputs).items():
             frames[table, play.key] = output.value
 
 
 def _together(table: str, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    if not frames:
-        return pd.DataFrame(columns=list(TABLES[table].column_names))
-    return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+    return stacked(frames or [pd.DataFrame(columns=list(TABLES[table].column_names))])
 
 
 # ------------------------------------------------------------------------------------------------- people
@@ -220,13 +212,7 @@ def _together(table: str, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class _People:
-    """Some users of a domain.
-
-    Attributes:
-        windows: their rating_windows.
-        weights: split → for how many users each of them stands.
-        origin: where they come from, in words.
-    """
+    """Some users of a domain: their rating_windows, by split for how many users each stands, their origin."""
 
     windows: pd.DataFrame
     weights: Mapping[str, float]
@@ -234,8 +220,9 @@ class _People:
 
 
 def _people(experiment: Experiment, name: str) -> _People:
-    settings, windows = experiment.settings, _stored_windows(experiment, name)
-    if windows is not None:
+    settings = experiment.settings
+    if Graph.of(experiment).is_stored(WINDOWS, {"domain": name}):
+        windows = experiment.warehouse.load(WINDOWS, {"domain": [name]})
         return _People(*_some(windows), "stored in this home")
     if settings.profile != PAPER_PROFILE or settings.data is not None or name not in PAPER:
         return _People(*_some(_windows_of_source(experiment, name)), "read from their sources")
@@ -261,15 +248,6 @@ def _some(windows: pd.DataFrame) -> tuple[pd.DataFrame, Mapping[str, float]]:
         chosen += [users[(2 * i + 1) * len(users) // (2 * some)] for i in range(some)]
         weights[str(split)] = len(users) / some
     return windows[windows["user_id"].isin(chosen)], weights
-
-
-def _stored_windows(experiment: Experiment, name: str) -> pd.DataFrame | None:
-    """rating_windows of a domain, if today's settings made those that are stored."""
-    wanted = Graph.of(experiment).settings("rating_windows", {"domain": name})
-    for version in experiment.warehouse.current("rating_windows"):
-        if version.partition["domain"] == name and version.ingredients.settings == wanted:
-            return experiment.warehouse.load("rating_windows", {"domain": [name]})
-    return None
 
 
 def _windows_of_source(experiment: Experiment, name: str) -> pd.DataFrame:
@@ -404,13 +382,13 @@ def _about_policy(
 # ------------------------------------------------------------------------------------------------ as text
 
 
-def as_text(found: Estimate) -> str:
+def as_text(of: Estimate) -> str:
     """The estimate for a terminal: a table each for asking, sampling and training, then what was assumed."""
-    blocks = [_table("chat model", ("requests", "M tokens in", "M tokens out", "USD", "hours"), found.chat)]
-    if found.sampling:
-        blocks.append(_table("policy", ("texts", "M tokens in", "M tokens out", "hours"), found.sampling))
-        blocks.append(_table("training", ("examples", "M tokens", "steps", "hours"), found.training))
-    notes = "\n".join(f"  - {note}" for note in found.notes)
+    blocks = [_table("chat model", ("requests", "M tokens in", "M tokens out", "USD", "hours"), of.chat)]
+    if of.sampling:
+        blocks.append(_table("policy", ("texts", "M tokens in", "M tokens out", "hours"), of.sampling))
+        blocks.append(_table("training", ("examples", "M tokens", "steps", "hours"), of.training))
+    notes = "\n".join(f"  - {note}" for note in of.notes)
     return "\n\n".join([*blocks, f"assumed\n{notes}"])
 
 

@@ -42,15 +42,10 @@ STAND_IN = "offline-chat"
 def export_pairs(
     experiment: Experiment, folder: Path, recipe: str, iterations: Sequence[int], form: Form
 ) -> None:
-    """Writes the preference pairs of a recipe, with their card and lineage.
+    """Writes the preference pairs of a recipe and of one or both iterations, with their card and lineage.
 
-    Args:
-        experiment: whose.
-        folder: where to; it must not be there yet, or be empty.
-        recipe: its name.
-        iterations: 1, 2, or both, in this order.
-        form: Parquet with TRL's conversational columns, loaded by `datasets.load_dataset(folder)`; or JSON
-            with LLaMA-Factory's dataset_info.json.
+    `form` is Parquet with TRL's conversational columns, which `datasets.load_dataset(folder)` loads, or JSON
+    with LLaMA-Factory's dataset_info.json.
 
     Raises:
         DeeperError: there is something in the folder; the recipe is unknown, or has no pairs.
@@ -75,12 +70,6 @@ def export_model(experiment: Experiment, folder: Path, recipe: str, iteration: i
     """Writes the adapter of a recipe's model as an ordinary PEFT folder, with its card and lineage.
 
     The base that comes with this package is written into `base`; any other base is only named.
-
-    Args:
-        experiment: whose.
-        folder: where to; it must not be there yet, or be empty.
-        recipe: its name.
-        iteration: 1 or 2.
 
     Raises:
         DeeperError: there is something in the folder; the recipe is unknown, or was not trained.
@@ -129,8 +118,7 @@ def _whole(folder: Path) -> Iterator[Path]:
 
 
 def _stored(experiment: Experiment, table: str, recipe: str) -> pd.DataFrame:
-    if recipe not in experiment.recipes:
-        raise DeeperError(f"there is no recipe {recipe!r}; known: {', '.join(experiment.recipes)}")
+    experiment.recipe(recipe)
     rows = experiment.warehouse.load(table, {"recipe": [recipe]})
     if rows.empty:
         raise DeeperError(

@@ -1,6 +1,5 @@
 """The graph of one experiment: its declared assets and checks, what they take, and how Dagster has them."""
 
-import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,7 +35,7 @@ from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
 from deeper_assets.partitions import Partitions, columns_of, partitions_of
 from deeper_assets.resources import Experiment
 from deeper_assets.store.io_manager import OPTIONAL, column_schema
-from deeper_assets.store.ledger import JSON, Ingredients, Partition, canonical_json
+from deeper_assets.store.ledger import JSON, Ingredients, Partition, digest
 from deeper_assets.store.schema import TABLES
 from deeper_assets.values import Tools, Values, described
 
@@ -66,12 +65,7 @@ def declared_assets() -> list[TableAsset]:
 
 @dataclass(frozen=True)
 class Graph:
-    """What the assets of one experiment take.
-
-    Attributes:
-        values: resolves values; `deeper estimate` has some that count.
-        tools: resolves tools, likewise.
-    """
+    """The assets of one experiment and what they take; `deeper estimate` has values and tools that count."""
 
     values: Values
     tools: Tools
@@ -101,7 +95,7 @@ class Graph:
         """How the graph is cut."""
         untrained = dict.fromkeys([FROZEN_POLICY, *PROMPT_METHODS])
         here = self.experiment
-        return partitions_of(here.domains, here.recipes, {**here.policies, **untrained})
+        return partitions_of(here.domains, here.settings.all_recipes, {**here.policies, **untrained})
 
     def given(self, declared: Declared, partition: Partition) -> dict[str, Any]:
         """The values and tools that a function takes, for a partition."""
@@ -112,6 +106,17 @@ class Graph:
             for name in declared.takes
         }
 
+    def make(
+        self, asset: TableAsset, partition: Partition, frames: Mapping[str, pd.DataFrame]
+    ) -> dict[str, Output[Any]]:
+        """What an asset makes for a partition from frames by parameter: an output a table."""
+        results = asset.function(**frames, **self.given(asset, partition))
+        several = results if len(asset.tables) > 1 else [results]
+        return {
+            name: result if isinstance(result, Output) else Output(result)
+            for name, result in zip(asset.tables, several, strict=True)
+        }
+
     def settings(self, table: str, partition: Partition) -> dict[str, JSON]:
         """The values of a table's partition as they are recorded and hashed, by name."""
         asset = self.tables[table]
@@ -120,6 +125,14 @@ class Graph:
     def ingredients(self, table: str, partition: Partition) -> Ingredients:
         """What, beside its inputs, decides what a table's partition holds."""
         return Ingredients(self.tables[table].code_version, self.settings(table, partition))
+
+    def is_stored(self, table: str, partition: Partition) -> bool:
+        """Whether a partition is stored as it would be made under the settings of now."""
+        wanted = self.settings(table, partition)
+        return any(
+            version.partition == partition and version.ingredients.settings == wanted
+            for version in self.experiment.warehouse.current(table)
+        )
 
     def _value(self, declared: Declared, name: str, partition: Partition) -> Any:
         value = getattr(self.values, name)(partition)
@@ -170,10 +183,10 @@ class Graph:
         def compute(context: AssetExecutionContext, **frames: pd.DataFrame) -> Iterator[Output[Any]]:
             partition = columns_of(context.partition_key if dimensions else None, *dimensions[:1])
             with self._booked(declared, Purpose(first, partition.get("domain", ""), context.run_id)) as spent:
-                results = declared.function(**frames, **self.given(declared, partition))
-            for name, result in zip(declared.tables, outputs(declared, results), strict=True):
-                metadata = {**result.metadata, **(spent if name == first else {})}
-                yield Output(result.value, name, metadata=metadata)
+                made = self.make(declared, partition, frames)
+            for name, output in made.items():
+                metadata = {**output.metadata, **(spent if name == first else {})}
+                yield Output(output.value, name, metadata=metadata)
 
         return multi_asset(
             name=first,
@@ -226,7 +239,7 @@ class Graph:
             for partition in _partitions(definition, table)
             for name in inside
         ]
-        return f"{asset.code_version}-{hashlib.sha256(canonical_json(values).encode()).hexdigest()[:12]}"
+        return f"{asset.code_version}-{digest(values)[:12]}"
 
     @contextmanager
     def _booked(self, declared: TableAsset, purpose: Purpose) -> Iterator[dict[str, Any]]:
@@ -256,12 +269,6 @@ def stored(table: str) -> dict[str, Any]:
     """Arguments for the AssetOut of the asset that is this table: where it goes, what it holds."""
     metadata = {"dagster/column_schema": column_schema(table)}
     return {"io_manager_key": "warehouse", "metadata": metadata, "kinds": {"duckdb"}}
-
-
-def outputs(declared: TableAsset, results: Any) -> list[Output[Any]]:
-    """What an asset's function gave, as one output a table, in their order."""
-    several = results if len(declared.tables) > 1 else [results]
-    return [result if isinstance(result, Output) else Output(result) for result in several]
 
 
 def _partitions(definition: PartitionsDefinition[str] | None, table: str) -> list[Partition]:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dagster import (
@@ -58,19 +58,15 @@ def open_instance(home: Path) -> DagsterInstance:
     return DagsterInstance.from_config(str(folder))
 
 
-def blocking_checks(graph: AssetGraph, unit: Unit) -> list[AssetCheckKey]:
-    """The blocking checks on a unit's tables."""
-    return [
+def latest_checks(
+    instance: DagsterInstance, graph: AssetGraph, unit: Unit
+) -> Mapping[AssetCheckKey, AssetCheckExecutionRecord]:
+    """What became of the blocking checks on a unit's tables the last time they were planned for it."""
+    keys = [
         key
         for key in graph.asset_check_keys
         if key.asset_key.to_user_string() in unit.tables and graph.get(key).blocking
     ]
-
-
-def latest_checks(
-    instance: DagsterInstance, keys: Sequence[AssetCheckKey], unit: Unit
-) -> Mapping[AssetCheckKey, AssetCheckExecutionRecord]:
-    """What became of these checks the last time they were planned for the unit's partition."""
     partition = PartitionKeyFilter(key=unit.partition_key)
     return instance.event_log_storage.get_latest_asset_check_execution_by_key(keys, partition)
 
@@ -87,10 +83,11 @@ def bury_the_dead(instance: DagsterInstance) -> None:
 
 
 def confirm(instance: DagsterInstance, planner: Planner, units: Iterable[Unit]) -> None:
-    """Notes in the event log that tables are up to date which the UI takes for stale.
+    """Tells the UI, by events in its log, that tables are up to date that it takes for stale.
 
-    The UI compares one code version a table, which changes with a setting of any of its partitions. Those
-    that are not concerned are not made again: their last event is repeated with the new version.
+    The UI compares one code version a table, which changes with a setting of any of its partitions. The
+    partitions that the setting does not concern are not made again: their last event is repeated with the
+    new version.
     """
     for unit in units:
         for table in unit.tables:

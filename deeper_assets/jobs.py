@@ -4,7 +4,7 @@ Jobs are cut where a model will stand: one partitioned job across a model would 
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from hashlib import sha256
 
 from dagster import (
@@ -107,7 +107,8 @@ def build_sensors(experiment: Experiment, graph: Graph) -> list[SensorDefinition
         touched = [
             name
             for name, listing in now.items()
-            if listing != before.get(name) and (name in before or not is_stored(graph, name))
+            if listing != before.get(name)
+            and (name in before or not graph.is_stored("raw_ratings", {"domain": name}))
         ]
         requests = [RunRequest(partition_key=name, run_key=f"{name}:{now[name]}") for name in touched]
         return SensorResult(run_requests=requests, cursor=json.dumps(now))
@@ -131,12 +132,3 @@ def file_listing(experiment: Experiment, domain: str) -> str:
         return ""
     listing = [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files]
     return sha256(json.dumps(listing).encode()).hexdigest()[:16] if listing else ""
-
-
-def is_stored(graph: Graph, domain: str) -> bool:
-    """Whether raw_ratings already holds the domain as its source is now."""
-    stored: Mapping[str, object] = {}
-    for version in graph.experiment.warehouse.current("raw_ratings"):
-        if version.partition == {"domain": domain}:
-            stored = version.ingredients.settings
-    return stored == graph.settings("raw_ratings", {"domain": domain})

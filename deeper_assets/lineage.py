@@ -42,8 +42,8 @@ class _Ledger:
     warehouse: Warehouse
     domain: str | None
     user: str | None
-    versions: dict[str, Version] = field(default_factory=dict)
-    current: set[int] = field(default_factory=set)
+    versions: dict[str, Version]
+    current: set[int]
     shown: set[tuple[str, tuple[int, ...]]] = field(default_factory=set)
 
 
@@ -68,11 +68,8 @@ def trace(
     """
     if table not in TABLES:
         raise DeeperError(f"table {table!r} does not exist; known: {', '.join(TABLES)}")
-    ledger = _Ledger(warehouse, domain, user)
-    for version in warehouse.history():
-        ledger.versions[_identity(version.as_input())] = version
     current = warehouse.current()
-    ledger.current = {version.version for version in current}
+    ledger = _Ledger(warehouse, domain, user, _known(warehouse), {version.version for version in current})
     heads = [
         one
         for one in current
@@ -93,7 +90,7 @@ def trace(
 
 def ancestry(warehouse: Warehouse, table: str) -> list[Version]:
     """All versions that a table's rows come from now, and the table's own."""
-    known = {_identity(version.as_input()): version for version in warehouse.history()}
+    known = _known(warehouse)
     versions: dict[int, Version] = {}
     left = warehouse.current(table)
     while left:
@@ -102,6 +99,10 @@ def ancestry(warehouse: Warehouse, table: str) -> list[Version]:
             versions[version.version] = version
             left += [known[name] for name in map(_identity, version.inputs) if name in known]
     return list(versions.values())
+
+
+def _known(warehouse: Warehouse) -> dict[str, Version]:
+    return {_identity(version.as_input()): version for version in warehouse.history()}
 
 
 def walk(node: Node) -> Iterator[Node]:

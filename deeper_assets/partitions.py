@@ -48,13 +48,9 @@ def every_partition(_: Partitions) -> PartitionMapping:
 def partitions_of(
     domains: Iterable[str], recipes: Iterable[str], methods: Mapping[str, tuple[str, int] | None]
 ) -> Partitions:
-    """The partitions of one experiment.
+    """The partitions of one experiment, by the names of its domains, recipes and methods.
 
-    Args:
-        domains: names of the domains.
-        recipes: names of the recipes.
-        methods: recipe and iteration of the model that writes for each method; None where no trained one
-            does.
+    With a method stand recipe and iteration of the model that writes for it; None where no trained one does.
 
     Raises:
         DeeperError: a method's recipe is none of the recipes, or its iteration neither 1 nor 2.
@@ -94,9 +90,7 @@ def partitions_of(
 def columns_of(partition_key: str | MultiPartitionKey | None, dimension: str = "domain") -> dict[str, str]:
     """A partition key as values of the tables' partition columns; an unpartitioned asset has none.
 
-    Args:
-        partition_key: the key as Dagster hands it to an asset.
-        dimension: what a key of a single dimension is a key of.
+    `dimension` is what a key of a single dimension is a key of.
     """
     if partition_key is None:
         return {}

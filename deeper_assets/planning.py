@@ -19,8 +19,8 @@ from deeper_assets.partitions import columns_of
 from deeper_assets.store.catalog import find_table
 from deeper_assets.store.ledger import Input, Partition, Version, canonical_json, fingerprint
 
-Stored = Mapping[str, Version]
-"""The current version of every stored partition, by table and partition."""
+Stored = Mapping[tuple[str, str], Version]
+"""The current version of every stored partition, by its `place`."""
 
 Key = str | MultiPartitionKey | None
 """A partition key; None of an unpartitioned table."""
@@ -43,8 +43,8 @@ class Edges:
     """What stands before a unit.
 
     Attributes:
-        needs: units that have to have come out well.
-        follows: units that have to have ended, well or not: what there is of their tables is taken.
+        needs: units that must have succeeded.
+        follows: units that must have ended, with or without success: whatever their tables hold is read.
     """
 
     needs: frozenset[Unit]
@@ -55,9 +55,7 @@ class Edges:
 class Planner:
     """Tells what a run of everything consists of, and which tables of it are stale.
 
-    Attributes:
-        graph: the declared assets.
-        definitions: Dagster's form of them; the one place that says which partitions are made from which.
+    `definitions` is Dagster's form of `graph`: the one place that says which partitions are made from which.
     """
 
     graph: Graph
@@ -80,7 +78,7 @@ class Planner:
 
         The models are those of all training domains, whichever domains are evaluated.
         """
-        found: dict[Unit, Edges] = {}
+        edges: dict[Unit, Edges] = {}
         left = [self._unit(TABLES_JOB.name, None)]
         left += [
             self._unit(EVALUATION.name, MultiPartitionKey({"domain": domain, "method": method}))
@@ -89,11 +87,11 @@ class Planner:
         ]
         while left:
             unit = left.pop()
-            if unit not in found:
-                found[unit] = Edges(self._before(unit, optional=False), self._before(unit, optional=True))
-                left += found[unit].needs
-        units = sorted(found, key=self._place)
-        return {unit: Edges(found[unit].needs, found[unit].follows & found.keys()) for unit in units}
+            if unit not in edges:
+                edges[unit] = Edges(self._before(unit, optional=False), self._before(unit, optional=True))
+                left += edges[unit].needs
+        units = sorted(edges, key=self._place)
+        return {unit: Edges(edges[unit].needs, edges[unit].follows & edges.keys()) for unit in units}
 
     def _before(self, unit: Unit, optional: bool) -> frozenset[Unit]:
         """The other units in force that make an input of a unit's tables."""
@@ -158,8 +156,7 @@ class Planner:
 
     def stored(self) -> Stored:
         """What the warehouse holds now; a plan for many units reads it once."""
-        versions = self.graph.experiment.warehouse.current()
-        return {_key(version.table, version.partition): version for version in versions}
+        return {version.place: version for version in self.graph.experiment.warehouse.current()}
 
     def stale(
         self, tables: Collection[str], key: Key, stored: Stored, unchecked: Collection[str] = ()
@@ -190,7 +187,7 @@ class Planner:
     def _changed(self, table: str, key: Key, stored: Stored) -> bool:
         """Whether a partition is missing, or its fingerprint is not the one it would get now."""
         partition = self.columns(table, key)
-        known = stored.get(_key(table, partition))
+        known = stored.get((table, canonical_json(partition)))
         return known is None or known.fingerprint != fingerprint(
             self.graph.ingredients(table, partition), list(self._inputs(table, key, stored))
         )
@@ -200,7 +197,7 @@ class Planner:
         for parent in sorted(self.assets.get(AssetKey(table)).parent_keys):
             name = parent.to_user_string()
             for parent_key in self.parent_keys(table, key, name):
-                version = stored.get(_key(name, self.columns(name, parent_key)))
+                version = stored.get((name, canonical_json(self.columns(name, parent_key))))
                 if version is not None:
                     yield version.as_input()
 
@@ -224,7 +221,3 @@ class Planner:
         if isinstance(definition, MultiPartitionsDefinition):
             return columns_of(definition.get_partition_key_from_str(str(key)))
         return columns_of(key, *find_table(table).partition)
-
-
-def _key(table: str, partition: Partition) -> str:
-    return canonical_json([table, dict(partition)])

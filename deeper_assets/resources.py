@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -24,11 +24,11 @@ from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.domains import PAPER_DOMAINS, Domain, find_domain
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.prompts import Prompts
-from deeper_assets.method.protocols import ChatModel, Decoding, Sampler
+from deeper_assets.method.protocols import ChatModel, Sampler
 from deeper_assets.method.recipes import Recipe, Training, policy_methods
 from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
 from deeper_assets.method.windows import UserSampling, WindowRules
-from deeper_assets.settings import DomainSettings, Settings
+from deeper_assets.settings import Settings
 from deeper_assets.sources.custom import CustomSource
 from deeper_assets.sources.published import PublishedSource
 from deeper_assets.sources.shape import Source
@@ -56,7 +56,7 @@ class Samplers(Protocol):
 
 @dataclass(frozen=True)
 class Objective:
-    """What a training is after: the loss, what holds it back, how hard it works, and on what machine."""
+    """What a training optimizes: loss and reference, the optimizer's settings, the seed and the machine."""
 
     loss: str
     reference: str
@@ -99,12 +99,7 @@ class Trainer(Protocol):
 
 @dataclass(frozen=True)
 class Experiment:
-    """One home folder and its settings.
-
-    Attributes:
-        home: folder of the warehouse, of Dagster's instance and of recorded settings.
-        settings: what was asked for.
-    """
+    """One home folder (of the warehouse, Dagster's instance and recorded settings) and its settings."""
 
     home: Path
     settings: Settings
@@ -112,7 +107,10 @@ class Experiment:
     @cached_property
     def domains(self) -> dict[str, Domain]:
         """The paper's ten domains and the user's own, by name."""
-        own = {name: _own_domain(name, given) for name, given in self.settings.domains.items()}
+        own = {
+            name: Domain(name, given.item_type, given.scale, given.seen)
+            for name, given in self.settings.domains.items()
+        }
         taken = sorted(set(own) & {domain.name for domain in PAPER_DOMAINS})
         if taken:
             raise DeeperError(f"domain {taken[0]!r} is one of the paper's; give your own another name")
@@ -126,7 +124,9 @@ class Experiment:
         """Where the ratings of the domain called `name` come from."""
         domain, settings = self.domain(name), self.settings
         if name in settings.domains:
-            return _own_source(domain, settings.domains[name])
+            given = settings.domains[name]
+            place = given.model_dump(include={"file", "database", "query", "dsn_env"})
+            return CustomSource(domain, given.columns, **place)
         if settings.data is not None:
             return PublishedSource(domain, settings.data)
         return SyntheticSource(domain, settings.seed, settings.synthetic_users, settings.windows_at_most)
@@ -139,16 +139,10 @@ class Experiment:
     @cached_property
     def chat(self) -> ChatSetup:
         """The frozen chat model, its prompts, and how often it is asked."""
-        prompts = Prompts.load(self.settings.prompts, self.settings.persona_words)
-        return ChatSetup(self.chat_model, prompts, self.settings.asks)
-
-    @cached_property
-    def chat_model(self) -> ChatModel:
-        """The frozen chat model."""
-        given = self.settings.chat
-        if given.engine == "offline":
-            return OfflineChatModel()
-        return OpenAIChat(given, self.journal)
+        settings = self.settings
+        offline = settings.chat.engine == "offline"
+        model: ChatModel = OfflineChatModel() if offline else OpenAIChat(settings.chat, self.journal)
+        return ChatSetup(model, Prompts.load(settings.prompts, settings.persona_words), settings.asks)
 
     @cached_property
     def journal(self) -> Journal:
@@ -172,14 +166,9 @@ class Experiment:
         return UserSampling(settings.seed, settings.train_share, settings.train_users, settings.eval_users)
 
     @cached_property
-    def recipes(self) -> dict[str, Recipe]:
-        """The built-in recipes and the user's own, by name."""
-        return self.settings.all_recipes
-
-    @cached_property
     def policies(self) -> dict[str, tuple[str, int]]:
         """The methods whose personas a trained policy writes: method → recipe and iteration."""
-        return policy_methods(self.recipes)
+        return policy_methods(self.settings.all_recipes)
 
     @cached_property
     def training_domains(self) -> list[str]:
@@ -189,21 +178,6 @@ class Experiment:
             if not self.domain(name).seen:
                 raise DeeperError(f"training_domains: {name!r} only evaluates; leave it out, or set it seen")
         return [name for name, domain in self.domains.items() if domain.seen and name in (chosen or [name])]
-
-    @cached_property
-    def candidate_decoding(self) -> Decoding:
-        """How candidates are sampled."""
-        return self.settings.candidate_decoding
-
-    @cached_property
-    def refining_decoding(self) -> Decoding:
-        """How Model 1 writes the personas that iteration 2 starts from: as candidates are, but greedily."""
-        return replace(self.candidate_decoding, temperature=0)
-
-    @cached_property
-    def evaluation_decoding(self) -> Decoding:
-        """How a policy writes when it is evaluated."""
-        return self.settings.evaluation_decoding
 
     @property
     def fills_gpu(self) -> bool:
@@ -223,11 +197,6 @@ class Experiment:
         """The folder of an adapter, restored from its rows."""
         return restore(rows, self.home / "models")
 
-    @property
-    def engine(self) -> str:
-        """What policies are sampled with, for people."""
-        return self.sampler_engine
-
     @cached_property
     def methods(self) -> list[str]:
         """The methods in force: those of trained recipes, the untrained policy beside them, and prompts.
@@ -237,8 +206,8 @@ class Experiment:
         trained = [m for m, (recipe, _) in self.policies.items() if recipe in self.settings.train_recipes]
         return [*trained, *([FROZEN_POLICY] if trained else []), *PROMPT_METHODS]
 
-    @cached_property
-    def sampler_engine(self) -> Literal["transformers", "vllm"]:
+    @property
+    def engine(self) -> Literal["transformers", "vllm"]:
         """What policies are sampled with: as set, or for `auto` what fits the machine and the policy."""
         settings = self.settings
         if settings.sampler.engine != "auto":
@@ -261,7 +230,7 @@ class Experiment:
             name = f"{name}+{identity(adapter)}"
             folder = self.adapter_folder(adapter)
         place, given = self.base_folder(base), self.settings.sampler
-        if self.sampler_engine == "vllm":
+        if self.engine == "vllm":
             return VllmSampler(name, place, self._servers, folder, given.concurrency)
         if not self.fills_gpu:
             return _loaded(name, place, folder, given.max_length)
@@ -323,9 +292,10 @@ class Experiment:
 
     def recipe(self, name: str) -> Recipe:
         """The recipe called `name`; DeeperError where there is none."""
-        if name not in self.recipes:
-            raise DeeperError(f"there is no recipe {name!r}; known: {', '.join(self.recipes)}")
-        return self.recipes[name]
+        recipes = self.settings.all_recipes
+        if name not in recipes:
+            raise DeeperError(f"there is no recipe {name!r}; known: {', '.join(recipes)}")
+        return recipes[name]
 
 
 REFERENCE = "reference"
@@ -347,12 +317,3 @@ def base_policy_rows(policy: str) -> pd.DataFrame:
     return pd.DataFrame(
         [(REFERENCE, content, len(content), digest)], columns=["file", "content", "size", "sha256"]
     )
-
-
-def _own_domain(name: str, given: DomainSettings) -> Domain:
-    return Domain(name, given.item_type, given.scale, given.seen)
-
-
-def _own_source(domain: Domain, given: DomainSettings) -> CustomSource:
-    place = given.model_dump(include={"file", "database", "query", "dsn_env"})
-    return CustomSource(domain, given.columns, **place)

@@ -1,9 +1,9 @@
 """`deeper run`: the whole graph in the home folder's own Dagster instance, only what is missing or stale.
 
 Every unit of work is one Dagster run of one job for one partition, so `dagster dev` on the same home shows
-what was done, and a run killed at any moment leaves whole partitions and nothing else. A unit can be made as
-soon as what it needs is there; worker processes share those, the earliest of the graph first: while one
-trains a model, the others go on with whatever does not need it.
+what was done, and a run killed at any moment leaves whole partitions and nothing else. Worker processes take
+the units whose inputs are there, in the order of the graph: while one process trains a model, the others go
+on with the units that do not need it.
 """
 
 import fcntl
@@ -22,22 +22,15 @@ from functools import cached_property
 from multiprocessing.util import Finalize
 from pathlib import Path
 
-from dagster import (
-    AssetKey,
-    DagsterInstance,
-    Definitions,
-)
+from dagster import AssetKey, DagsterInstance, Definitions
 from dagster._core.errors import DagsterAssetCheckFailedError
-from dagster._core.storage.asset_check_execution_record import (
-    AssetCheckExecutionRecordStatus,
-)
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from deeper_assets.definitions import build_definitions
 from deeper_assets.engines.sampling.server_keeper import PARENT as SAMPLING_PARENT
 from deeper_assets.graph import Graph
 from deeper_assets.instance import (
     RUN_TAG,
-    blocking_checks,
     bury_the_dead,
     confirm,
     latest_checks,
@@ -100,13 +93,7 @@ Report = Callable[[str, int, int], None]
 def run_everything(experiment: Experiment, domains: Sequence[str], report: Report) -> Outcome:
     """Brings every table of these domains up to date, and the tables over all domains.
 
-    Args:
-        experiment: home and settings.
-        domains: names of the domains to run.
-        report: told about progress.
-
-    Returns:
-        What was made, what failed. A domain that fails leaves the other domains untouched.
+    A domain that fails leaves the other domains untouched.
 
     Raises:
         DeeperError: a domain is not configured, or another `deeper run` is at work in the same home.
@@ -196,15 +183,15 @@ class Worker:
         return None
 
     def _failed_checks(self, unit: Unit) -> str:
-        """What the blocking checks that failed had to say."""
-        keys = blocking_checks(self.definitions.resolve_asset_graph(), unit)
-        said = []
-        for key, record in latest_checks(self.instance, keys, unit).items():
+        """One line with the descriptions of the blocking checks that failed."""
+        graph = self.definitions.resolve_asset_graph()
+        failed = []
+        for key, record in latest_checks(self.instance, graph, unit).items():
             event = record.event.dagster_event if record.event else None
             if record.status == AssetCheckExecutionRecordStatus.FAILED and event is not None:
                 evaluation = event.asset_check_evaluation_data
-                said.append(f"{key.asset_key.to_user_string()}: {key.name}: {evaluation.description}")
-        return f"stopped by a check on {'; '.join(said)}"
+                failed.append(f"{key.asset_key.to_user_string()}: {key.name}: {evaluation.description}")
+        return f"stopped by a check on {'; '.join(failed)}"
 
 
 def _due(
@@ -332,7 +319,7 @@ def _unchecked(instance: DagsterInstance, planner: Planner, unit: Unit) -> set[s
 
     What was made from them may not be gone on with: they are made, and checked, again.
     """
-    latest = latest_checks(instance, blocking_checks(planner.assets, unit), unit)
+    latest = latest_checks(instance, planner.assets, unit)
     passed = AssetCheckExecutionRecordStatus.SUCCEEDED
     return {key.asset_key.to_user_string() for key, record in latest.items() if record.status != passed}
 

@@ -7,7 +7,7 @@ A *tool* computes or stores, and decides nothing: which machine a policy is samp
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,13 +134,15 @@ class Values:
     def candidate_draw(self, _: Partition) -> CandidateDraw:
         """How candidates are drawn."""
         settings = self.experiment.settings
-        decoding = self.experiment.candidate_decoding
-        return CandidateDraw(decoding, settings.candidates, settings.seed, settings.forbid_leaks)
+        return CandidateDraw(
+            settings.candidate_decoding, settings.candidates, settings.seed, settings.forbid_leaks
+        )
 
     def refining_draw(self, _: Partition) -> CandidateDraw:
         """How Model 1 writes the personas that iteration 2 starts from: greedily, one a context."""
         settings = self.experiment.settings
-        return CandidateDraw(self.experiment.refining_decoding, 1, settings.seed, settings.forbid_leaks)
+        greedily = replace(settings.candidate_decoding, temperature=0)
+        return CandidateDraw(greedily, 1, settings.seed, settings.forbid_leaks)
 
     def validation(self, _: Partition) -> ValidationSplit:
         """Which users measure a training."""
@@ -183,7 +185,8 @@ class Values:
             return None
         model = self.trained(partition)
         template = UNTRAINED_TEMPLATE if model is None else self.experiment.recipe(model.recipe).template
-        return PolicyWriting(template, self.experiment.evaluation_decoding, self.experiment.settings.seed)
+        settings = self.experiment.settings
+        return PolicyWriting(template, settings.evaluation_decoding, settings.seed)
 
     def usage(self, _: Partition) -> Usage:
         """What the chat model has been asked, and what it cost."""

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from dagster import Output
 from pydantic import BaseModel
 
 from deeper_assets.definitions import build_definitions
@@ -444,10 +443,7 @@ def rows_of(
         ]
         empty = pd.DataFrame(columns=list(TABLES[read.table].column_names))
         frames[name] = pd.concat(parts, ignore_index=True) if parts else empty
-    results = asset(**frames, **graph.given(asset, partition))
-    values = [
-        one.value if isinstance(one, Output) else one for one in (results if len(tables) > 1 else [results])
-    ]
+    values = [output.value for output in graph.make(asset, partition, frames).values()]
     return [pd.read_parquet(value) if isinstance(value, Path) else value for value in values]
 
 

@@ -30,8 +30,8 @@ def stale(planner: Planner, stored: Stored) -> set[tuple[str, str | None]]:
     return found
 
 
-def identity(table: str, partition: Partition) -> str:
-    return canonical_json([table, partition])
+def place(table: str, partition: Partition) -> tuple[str, str]:
+    return table, canonical_json(partition)
 
 
 def test_nothing_is_stale_but_what_was_never_made(planner: Planner) -> None:
@@ -46,10 +46,10 @@ def test_nothing_is_stale_but_what_was_never_made(planner: Planner) -> None:
 def test_another_content_makes_stale_exactly_what_has_read_it(planner: Planner, training: Made) -> None:
     stored = planner.stored()
     never_made = stale(planner, stored)
-    readers: dict[str, set[tuple[str, str]]] = {}
+    readers: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for version in training.warehouse.current():
         for one in version.inputs:
-            readers.setdefault(identity(one.table, one.partition), set()).add(
+            readers.setdefault(one.place, set()).add(
                 (version.table, "|".join(version.partition[name] for name in sorted(version.partition)))
             )
     assert len(readers) > 20
@@ -63,8 +63,8 @@ def test_a_domain_that_comes_later_makes_stale_what_is_over_all_domains(planner:
     stored = dict(planner.stored())
     before = stale(planner, stored)
     partition = {"domain": "movies tv"}
-    book: Version = stored[identity("contexts_1", {"domain": "book"})]
-    stored[identity("contexts_1", partition)] = replace(book, partition=partition)
+    book: Version = stored[place("contexts_1", {"domain": "book"})]
+    stored[place("contexts_1", partition)] = replace(book, partition=partition)
     over_all = {"preference_pairs_1", "preference_groups_1"}
     recipes = ("paper", "inc_ft", "balanced")
     assert stale(planner, stored) - before == {(table, recipe) for table in over_all for recipe in recipes}

@@ -74,7 +74,7 @@ def test_auto_is_vllm_where_it_pays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str, vllm_and_gpu: bool, engine: str
 ) -> None:
     monkeypatch.setattr(resources, "usable", lambda: vllm_and_gpu)
-    assert experiment(tmp_path, policy=policy).sampler_engine == engine
+    assert experiment(tmp_path, policy=policy).engine == engine
 
 
 @pytest.mark.parametrize(

@@ -215,6 +215,11 @@ def test_paths_in_a_profile_are_meant_from_its_folder(tmp_path: Path) -> None:
             "command line: setting domains.p.columns.rating: Field required",
         ),
         ({"domains": {"p": {**OWN_DOMAIN, "query": "select 1"}}}, "give either a file or a query"),
+        ({"domains": {"p": {**OWN_DOMAIN, "file": None}}}, "give either a file or a query"),
+        (
+            {"domains": {"p": {**OWN_DOMAIN, "file": None, "query": "q", "database": "x", "dsn_env": "X"}}},
+            "not of both",
+        ),
         (
             {"domains": {"p": {**OWN_DOMAIN, "database": "x"}}},
             "a file needs neither",

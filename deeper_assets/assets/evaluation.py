@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from dagster import AutomationCondition, MetadataValue, Output
 
+from deeper_assets.assets.personas import with_share
 from deeper_assets.declaring import In, table
 from deeper_assets.method import errors
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.domains import Domain, Scale
-from deeper_assets.method.floors import floors_of_rounds
+from deeper_assets.method.floors import floor_errors
 from deeper_assets.method.rounds import play_rounds
 from deeper_assets.method.statistics import compare
-from deeper_assets.method.tables import mae_table as tabulate
 from deeper_assets.method.updates import PROMPT_METHODS, PolicyWriting, by_policy
 from deeper_assets.reports.plots import as_markdown, mae_plot
 from deeper_assets.resources import Samplers
@@ -60,15 +60,7 @@ def persona_rounds(
     """
     update = by_policy(samplers.policy_sampler(policies), writing) if writing else PROMPT_METHODS[method]
     played = play_rounds(rating_windows, initial_personas, initial_predictions, method, update, domain, chat)
-    return [
-        Output(
-            played.personas, metadata={"share unreadable": errors.share_missing(played.personas["persona"])}
-        ),
-        Output(
-            played.predictions,
-            metadata={"share unreadable": errors.share_missing(played.predictions["predicted"])},
-        ),
-    ]
+    return [with_share(played.personas, "persona"), with_share(played.predictions, "predicted")]
 
 
 @table("evaluation")
@@ -79,8 +71,8 @@ def round_errors(
     measured = errors.window_errors(
         round_predictions, rating_windows, ["domain", "method", "user_id", "round", "window"]
     )
-    floors = floors_of_rounds(rating_windows, {domain.name: domain.scale})
-    table = tabulate(measured, errors.mae_by_round(floors))
+    floors = floor_errors(rating_windows, {domain.name: domain.scale})
+    table = errors.mae_table(measured, errors.mae_by_round(floors))
     return Output(
         measured,
         metadata={
@@ -93,14 +85,14 @@ def round_errors(
 @table("tables", reads={"rating_windows": In("rating_windows", optional=True)}, automation=AFTER_EVALUATION)
 def floors_table(rating_windows: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFrame:
     """What predictions that read no text reach on the same users and rounds."""
-    floors = errors.mae_by_round(floors_of_rounds(rating_windows, scales))
+    floors = errors.mae_by_round(floor_errors(rating_windows, scales))
     return floors[["domain", "method", "round", "users", "mae"]]
 
 
 @table("tables", reads={"round_errors": In("round_errors", optional=True)}, automation=AFTER_EVALUATION)
 def mae_table(round_errors: pd.DataFrame, floors_table: pd.DataFrame) -> Output[pd.DataFrame]:
     """The paper's table: MAE per domain, method and round, beside floors and the paper's own figures."""
-    table = tabulate(round_errors, floors_table)
+    table = errors.mae_table(round_errors, floors_table)
     plot = MetadataValue.md(as_markdown(mae_plot(table, errors.MACRO)))
     return Output(table, metadata={"MAE by round": plot})
 

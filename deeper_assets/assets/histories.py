@@ -21,7 +21,7 @@ from deeper_assets.sources.shape import Source
 
 @table("histories")
 def raw_ratings(source: Source, scratch: Path) -> Output[Path]:
-    """What a domain's source said, rating by rating, also where it cannot be used.
+    """What a domain's source holds, rating by rating, with the ratings that cannot be used.
 
     Read by DuckDB's own readers from the published files, generated ratings, or a file or query of one's own.
     """

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from dagster import Output
 
+from deeper_assets.assets.personas import with_share
 from deeper_assets.declaring import TableAsset, table
 from deeper_assets.method import candidates as sampling
 from deeper_assets.method import rewards as scoring
@@ -50,10 +51,8 @@ def contexts_1(
     templates: tuple[str, ...],
 ) -> list[Output[pd.DataFrame]]:
     """Contexts (S0, O1) of a domain's training users, and what S0 predicts around them."""
-    trains = initial_personas["split"] == "train"
-    predicted = initial_predictions[initial_predictions["split"] == "train"]
     return _outputs(
-        initial_contexts(rating_windows, initial_personas[trains], predicted, domain, prompts, templates)
+        initial_contexts(rating_windows, initial_personas, initial_predictions, domain, prompts, templates)
     )
 
 
@@ -121,8 +120,7 @@ def candidate_predictions(
     rating_windows: pd.DataFrame, candidates: pd.DataFrame, domain: Domain, chat: ChatSetup
 ) -> Output[pd.DataFrame]:
     """What every usable candidate predicts for the previous, current and future window of its context."""
-    predictions = sampling.predict_candidates(candidates, rating_windows, domain, chat)
-    return Output(predictions, metadata={"share unreadable": share_missing(predictions["predicted"])})
+    return with_share(sampling.predict_candidates(candidates, rating_windows, domain, chat), "predicted")
 
 
 def rewards(

@@ -1,7 +1,5 @@
 """Models: the base policy, preferences drawn from rewards, and the adapters trained on them."""
 
-from typing import Any
-
 import pandas as pd
 from dagster import MetadataValue, Output
 
@@ -10,6 +8,7 @@ from deeper_assets.engines.training.hardware import Hardware
 from deeper_assets.engines.training.job import CODE_VERSION
 from deeper_assets.method.contexts import of_template
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.frames import stacked
 from deeper_assets.method.pairs import (
     CONTEXT,
     ValidationSplit,
@@ -17,6 +16,7 @@ from deeper_assets.method.pairs import (
     group_candidates,
     mark_validation,
     replayed,
+    score_candidates,
     training_examples,
 )
 from deeper_assets.method.recipes import Recipe, Training
@@ -58,8 +58,9 @@ def preferences_1(
     contexts, candidates, rewards = (
         of_template(rows, recipe.template) for rows in (contexts, candidates, rewards)
     )
-    pairs = choose_pairs(candidates, rewards, contexts, recipe, recipe_name, 1)
-    groups = group_candidates(candidates, rewards, contexts, recipe, recipe_name, 1)
+    scored = score_candidates(candidates, rewards, contexts, recipe)
+    pairs = choose_pairs(scored, recipe, recipe_name, 1)
+    groups = group_candidates(scored, recipe_name, 1)
     return _preferences(recipe, pairs, groups, validation)
 
 
@@ -80,11 +81,14 @@ def preferences_2(
     validation: ValidationSplit,
 ) -> list[Output[pd.DataFrame]]:
     """Pairs and groups of iteration 2, and what is replayed of iteration 1."""
-    pairs = choose_pairs(candidates, rewards, contexts, recipe, recipe_name, 2)
-    groups = group_candidates(candidates, rewards, contexts, recipe, recipe_name, 2)
+    scored = score_candidates(candidates, rewards, contexts, recipe)
+    pairs = choose_pairs(scored, recipe, recipe_name, 2)
+    groups = group_candidates(scored, recipe_name, 2)
     pairs_again = replayed(preference_pairs_1, recipe, len(pairs))
     groups_again = replayed(preference_groups_1, recipe, len(groups[CONTEXT].drop_duplicates()))
-    return _preferences(recipe, _joined(pairs, pairs_again), _joined(groups, groups_again), validation)
+    pairs = stacked([pairs, pairs_again[pairs.columns]])
+    groups = stacked([groups, groups_again[groups.columns]])
+    return _preferences(recipe, pairs, groups, validation)
 
 
 @table("model_1", code_version=CODE_VERSION)
@@ -103,7 +107,7 @@ def model_1(
     examples = preference_pairs_1 if loss == "pairwise" else preference_groups_1
     objective = Objective(loss, "start", training, seed, hardware)
     trained = trainer.train(f"{recipe_name}_1", base_policy, None, training_examples(examples), objective)
-    return Output(trained.rows.assign(recipe=recipe_name), metadata=_report(trained, "start"))
+    return _model(trained, recipe_name, "start")
 
 
 @table("model_2", code_version=CODE_VERSION)
@@ -125,8 +129,7 @@ def model_2(
     objective = Objective(loss, reference, training, seed, hardware)
     trained = trainer.train(f"{recipe_name}_2", base_policy, model_1, training_examples(examples), objective)
     held_to = f"model_1 {identity(model_1)}" if reference == "start" else f"base {identity(base_policy)}"
-    metadata = _report(trained, f"{reference} ({held_to})")
-    return Output(trained.rows.assign(recipe=recipe_name), metadata=metadata)
+    return _model(trained, recipe_name, f"{reference} ({held_to})")
 
 
 @table(
@@ -174,15 +177,14 @@ def _by_origin(rows: pd.DataFrame) -> dict[str, int]:
     return {str(of): int(count) for of, count in counts.items()}
 
 
-def _joined(own: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:
-    return pd.concat([frame for frame in (own, again[own.columns]) if len(frame)] or [own], ignore_index=True)
-
-
-def _report(trained: Trained, reference: str) -> dict[str, Any]:
-    return {
-        "loss curve": MetadataValue.md(as_markdown(loss_plot(trained.history), "loss by step")),
-        "report": MetadataValue.json(trained.report),
-        "trained on": trained.report["trained"],
-        "reference": reference,
-        "identity": identity(trained.rows),
-    }
+def _model(trained: Trained, recipe: str, reference: str) -> Output[pd.DataFrame]:
+    return Output(
+        trained.rows.assign(recipe=recipe),
+        metadata={
+            "loss curve": MetadataValue.md(as_markdown(loss_plot(trained.history), "loss by step")),
+            "report": MetadataValue.json(trained.report),
+            "trained on": trained.report["trained"],
+            "reference": reference,
+            "identity": identity(trained.rows),
+        },
+    )

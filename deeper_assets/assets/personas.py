@@ -10,11 +10,15 @@ from deeper_assets.method.domains import Domain
 from deeper_assets.method.errors import share_missing
 
 
+def with_share(rows: pd.DataFrame, value: str) -> Output[pd.DataFrame]:
+    """`rows`, and in their metadata the share of them whose `value` could not be read."""
+    return Output(rows, metadata={"share unreadable": share_missing(rows[value])})
+
+
 @table("personas", templates=["initial_persona"])
 def initial_personas(rating_windows: pd.DataFrame, domain: Domain, chat: ChatSetup) -> Output[pd.DataFrame]:
     """S0: a persona of every user, written from W0 by the frozen chat model."""
-    personas = initial.initial_personas(rating_windows, domain, chat)
-    return Output(personas, metadata={"share unreadable": share_missing(personas["persona"])})
+    return with_share(initial.initial_personas(rating_windows, domain, chat), "persona")
 
 
 @table("personas", templates=["prediction"])
@@ -23,4 +27,4 @@ def initial_predictions(
 ) -> Output[pd.DataFrame]:
     """S0's predictions for the windows that training contexts, their rewards and round 0 need."""
     predictions = initial.initial_predictions(rating_windows, initial_personas, domain, chat)
-    return Output(predictions, metadata={"share unreadable": share_missing(predictions["predicted"])})
+    return with_share(predictions, "predicted")

@@ -5,8 +5,13 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+import pandas as pd
+
 from deeper_assets.method.domains import Domain, Scale
 from deeper_assets.method.exceptions import UnreadableAnswer
+from deeper_assets.method.frames import text_in
+from deeper_assets.method.histories import histories, places
 from deeper_assets.method.parsing import parse_persona, parse_ratings
 from deeper_assets.method.prompts import Prompts, RatedItem
 from deeper_assets.method.protocols import ChatModel
@@ -120,6 +125,50 @@ def ask_predictions(
     for i, reply in zip(asked, answers, strict=True):
         replies[i] = reply
     return replies
+
+
+def predict_windows(
+    chat: ChatSetup, domain: Domain, windows: pd.DataFrame, asked: pd.DataFrame
+) -> pd.DataFrame:
+    """What personas predict for windows of their users.
+
+    A persona is asked about a window once, in however many rows of `asked` it stands.
+
+    Args:
+        chat: the model and its prompts.
+        domain: item type and scale.
+        windows: rating_windows rows of the domain.
+        asked: user_id, persona (without one, nothing is asked), window (several: a tuple), and any others.
+
+    Returns:
+        The columns of `asked` but `persona`, and place, predicted (rating points, NaN where unknown), note,
+        attempts, model: one row a usable rating of each window that the user has.
+    """
+    windows = windows[windows["user_id"].isin(asked["user_id"])]
+    users, at = histories(windows), places(windows)
+    asked = asked.explode("window").astype({"window": "int64"})
+    asked = asked[np.array([key in at for key in zip(asked["user_id"], asked["window"], strict=True)], bool)]
+    questions: dict[tuple[str, int, str | None], int] = {}
+    numbers = [
+        questions.setdefault((user, window, text_in(persona)), len(questions))
+        for user, window, persona in zip(asked["user_id"], asked["window"], asked["persona"], strict=True)
+    ]
+    replies = ask_predictions(
+        chat, domain, [(persona, users[user][window]) for user, window, persona in questions]
+    )
+    # Columns at once, not rows: a domain of the paper's size has some three million of them.
+    places_of = [at[user, window] for user, window, _ in questions]
+    answers = [(places_of[number], replies[number]) for number in numbers]
+    items = [len(held) for held, _ in answers]
+    rows = asked.drop(columns="persona").iloc[np.repeat(np.arange(len(asked)), items)]
+    ratings = (reply.value or [np.nan] * len(held) for held, reply in answers)
+    return rows.assign(
+        place=np.array([place for held, _ in answers for place in held], dtype="int64"),
+        predicted=np.array([rating for given in ratings for rating in given], dtype="float64"),
+        note=np.repeat(np.array([reply.note for _, reply in answers], dtype="object"), items),
+        attempts=np.repeat(np.array([reply.attempts for _, reply in answers], dtype="int64"), items),
+        model=chat.model.name,
+    ).reset_index(drop=True)
 
 
 @lru_cache

@@ -8,24 +8,22 @@ Departs from the paper: its prompt forbids names of items and scores, but its ow
 such leaks are measured on every candidate and, where `forbid_leaks` is set, make it unusable.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
-from deeper_assets.method.asking import ChatSetup, ask_predictions
+from deeper_assets.method.asking import ChatSetup, predict_windows
 from deeper_assets.method.contexts import surrounding
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.exceptions import UnreadableAnswer
-from deeper_assets.method.histories import histories, places
+from deeper_assets.method.histories import histories
 from deeper_assets.method.leaks import Words, names_item, states_score
 from deeper_assets.method.parsing import parse_persona
 from deeper_assets.method.prompts import one_line
 from deeper_assets.method.protocols import Decoding, Sample, Sampler
+from deeper_assets.method.windows import stable_hash
 
 REASONS: Mapping[str, str] = {
     "truncated": "the text was cut before it came to its end",
@@ -47,13 +45,9 @@ CANDIDATE = ["user_id", "round", "candidate"]
 
 @dataclass(frozen=True)
 class CandidateDraw:
-    """How candidates are drawn from a policy.
+    """How candidates are drawn from a policy: `n` samples a context.
 
-    Attributes:
-        decoding: how the policy writes.
-        n: samples a context.
-        seed: of the experiment.
-        forbid_leaks: whether a candidate that names a shown item or states a score is unusable.
+    With `forbid_leaks`, a candidate that names a shown item or states a score is unusable.
     """
 
     decoding: Decoding
@@ -69,7 +63,7 @@ def sampled_for(frame: pd.DataFrame) -> list[str]:
 
 def seeds(user_id: str, round_: int, n: int, seed: int) -> list[int]:
     """The seed (63 bits) of each of a context's `n` samples, by who it is for and nothing else."""
-    return [_hash([seed, user_id, round_, number]) for number in range(n)]
+    return [stable_hash(seed, user_id, round_, number) >> 1 for number in range(n)]
 
 
 def sample_candidates(
@@ -81,12 +75,7 @@ def sample_candidates(
 ) -> pd.DataFrame:
     """Samples refinements of every context that has a prompt, in one call of the sampler.
 
-    Args:
-        contexts: contexts rows of one domain.
-        sampler: the policy.
-        draw: how it writes, how often, and what makes a text unusable.
-        windows: rating_windows rows of the domain: which items a prompt shows.
-        domain: that domain.
+    `contexts` are contexts rows of one domain; its rating_windows say which items a prompt shows.
 
     Returns:
         candidates rows, one a distinct text of a context: `candidate` is the number of its first sample,
@@ -109,12 +98,12 @@ def sample_candidates(
         shown = _Shown.of(str(context["prompt"]), str(context["persona"]))
         titles = [item.title for item in users[context["user_id"]][context["round"]]]
         of = (*(context[key] for key in keys), context["user_id"], context["round"])
-        for one in _distinct(samples, shown):
-            names, states = names_item(one.text, titles), states_score(one.text)
+        for (text, reason), numbers in _distinct(samples, shown).items():
+            names, states = names_item(text, titles), states_score(text)
             leak = "names_item" if names else "states_score" if states else None
-            unusable = one.fault or (leak if draw.forbid_leaks else None)
-            row = (one.number, one.text, one.copies, one.tokens, unusable, int(names), int(states))
-            rows.append((*of, *row, sampler.name))
+            unusable = reason or (leak if draw.forbid_leaks else None)
+            row = (numbers[0], text, len(numbers), samples[numbers[0]].tokens, unusable)
+            rows.append((*of, *row, int(names), int(states), sampler.name))
     columns = [
         *(*keys, *CANDIDATE, "persona", "copies", "tokens"),
         *("unusable", "names_item", "states_score", "model"),
@@ -128,85 +117,36 @@ def predict_candidates(
 ) -> pd.DataFrame:
     """What every usable candidate predicts for the previous, current and future window of its context.
 
-    A user's persona is asked about a window once, in however many contexts it is a candidate.
-
-    Args:
-        candidates: candidates rows of one domain.
-        windows: rating_windows rows of that domain.
-        domain: that domain.
-        chat: chat model and prompts.
-
-    Returns:
-        candidate_predictions rows, one a predicted rating, for the windows that the user has.
+    From candidates and rating_windows rows of one domain: candidate_predictions rows, one a predicted rating,
+    for the windows that the user has.
     """
     usable = candidates[candidates["unusable"].isna()].assign(domain=domain.name)
     keys = [*sampled_for(usable), *CANDIDATE]
     usable = usable.sort_values(keys)
-    windows = windows[windows["user_id"].isin(usable["user_id"])]
-    users, at = histories(windows), places(windows)
-    questions: dict[tuple[str, int, str], int] = {}
-    asked: list[tuple[int, int, int]] = []  # row of `usable`, window, question
-    for i, (user, round_, persona) in enumerate(
-        zip(usable["user_id"], usable["round"], usable["persona"], strict=True)
-    ):
-        for window in surrounding(round_):
-            if window in users[user]:
-                question = questions.setdefault((user, window, persona), len(questions))
-                asked.append((i, window, question))
-    replies = ask_predictions(
-        chat, domain, [(persona, users[user][window]) for user, window, persona in questions]
-    )
-    # Columns at once, not rows: a domain of the paper's size has some three million of them.
-    places_of = [at[user, window] for user, window, _ in questions]
-    items = [len(places_of[question]) for *_, question in asked]
-    frame = usable[keys].iloc[np.repeat(np.array([i for i, *_ in asked], dtype="int64"), items)]
-    answers = [(places_of[question], replies[question]) for *_, question in asked]
-    ratings = (reply.value or [np.nan] * len(held) for held, reply in answers)
-    return frame.assign(
-        window=np.repeat(np.array([window for _, window, _ in asked], dtype="int64"), items),
-        place=np.array([place for held, _ in answers for place in held], dtype="int64"),
-        predicted=np.array([rating for given in ratings for rating in given], dtype="float64"),
-        note=np.repeat(np.array([reply.note for _, reply in answers], dtype="object"), items),
-        attempts=np.repeat(np.array([reply.attempts for _, reply in answers], dtype="int64"), items),
-        model=chat.model.name,
-    ).reset_index(drop=True)
+    asked = usable[[*keys, "persona"]].assign(window=usable["round"].map(surrounding))
+    return predict_windows(chat, domain, windows, asked)
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """One distinct text of a context; `fault` is the reason against it, leaks apart."""
-
-    number: int
-    text: str
-    copies: int
-    tokens: int
-    fault: str | None
-
-
-def _distinct(samples: Sequence[Sample], shown: "_Shown") -> list[_Candidate]:
-    first: dict[tuple[str, str | None], int] = {}
-    copies: dict[int, int] = {}
+def _distinct(samples: Sequence[Sample], shown: "_Shown") -> dict[tuple[str, str | None], list[int]]:
+    """Each distinct text of a context and the reason against it, leaks apart: the samples that had it."""
     judged = {sample: _judged(sample, shown) for sample in set(samples)}
+    numbers: dict[tuple[str, str | None], list[int]] = {}
     for number, sample in enumerate(samples):
-        at = first.setdefault(judged[sample], number)
-        copies[at] = copies.get(at, 0) + 1
-    return [
-        _Candidate(number, text, copies[number], samples[number].tokens, fault)
-        for (text, fault), number in first.items()
-    ]
+        numbers.setdefault(judged[sample], []).append(number)
+    return numbers
 
 
 def _judged(sample: Sample, shown: "_Shown") -> tuple[str, str | None]:
     """A sample's persona, or what text there is, and the reason against it."""
     try:
-        text, fault = parse_persona(sample.text), None
+        text, reason = parse_persona(sample.text), None
     except UnreadableAnswer:
-        text, fault = one_line(sample.text), "empty"
+        text, reason = one_line(sample.text), "empty"
     if not sample.finished:
         return text, "truncated"
-    if fault is None and shown.echoed_by(sample.text, text):
+    if reason is None and shown.echoed_by(sample.text, text):
         return text, "echo"
-    return text, fault
+    return text, reason
 
 
 _BLOCK = re.compile(r"<(\w+)>\n(.*?)\n</\1>", re.DOTALL)
@@ -215,7 +155,7 @@ _OWN_WRAPPING = "persona"
 
 @dataclass(frozen=True)
 class _Shown:
-    """What of a prompt no persona has cause to repeat.
+    """The parts of a prompt that a persona has no reason to repeat.
 
     Attributes:
         tags: the marks of its blocks.
@@ -253,8 +193,3 @@ class _Shown:
             return True
         answer = Words.of(raw)
         return any(answer.holds(words) for words in (*self.lines, *self.runs))
-
-
-def _hash(parts: Sequence[object]) -> int:
-    digest = hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1

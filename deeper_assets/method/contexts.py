@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from deeper_assets.method.asking import NO_PERSONA, ChatSetup, ask_predictions
+from deeper_assets.method.asking import NO_PERSONA, ChatSetup, predict_windows
 from deeper_assets.method.domains import Domain
-from deeper_assets.method.histories import History, histories, places
+from deeper_assets.method.frames import stacked, text_in
+from deeper_assets.method.histories import History, histories
 from deeper_assets.method.prompts import Prompts, RatedItem
 
 CONTEXT_COLUMNS = ["domain", "template", "user_id", "round", "prompt", "persona", "note", "model"]
@@ -99,8 +100,8 @@ def refined_personas(contexts: pd.DataFrame, candidates: pd.DataFrame) -> pd.Dat
         if sample is None:
             rows.append((domain, user, None, context["note"], None))
         else:
-            fault = _text(sample["unusable"])
-            rows.append((domain, user, None if fault else sample["persona"], fault, sample["model"]))
+            reason = text_in(sample["unusable"])
+            rows.append((domain, user, None if reason else sample["persona"], reason, sample["model"]))
     return pd.DataFrame(rows, columns=["domain", "user_id", "persona", "note", "model"])
 
 
@@ -109,33 +110,14 @@ def next_contexts(
 ) -> Contexts:
     """(S1, O2) of every user with an S1 row who has W2 and at least one window beside it.
 
-    The frozen chat model is asked once, what every S1 predicts for W1, W2 and W3.
-
-    Args:
-        windows: rating_windows rows of one domain.
-        personas: `refined_personas` rows: S1.
-        domain: that domain.
-        chat: chat model and prompts.
-        template: a key of PROMPTS.
+    The frozen chat model is asked once, what every S1 predicts for W1, W2 and W3. `windows` are the domain's
+    rating_windows, `personas` are `refined_personas` rows, and `template` is a key of PROMPTS.
     """
-    history, at = histories(windows), places(windows)
-    users = _learning(personas, history, 2)
+    users = _learning(personas, histories(windows), 2)
     personas = personas[personas["user_id"].isin(users)].sort_values("user_id")
-    asked = [
-        (user, window, _text(persona))
-        for user, persona in zip(personas["user_id"], personas["persona"], strict=True)
-        for window in surrounding(2)
-        if window in history[user]
-    ]
-    replies = ask_predictions(
-        chat, domain, [(persona, history[user][window]) for user, window, persona in asked]
-    )
-    rows = [
-        (domain.name, template, user, 2, window, place, rating, reply.note, reply.attempts, chat.model.name)
-        for (user, window, _), reply in zip(asked, replies, strict=True)
-        for place, rating in zip(at[user, window], reply.value or [None] * len(at[user, window]), strict=True)
-    ]
-    predictions = pd.DataFrame(rows, columns=PREDICTION_COLUMNS)
+    asked = personas[["domain", "user_id", "persona"]].assign(template=template, round=2)
+    asked = asked.assign(window=asked["round"].map(surrounding))
+    predictions = predict_windows(chat, domain, windows, asked)
     return _contexts(users, personas, predictions, domain, chat.prompts, template, 2)
 
 
@@ -155,10 +137,7 @@ def of_recipe(recipe: str, *rounds: Contexts) -> Contexts:
 
 
 def _joined(parts: Sequence[Contexts]) -> Contexts:
-    def join(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-        return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
-
-    return Contexts(join([part.contexts for part in parts]), join([part.predictions for part in parts]))
+    return Contexts(stacked([part.contexts for part in parts]), stacked([part.predictions for part in parts]))
 
 
 def _learning(personas: pd.DataFrame, history: Mapping[str, History], round_: int) -> Mapping[str, History]:
@@ -185,14 +164,14 @@ def _contexts(
     current = dict(iter(predictions[predictions["window"] == round_].groupby("user_id")))
     rows: list[tuple[object, ...]] = []
     for user, history in users.items():
-        persona, model = _text(written[user]["persona"]), _text(written[user]["model"])
+        persona, model = text_in(written[user]["persona"]), text_in(written[user]["model"])
         guesses = current[user]
         prompt = note = None
         if persona is None:
-            why = _text(written[user]["note"]) or "not_asked"
+            why = text_in(written[user]["note"]) or "not_asked"
             note = f"{NO_PERSONA}: {why.removeprefix(f'{NO_PERSONA}: ')}"
         elif template == "refinement" and guesses["predicted"].isna().any():
-            note = f"no_prediction: {_text(guesses['note'].iloc[0])}"
+            note = f"no_prediction: {text_in(guesses['note'].iloc[0])}"
         else:
             prompt = PROMPTS[template](prompts, domain, persona, history[round_], list(guesses["predicted"]))
         rows.append((domain.name, template, user, round_, prompt, persona, note, model))
@@ -202,7 +181,3 @@ def _contexts(
             {"predicted": "float64", "round": "int64", "window": "int64", "place": "int64"}
         ),
     )
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None

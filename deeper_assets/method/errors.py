@@ -1,4 +1,7 @@
-"""Errors of personas: ε(w|S), the mean absolute error of S's predictions on window w (Section 3.1)."""
+"""Errors of personas: ε(w|S), the mean absolute error of S's predictions on window w (Section 3.1).
+
+And their table by domain, method and round, as the paper prints it (Tables 13–17), never without floors.
+"""
 
 from importlib import resources
 from typing import Any
@@ -7,6 +10,9 @@ import pandas as pd
 
 MACRO = "macro"
 """Name of the plain average over domains, where a table has one row for it."""
+
+COLUMNS = ["domain", "method", "kind", "round", "users", "mae", "unreadable", "paper_mae"]
+"""Of the table."""
 
 
 def window_errors(predictions: pd.DataFrame, windows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -57,6 +63,24 @@ def mae_by_round(errors: pd.DataFrame) -> pd.DataFrame:
     ).reset_index()
 
 
+def mae_table(round_errors: pd.DataFrame, floors: pd.DataFrame) -> pd.DataFrame:
+    """Methods and floors in one table, with a macro average over the domains.
+
+    Args:
+        round_errors: one row a user and round: domain, method, round, error (rating points; NaN unknown).
+        floors: one row a domain, floor and round: domain, method, round, users, mae.
+
+    Returns:
+        COLUMNS; a domain's floors stand in it only where one of its methods was evaluated.
+    """
+    methods = mae_by_round(round_errors).assign(kind="method")
+    floors = floors[floors["domain"].isin(methods["domain"])]
+    floors = floors.assign(kind="floor", asked=floors["users"], unreadable=0.0)
+    table = pd.concat([methods, floors], ignore_index=True)
+    table = table.merge(paper_round_mae(), on=["domain", "method", "round"], how="left")
+    return with_macro_average(table)[COLUMNS]
+
+
 def with_macro_average(table: pd.DataFrame) -> pd.DataFrame:
     """`table` with a row per method and round for the plain average of its domains (the paper's "average").
 
@@ -85,8 +109,6 @@ def with_macro_average(table: pd.DataFrame) -> pd.DataFrame:
 
 def paper_round_mae() -> pd.DataFrame:
     """The paper's own figures: domain, method, round, paper_mae (rating points), of Tables 13–17."""
-    with (
-        resources.files("deeper_assets.method").joinpath("paper_round_mae.csv").open(encoding="utf-8") as file
-    ):
+    with (resources.files("deeper_assets.method") / "paper_round_mae.csv").open(encoding="utf-8") as file:
         table = pd.read_csv(file)
     return table.rename(columns={"mae": "paper_mae"})[["domain", "method", "round", "paper_mae"]]

@@ -19,49 +19,27 @@ FLOORS: dict[str, str] = {
 }
 
 
-COLUMNS = ["domain", "method", "user_id", "round", "error"]
-
-
-def floors_of_rounds(windows: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFrame:
-    """The errors of every floor on the windows that the rounds of evaluation predict.
+def floor_errors(windows: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFrame:
+    """The errors of every floor on what the rounds predict: round r window r + 1, from windows 0 … r.
 
     Args:
         windows: rating_windows rows of any number of domains; training users are left out here.
         scales: the scale of each domain.
 
     Returns:
-        `floor_errors` of all domains, by domain.
+        One row a floor, evaluation user and round whose window exists: domain, method, user_id, round, error
+        (rating points); by domain and user.
     """
-    evaluated = windows[windows["split"] == "eval"]
-    parts = [
-        floor_errors(rows, str(name), scales[str(name)], ROUNDS)
-        for name, rows in evaluated.groupby("domain", sort=True)
-    ]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
-
-
-def floor_errors(windows: pd.DataFrame, domain: str, scale: Scale, rounds: int) -> pd.DataFrame:
-    """The errors of every floor on the windows that the rounds predict.
-
-    Args:
-        windows: ratings of the users to evaluate: user_id, window (0-based), rating (rating points).
-        domain: name of their domain.
-        scale: the domain's scale.
-        rounds: last round; round r predicts window r + 1 from windows 0 … r.
-
-    Returns:
-        One row a floor, user and round whose window exists: domain, method, user_id, round, error.
-    """
-    rows: list[tuple[str, str, object, int, float]] = []
-    ordered = windows.sort_values(["user_id", "window"], kind="stable")
-    for user, history in ordered.groupby("user_id", sort=True):
+    rows: list[tuple[object, ...]] = []
+    ordered = windows[windows["split"] == "eval"].sort_values(["domain", "user_id", "window"], kind="stable")
+    for (domain, user), history in ordered.groupby(["domain", "user_id"], sort=True):
         window, rating = history["window"].to_numpy(), history["rating"].to_numpy(dtype=float)
-        starts = np.searchsorted(window, np.arange(rounds + 3))  # window w is rating[starts[w]:starts[w + 1]]
-        for round_ in range(rounds + 1):
+        starts = np.searchsorted(window, np.arange(ROUNDS + 3))  # window w is rating[starts[w]:starts[w + 1]]
+        for round_ in range(ROUNDS + 1):
             before = rating[: starts[round_ + 1]]
             predicted = rating[starts[round_ + 1] : starts[round_ + 2]]
             if before.size and predicted.size:
-                guesses = (scale.highest, before.mean(), np.median(before))
+                guesses = (scales[str(domain)].highest, before.mean(), np.median(before))
                 for name, guess in zip(FLOORS, guesses, strict=True):
                     rows.append((domain, name, user, round_, float(np.abs(predicted - guess).mean())))
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=["domain", "method", "user_id", "round", "error"])

@@ -30,7 +30,7 @@ def histories(windows: pd.DataFrame) -> dict[str, dict[int, tuple[RatedItem, ...
 def places(windows: pd.DataFrame) -> dict[tuple[str, int], list[int]]:
     """The places of each user's window that hold a usable rating, in order."""
     ordered = windows.sort_values(["user_id", "window", "place"])
-    found: dict[tuple[str, int], list[int]] = {}
+    held: dict[tuple[str, int], list[int]] = {}
     for user, window, place in zip(ordered["user_id"], ordered["window"], ordered["place"], strict=True):
-        found.setdefault((user, int(window)), []).append(int(place))
-    return found
+        held.setdefault((user, int(window)), []).append(int(place))
+    return held

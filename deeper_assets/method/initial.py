@@ -2,22 +2,13 @@
 
 import pandas as pd
 
-from deeper_assets.method.asking import ChatSetup, ask_personas, ask_predictions
+from deeper_assets.method.asking import ChatSetup, ask_personas, predict_windows
 from deeper_assets.method.domains import Domain
-from deeper_assets.method.histories import histories, places
+from deeper_assets.method.histories import histories
 
 
 def initial_personas(windows: pd.DataFrame, domain: Domain, chat: ChatSetup) -> pd.DataFrame:
-    """S0 of every user, written from W0.
-
-    Args:
-        windows: rating_windows rows of one domain.
-        domain: that domain.
-        chat: chat model and prompts.
-
-    Returns:
-        initial_personas rows, one a user.
-    """
+    """S0 of every user of a domain's rating_windows, written from W0: initial_personas rows, one a user."""
     users = histories(windows)
     splits = dict(zip(windows["user_id"], windows["split"], strict=True))
     replies = ask_personas(
@@ -40,32 +31,7 @@ rewards; evaluation needs the first window ahead."""
 def initial_predictions(
     windows: pd.DataFrame, personas: pd.DataFrame, domain: Domain, chat: ChatSetup
 ) -> pd.DataFrame:
-    """S0's predictions for the windows in INITIAL_WINDOWS.
-
-    Args:
-        windows: rating_windows rows of one domain.
-        personas: initial_personas rows of the same users.
-        domain: that domain.
-        chat: chat model and prompts.
-
-    Returns:
-        initial_predictions rows, one a predicted rating.
-    """
-    users, at = histories(windows), places(windows)
-    wanted = [
-        (str(row["user_id"]), str(row["split"]), window, persona if isinstance(persona, str) else None)
-        for row in personas.sort_values("user_id").to_dict("records")
-        for persona in [row["persona"]]
-        for window in INITIAL_WINDOWS[row["split"]]
-        if window in users[row["user_id"]]
-    ]
-    replies = ask_predictions(
-        chat, domain, [(persona, users[user][window]) for user, _, window, persona in wanted]
-    )
-    rows = [
-        (domain.name, user, split, window, place, rating, reply.note, reply.attempts, chat.model.name)
-        for (user, split, window, _), reply in zip(wanted, replies, strict=True)
-        for place, rating in zip(at[user, window], reply.value or [None] * len(at[user, window]), strict=True)
-    ]
-    columns = ["domain", "user_id", "split", "window", "place", "predicted", "note", "attempts", "model"]
-    return pd.DataFrame(rows, columns=columns).astype({"predicted": "float64"})
+    """The predictions of initial_personas for INITIAL_WINDOWS: initial_predictions rows, one a rating."""
+    personas = personas.sort_values("user_id")[["domain", "user_id", "split", "persona"]]
+    asked = personas.assign(window=personas["split"].map(INITIAL_WINDOWS))
+    return predict_windows(chat, domain, windows, asked)

@@ -23,14 +23,29 @@ REPLAY = "replay"
 """Origin of what iteration 2 takes over from iteration 1."""
 
 
-def choose_pairs(
-    candidates: pd.DataFrame,
-    rewards: pd.DataFrame,
-    contexts: pd.DataFrame,
-    recipe: Recipe,
-    name: str,
-    iteration: int,
+def score_candidates(
+    candidates: pd.DataFrame, rewards: pd.DataFrame, contexts: pd.DataFrame, recipe: Recipe
 ) -> pd.DataFrame:
+    """Usable candidates of known reward, with the prompts of their contexts.
+
+    Args:
+        candidates: candidates rows of any number of domains.
+        rewards: their rewards.
+        contexts: their contexts.
+        recipe: whose weights make a reward.
+
+    Returns:
+        CONTEXT, candidate, persona, reward (rating points) and prompt, by context and candidate.
+    """
+    worth = rewards[[*CONTEXT, "candidate"]].assign(reward=total(rewards, recipe.weights))
+    usable = candidates.loc[candidates["unusable"].isna(), [*CONTEXT, "candidate", "persona"]]
+    scored = usable.merge(
+        worth[worth["reward"].notna()], on=[*CONTEXT, "candidate"], validate="one_to_one"
+    ).merge(contexts[[*CONTEXT, "prompt"]], on=CONTEXT, validate="many_to_one")
+    return scored.sort_values([*CONTEXT, "candidate"], ignore_index=True)
+
+
+def choose_pairs(scored: pd.DataFrame, recipe: Recipe, name: str, iteration: int) -> pd.DataFrame:
     """Pairs of every context: a chosen candidate and one that is rejected in its favour.
 
     A context gives at most `recipe.pairs_at_most` pairs, taken one after another: of those left, the ones
@@ -40,39 +55,24 @@ def choose_pairs(
     texts not seen yet while there are any, where the best against everything would say one thing k times.
 
     Args:
-        candidates: candidates rows of any number of domains.
-        rewards: their rewards.
-        contexts: their contexts, whose prompts the pairs carry.
-        recipe: weights, bounds, margins and number of pairs.
+        scored: `score_candidates` rows.
+        recipe: bounds, margins and number of pairs.
         name: of the recipe.
         iteration: 1 or 2: says which margin holds, and the origin.
 
     Returns:
         preference_pairs rows but for `validation`, by context and pair.
     """
-    scored = _scored(candidates, rewards, contexts, recipe)
     starts, totals = _by_context(scored)
     least_margin = recipe.margin_1 if iteration == 1 else recipe.margin_2
     # One axis for contexts, one for the chosen candidate, one for the rejected; NaN fills the shorter ones.
     margins = np.round(totals[:, :, None] - totals[:, None, :], DECIMALS)
-    left = (margins >= least_margin) & (margins > 0)
+    allowed = (margins >= least_margin) & (margins > 0)
     if recipe.chosen_at_least is not None:
-        left &= (totals >= recipe.chosen_at_least)[:, :, None]
+        allowed &= (totals >= recipe.chosen_at_least)[:, :, None]
     if recipe.rejected_at_most is not None:
-        left &= (totals <= recipe.rejected_at_most)[:, None, :]
-    uses = np.zeros(totals.shape, dtype=np.int64)
-    taken = [np.empty((4, 0), dtype=np.int64)]  # rows: pair, context, chosen, rejected
-    for pair in range(recipe.pairs_at_most):
-        some = np.flatnonzero(left.any(axis=(1, 2)))
-        cost = np.where(left[some], uses[some, :, None] + uses[some, None, :], 2 * recipe.pairs_at_most)
-        cheapest = cost == cost.min(axis=(1, 2), keepdims=True)
-        value = np.where(cheapest, margins[some], -np.inf).reshape(len(some), totals.shape[1] ** 2)
-        chosen, rejected = np.divmod(value.argmax(axis=1), totals.shape[1])
-        left[some, chosen, rejected] = False
-        uses[some, chosen] += 1
-        uses[some, rejected] += 1
-        taken.append(np.stack([np.full(len(some), pair), some, chosen, rejected]))
-    number, context, better, worse = np.concatenate(taken, axis=1)
+        allowed &= (totals <= recipe.rejected_at_most)[:, None, :]
+    number, context, better, worse = _taken(margins, allowed, recipe.pairs_at_most)
     best, worst = scored.iloc[starts[context] + better], scored.iloc[starts[context] + worse]
     pairs: pd.DataFrame = best[[*CONTEXT, "prompt"]].assign(
         recipe=name,
@@ -91,30 +91,40 @@ def choose_pairs(
     return pairs[columns].sort_values([*CONTEXT, "pair"], ignore_index=True)
 
 
-def group_candidates(
-    candidates: pd.DataFrame,
-    rewards: pd.DataFrame,
-    contexts: pd.DataFrame,
-    recipe: Recipe,
-    name: str,
-    iteration: int,
-) -> pd.DataFrame:
-    """Every candidate with a known reward, of the contexts where not all of them are worth the same.
+def _taken(margins: np.ndarray, allowed: np.ndarray, at_most: int) -> np.ndarray:
+    """The pairs that `choose_pairs` takes, a column each; rows: pair, context, chosen, rejected.
+
+    `margins` and `allowed` have an axis for contexts, one for the chosen candidate, one for the rejected.
+    """
+    left, size = allowed.copy(), margins.shape[1]
+    uses = np.zeros(margins.shape[:2], dtype=np.int64)
+    taken = [np.empty((4, 0), dtype=np.int64)]
+    for pair in range(at_most):
+        some = np.flatnonzero(left.any(axis=(1, 2)))
+        cost = np.where(left[some], uses[some, :, None] + uses[some, None, :], 2 * at_most)
+        cheapest = cost == cost.min(axis=(1, 2), keepdims=True)
+        value = np.where(cheapest, margins[some], -np.inf).reshape(len(some), size**2)
+        chosen, rejected = np.divmod(value.argmax(axis=1), size)
+        left[some, chosen, rejected] = False
+        uses[some, chosen] += 1
+        uses[some, rejected] += 1
+        taken.append(np.stack([np.full(len(some), pair), some, chosen, rejected]))
+    return np.concatenate(taken, axis=1)
+
+
+def group_candidates(scored: pd.DataFrame, name: str, iteration: int) -> pd.DataFrame:
+    """Every candidate of the contexts whose candidates are not all worth the same.
 
     Bounds and margins do not apply: a groupwise loss weighs each comparison by what it is worth.
 
     Args:
-        candidates: candidates rows of any number of domains.
-        rewards: their rewards.
-        contexts: their contexts, whose prompts the groups carry.
-        recipe: its weights.
+        scored: `score_candidates` rows.
         name: of the recipe.
         iteration: 1 or 2: says the origin.
 
     Returns:
         preference_groups rows but for `validation`, by context and candidate.
     """
-    scored = _scored(candidates, rewards, contexts, recipe)
     differ = scored.groupby(CONTEXT)["reward"].transform("nunique") > 1
     groups = scored[differ].rename(columns={"persona": "completion"})
     groups = groups.assign(recipe=name, origin=f"iteration_{iteration}")
@@ -163,11 +173,8 @@ class ValidationSplit:
 def mark_validation(examples: pd.DataFrame, split: ValidationSplit) -> pd.DataFrame:
     """`examples` with `validation`: 1 where they measure the training, 0 where they are trained on.
 
-    A user is on one side with all examples, whatever their iteration and whoever else there is.
-
-    Args:
-        examples: rows with domain and user_id.
-        split: how many users validate.
+    A user (`domain` and `user_id`) is on one side with all examples, whatever their iteration and whoever
+    else there is.
     """
     owners = list(zip(examples["domain"], examples["user_id"], strict=True))
     sides = {
@@ -177,10 +184,7 @@ def mark_validation(examples: pd.DataFrame, split: ValidationSplit) -> pd.DataFr
 
 
 def training_examples(preferences: pd.DataFrame) -> pd.DataFrame:
-    """Preferences as a trainer takes them.
-
-    Args:
-        preferences: preference_pairs or preference_groups rows of one recipe.
+    """Preferences (preference_pairs or preference_groups rows of one recipe) as a trainer takes them.
 
     Returns:
         Of pairs: prompt, chosen, rejected, validation. Of groups: group (0-based, a number a context and
@@ -190,18 +194,6 @@ def training_examples(preferences: pd.DataFrame) -> pd.DataFrame:
         return preferences[["prompt", "chosen", "rejected", "validation"]]
     groups = preferences.assign(group=preferences.groupby([*CONTEXT, "origin"]).ngroup())
     return groups[["group", "prompt", "completion", "reward", "validation"]]
-
-
-def _scored(
-    candidates: pd.DataFrame, rewards: pd.DataFrame, contexts: pd.DataFrame, recipe: Recipe
-) -> pd.DataFrame:
-    """Usable candidates of known reward: CONTEXT, candidate, persona, prompt, reward; in that order."""
-    worth = rewards[[*CONTEXT, "candidate"]].assign(reward=total(rewards, recipe.weights))
-    usable = candidates.loc[candidates["unusable"].isna(), [*CONTEXT, "candidate", "persona"]]
-    scored = usable.merge(
-        worth[worth["reward"].notna()], on=[*CONTEXT, "candidate"], validate="one_to_one"
-    ).merge(contexts[[*CONTEXT, "prompt"]], on=CONTEXT, validate="many_to_one")
-    return scored.sort_values([*CONTEXT, "candidate"], ignore_index=True)
 
 
 def _by_context(scored: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

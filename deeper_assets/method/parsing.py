@@ -15,7 +15,7 @@ import unicodedata
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any
 
 from deeper_assets.method.domains import Scale
 from deeper_assets.method.exceptions import UnreadableAnswer
@@ -86,19 +86,19 @@ def parse_ratings(answer: str | None, titles: Sequence[str], scale: Scale) -> tu
         UnreadableAnswer: with a word out of `REASONS`.
     """
     text = _text(answer)
-    fault: UnreadableAnswer | None = None
+    first_failure: UnreadableAnswer | None = None
     readable: list[tuple[bool, tuple[float, ...]]] = []
     for value in _json_values(text):
         try:
             entries = _entries(value, titles)
             ratings = _in_order(entries, titles, scale)
         except UnreadableAnswer as unreadable:
-            fault = fault or unreadable
+            first_failure = first_failure or unreadable
         else:
             readable.append((any(name is not None for name, _ in entries), ratings))
     if readable:
         return next((ratings for named, ratings in reversed(readable) if named), readable[-1][1])
-    raise fault or UnreadableAnswer("no_json")
+    raise first_failure or UnreadableAnswer("no_json")
 
 
 def parse_persona(answer: str | None) -> str:
@@ -178,11 +178,11 @@ def _entry(element: Any) -> _Entry:
             return (name if isinstance(name, str) else None), _number(rating)
         if len(element) == 1:
             return element[0][0], _number(element[0][1])
-        _fail("not_a_number")
+        raise UnreadableAnswer("not_a_number")
     if isinstance(element, list):
         if len(element) == 2 and isinstance(element[0], str):
             return element[0], _number(element[1])
-        _fail("not_a_number")
+        raise UnreadableAnswer("not_a_number")
     return None, _number(element)
 
 
@@ -201,13 +201,13 @@ def _number(value: Any) -> float:
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, float) or not math.isfinite(value):
-        _fail("not_a_number")
+        raise UnreadableAnswer("not_a_number")
     return value
 
 
 def _in_order(entries: Sequence[_Entry], titles: Sequence[str], scale: Scale) -> tuple[float, ...]:
     if len(entries) != len(titles):
-        _fail("wrong_count")
+        raise UnreadableAnswer("wrong_count")
     waiting: dict[str, deque[int]] = defaultdict(deque)
     for position, title in enumerate(titles):
         waiting[_normal(title)].append(position)
@@ -215,7 +215,7 @@ def _in_order(entries: Sequence[_Entry], titles: Sequence[str], scale: Scale) ->
     unmatched: list[float] = []
     for name, rating in entries:
         if not scale.lowest <= rating <= scale.highest:
-            _fail("outside_scale")
+            raise UnreadableAnswer("outside_scale")
         places = waiting.get(_normal(name)) if name is not None else None
         if places:
             ratings[places.popleft()] = rating
@@ -258,7 +258,3 @@ def _without_lead_in(text: str) -> str:
     text = text.lstrip("#*_ \n")
     lead_in = _LEAD_IN.match(text)
     return text[lead_in.end() :].strip() if lead_in else text.strip()
-
-
-def _fail(reason: str) -> NoReturn:
-    raise UnreadableAnswer(reason)

@@ -66,9 +66,7 @@ DEFAULT_RECIPE = "balanced"
 def policy_methods(recipes: Iterable[str]) -> dict[str, tuple[str, int]]:
     """The evaluated methods whose personas a trained policy writes: method → recipe and iteration.
 
-    Args:
-        recipes: names of the recipes; those of the default recipe are called `deeper`, any other
-            `deeper_<recipe>`.
+    Those of the default recipe are called `deeper` and `deeper_iteration_1`, any other `deeper_<recipe>`.
     """
     methods: dict[str, tuple[str, int]] = {}
     for name in recipes:

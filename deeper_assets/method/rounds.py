@@ -15,6 +15,7 @@ import pandas as pd
 
 from deeper_assets.method.asking import NO_PERSONA, ChatSetup, Reply, ask_predictions
 from deeper_assets.method.domains import Domain
+from deeper_assets.method.frames import text_in
 from deeper_assets.method.histories import History, histories, places
 from deeper_assets.method.updates import Observation, UpdateMethod
 
@@ -44,7 +45,6 @@ def play_rounds(
     update: UpdateMethod,
     domain: Domain,
     chat: ChatSetup,
-    rounds: int = ROUNDS,
 ) -> Rounds:
     """Plays the rounds of one method on one domain's evaluation users.
 
@@ -56,7 +56,6 @@ def play_rounds(
         update: how it updates a persona.
         domain: that domain.
         chat: chat model and prompts.
-        rounds: last round.
 
     Returns:
         One persona row a user and round r that the user's windows reach, one prediction row a usable rating
@@ -66,7 +65,7 @@ def play_rounds(
     game = _Game(method, update, domain, chat, places(windows))
     players = [_Player(user, history) for user, history in histories(windows).items()]
     game.begin(players, personas, predictions)
-    for round_ in range(1, rounds + 1):
+    for round_ in range(1, ROUNDS + 1):
         here = [player for player in players if max(player.history) >= round_]
         game.update(here, round_)
         game.predict(here, round_)
@@ -112,14 +111,14 @@ class _Game:
         )
         for player in players:
             row = written[player.user_id]
-            reply = Reply(_text(row["persona"]), _text(row["note"]), int(row["attempts"]))
-            self._keep_persona(player, 0, reply, _text(row["model"]))
+            reply = Reply(text_in(row["persona"]), text_in(row["note"]), int(row["attempts"]))
+            self._keep_persona(player, 0, reply, text_in(row["model"]))
             if 1 in player.history:
                 rows = predicted[player.user_id]
                 values = None if rows["predicted"].isna().any() else tuple(rows["predicted"])
                 first = rows.iloc[0]
-                answer = Reply(values, _text(first["note"]), int(first["attempts"]))
-                self._keep_predictions(player, 0, answer, _text(first["model"]))
+                answer = Reply(values, text_in(first["note"]), int(first["attempts"]))
+                self._keep_predictions(player, 0, answer, text_in(first["model"]))
 
     def update(self, players: Sequence[_Player], round_: int) -> None:
         """Writes S_r for every player; those with nothing to learn from keep the persona they have."""
@@ -173,7 +172,3 @@ class _Game:
         for place, rating in zip(places_, reply.value or [None] * len(places_), strict=True):
             row = (self.domain.name, self.method, player.user_id, round_, round_ + 1, place)
             self.prediction_rows.append((*row, rating, reply.note, reply.attempts, model))
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.frames import text_in
 from deeper_assets.method.windows import stable_share
 
 COVERAGE = 0.95
@@ -37,13 +38,9 @@ def bootstrap_mae(errors: pd.DataFrame, seed: int, resamples: int = RESAMPLES) -
 def bootstrap_difference(
     errors: pd.DataFrame, against: str, seed: int, resamples: int = RESAMPLES
 ) -> pd.DataFrame:
-    """How much every other method's macro average differs from that of one, on the same users.
+    """How much every other method's macro average differs from that of `against`, on the same users.
 
-    Args:
-        errors: round_errors rows, as for `bootstrap_mae`.
-        against: the method that the others are compared with.
-        seed: of the resampling.
-        resamples: how many.
+    See `bootstrap_mae` for the other arguments.
 
     Returns:
         method, against, round, users (whose error is known with both), difference (rating points; below 0
@@ -56,9 +53,8 @@ def bootstrap_difference(
     methods = values.columns.unique("method")
     if against not in methods:
         raise DeeperError(f"there are no errors of the method {against!r}; known: {', '.join(methods)}")
-    reference = values[against]
     differences = pd.concat(
-        {method: values[method] - reference for method in methods}, axis="columns", names=["method"]
+        {method: values[method] - values[against] for method in methods}, axis="columns", names=["method"]
     )
     table = _intervals(differences, errors, seed, resamples).rename(columns={"mean": "difference"})
     table.insert(1, "against", against)
@@ -66,28 +62,23 @@ def bootstrap_difference(
 
 
 def compare(errors: pd.DataFrame, against: str, seed: int, resamples: int = RESAMPLES) -> pd.DataFrame:
-    """Every method's macro average by round with its interval, and its difference from one of them.
+    """Every method's macro average by round with its interval, and its difference from that of `against`.
 
-    Args:
-        errors: round_errors rows, as for `bootstrap_mae`.
-        against: the method compared with; where it has no errors, there are no differences.
-        seed: of the resampling.
-        resamples: how many.
+    Where `against` has no errors, there are no differences. See `bootstrap_mae` for the other arguments.
 
     Returns:
         comparison_table rows, by method and round.
     """
     table = bootstrap_mae(errors, seed, resamples).rename(columns={"low": "mae_low", "high": "mae_high"})
-    columns = ["method", "round", "against", "difference", "difference_low", "difference_high"]
+    numbers = ["difference", "difference_low", "difference_high"]
     if against in set(errors["method"]):
         differences = bootstrap_difference(errors, against, seed, resamples).drop(columns="users")
         differences = differences.rename(columns={"low": "difference_low", "high": "difference_high"})
-    else:
-        differences = pd.DataFrame(columns=columns).astype({"round": "int64"})
-    joined = table.merge(differences[columns], on=["method", "round"], how="left")
-    joined["against"] = [name if isinstance(name, str) else None for name in joined["against"]]
-    numbers = ["difference", "difference_low", "difference_high"]
-    return joined.astype(dict.fromkeys(numbers, "float64"))
+        table = table.merge(differences, on=["method", "round"], how="left")
+    columns = ["method", "round", "users", "mae", "mae_low", "mae_high", "against", *numbers]
+    table = table.reindex(columns=columns)
+    table["against"] = [text_in(name) for name in table["against"]]
+    return table.astype(dict.fromkeys(numbers, "float64"))
 
 
 def _by_user(errors: pd.DataFrame) -> pd.DataFrame:

@@ -125,13 +125,7 @@ FROZEN_POLICY = "frozen_policy"
 
 @dataclass(frozen=True)
 class PolicyWriting:
-    """How a policy writes the personas of a method.
-
-    Attributes:
-        template: a key of `contexts.PROMPTS`.
-        decoding: how it writes.
-        seed: of the experiment.
-    """
+    """How a policy writes the personas of a method; `template` is a key of `contexts.PROMPTS`."""
 
     template: str
     decoding: Decoding
@@ -139,12 +133,7 @@ class PolicyWriting:
 
 
 def by_policy(sampler: Sampler, writing: PolicyWriting) -> UpdateMethod:
-    """The update by a policy: one text for each observation, from the prompt that it was trained on.
-
-    Args:
-        sampler: the policy.
-        writing: with which template, and how.
-    """
+    """The update by a policy: one text for each observation, from the prompt that it was trained on."""
 
     def refine(chat: ChatSetup, domain: Domain, observations: Sequence[Observation]) -> list[Reply[str]]:
         write = PROMPTS[writing.template]

@@ -13,40 +13,38 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
 from deeper_assets.method.domains import Domain
+from deeper_assets.method.frames import stacked
 
 WINDOW = 10
 
-REASONS: Mapping[str, str] = MappingProxyType(
-    {
-        # given by a source's reader, with the detail
-        "malformed_line": "the line does not fit its file's format",
-        "unreadable_window": "a window's items and ratings could not be read",
-        "unequal_lengths": "a window's items and ratings differ in number, so some pairs are uncertain",
-        "short_window": "a window holds fewer ratings than it has places; this place is empty",
-        "window_too_long": "a window holds more ratings than a window has places",
-        "contradicting_copies": "two copies of the same rating disagree",
-        "duplicate_row": "the same rating of the same user stands in the source twice; the first is kept",
-        "also_in_evaluation": "the user is an evaluation user too; the training copy is left out",
-        "unreadable_order": "its place in the user's order cannot be read",
-        "unreadable_time": "the time it was given cannot be read",
-        "unreadable_split": "the split is neither train nor eval",
-        # given here, rating by rating, in this order
-        "missing_user": "no user is named",
-        "no_position": "it has no place in the user's order",
-        "not_a_number": "the rating is no number",
-        "outside_scale": "the rating is not a mark of the domain's scale",
-        "empty_title": "the item has no title",
-        # given here, user by user
-        "too_few_windows": "the user has too few windows with a usable rating",
-        "no_first_window": "the user has no usable rating in W0, which makes the first persona",
-    }
-)
+REASONS: Mapping[str, str] = {
+    # given by a source's reader, with the detail
+    "malformed_line": "the line does not fit its file's format",
+    "unreadable_window": "a window's items and ratings could not be read",
+    "unequal_lengths": "a window's items and ratings differ in number, so some pairs are uncertain",
+    "short_window": "a window holds fewer ratings than it has places; this place is empty",
+    "window_too_long": "a window holds more ratings than a window has places",
+    "contradicting_copies": "two copies of the same rating disagree",
+    "duplicate_row": "the same rating of the same user stands in the source twice; the first is kept",
+    "also_in_evaluation": "the user is an evaluation user too; the training copy is left out",
+    "unreadable_order": "its place in the user's order cannot be read",
+    "unreadable_time": "the time it was given cannot be read",
+    "unreadable_split": "the split is neither train nor eval",
+    # given here, rating by rating, in this order
+    "missing_user": "no user is named",
+    "no_position": "it has no place in the user's order",
+    "not_a_number": "the rating is no number",
+    "outside_scale": "the rating is not a mark of the domain's scale",
+    "empty_title": "the item has no title",
+    # given here, user by user
+    "too_few_windows": "the user has too few windows with a usable rating",
+    "no_first_window": "the user has no usable rating in W0, which makes the first persona",
+}
 
 _REJECTED = ["domain", "user_id", "row", "file", "line", "reason", "detail", "ratings"]
 _WINDOWS = ["domain", "user_id", "split", "window", "place", "item_id", "title", "rating", "rated_at"]
@@ -93,7 +91,6 @@ class Accounting:
         not_sampled: usable users that `UserSampling` left out, and their usable ratings.
         unseen_train: users that the source trains on in a domain that only evaluates.
         left_over: usable ratings of used users in no window: beyond the last, or in an incomplete one.
-        reasons: rejected ratings per reason.
     """
 
     read: Tally
@@ -104,7 +101,6 @@ class Accounting:
     left_over: int
     train_users: int
     eval_users: int
-    reasons: Mapping[str, int]
 
     @property
     def adds_up(self) -> bool:
@@ -115,11 +111,15 @@ class Accounting:
         return (users, ratings) == (self.read.users, self.read.ratings)
 
 
-def stable_share(*parts: object) -> float:
-    """A uniform number in [0, 1) that depends on nothing but `parts` (as text); the same on every machine."""
+def stable_hash(*parts: object) -> int:
+    """64 bits that depend on nothing but `parts` (as text); the same on every machine."""
     text = json.dumps([str(part) for part in parts])
-    digest = hashlib.sha256(text.encode()).digest()
-    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def stable_share(*parts: object) -> float:
+    """`stable_hash` as a uniform number in [0, 1)."""
+    return (stable_hash(*parts) >> 11) / 2**53
 
 
 def reject_ratings(raw: pd.DataFrame, domain: Domain, rules: WindowRules) -> pd.DataFrame:
@@ -141,8 +141,7 @@ def reject_ratings(raw: pd.DataFrame, domain: Domain, rules: WindowRules) -> pd.
         reason=reason[bad], detail=detail[bad], ratings=1
     )
     users = _unusable_users(raw, ~bad, rules)
-    rejected = pd.concat([_typed(part) for part in (ratings, users) if len(part)] or [_typed(ratings)])
-    return rejected.assign(domain=domain.name).reset_index(drop=True)[_REJECTED]
+    return stacked([_typed(part) for part in (ratings, users)]).assign(domain=domain.name)[_REJECTED]
 
 
 def cut_windows(
@@ -200,7 +199,6 @@ def account(
         left_over=int((used & ~_in_windows(raw, usable, rules)).sum()),
         train_users=int((split_of == "train").sum()),
         eval_users=int((split_of == "eval").sum()),
-        reasons={str(reason): int(n) for reason, n in rejected.groupby("reason")["ratings"].sum().items()},
     )
 
 

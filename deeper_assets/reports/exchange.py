@@ -45,13 +45,10 @@ def pseudonym(domain: str, user_id: str) -> str:
 
 
 def as_trl(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Rows as TRL's DPOTrainer takes them: prompt, chosen and rejected as lists of messages.
-
-    Args:
-        pairs: `pairs_of_iterations` rows.
+    """`pairs_of_iterations` as TRL's DPOTrainer takes them.
 
     Returns:
-        prompt (a user's message), chosen and rejected (an assistant's), and FACTS.
+        prompt (a list with a user's message), chosen and rejected (lists with an assistant's), and FACTS.
     """
     messages = {
         name: [[{"role": role, "content": text}] for text in pairs[name]]
@@ -68,10 +65,6 @@ def as_llamafactory(pairs: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def llamafactory_info(files: Mapping[str, str]) -> dict[str, Any]:
-    """LLaMA-Factory's dataset_info.json.
-
-    Args:
-        files: name of a dataset → file beside dataset_info.json.
-    """
+    """LLaMA-Factory's dataset_info.json, for datasets by name and the files beside it that hold them."""
     columns = {"prompt": "instruction", "query": "input", "chosen": "chosen", "rejected": "rejected"}
     return {name: {"file_name": file, "ranking": True, "columns": columns} for name, file in files.items()}

@@ -3,27 +3,20 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 def mae_plot(table: pd.DataFrame, domain: str) -> bytes:
-    """MAE by round for one domain (or `macro`): methods as lines with dots, floors dashed.
-
-    Args:
-        table: mae_table rows.
-        domain: whose rows to draw.
-
-    Returns:
-        A PNG image.
-    """
+    """MAE by round (mae_table rows) of a domain or of `macro`, as PNG: methods as lines, floors dashed."""
     # The object interface: pyplot would keep figures alive and pick a window system.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 4.2), dpi=100)
-    FigureCanvasAgg(figure)
     # Fixed margins, with room for the longest name on the right: laying them out costs more than drawing.
     axes = figure.add_axes((0.09, 0.13, 0.65, 0.77))
     rows = table[table["domain"] == domain].sort_values("round")
@@ -39,25 +32,17 @@ def mae_plot(table: pd.DataFrame, domain: str) -> bytes:
     axes.grid(alpha=0.25)
     if len(rows):
         axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return _png(figure)
 
 
 def loss_plot(log: Sequence[Mapping[str, Any]]) -> bytes:
-    """Loss and reward accuracy by optimizer step, side by side; each for training and validation.
+    """Loss and reward accuracy by optimizer step, side by side, as PNG; each for training and validation.
 
-    Args:
-        log: rows of a training's log: kind, step, loss and reward_accuracy, among others.
-
-    Returns:
-        A PNG image.
+    A row of a training's log has kind, step, loss and reward_accuracy, among others.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), dpi=100)
-    FigureCanvasAgg(figure)
     left, right = figure.add_axes((0.08, 0.15, 0.4, 0.75)), figure.add_axes((0.57, 0.15, 0.4, 0.75))
     for kind, style in (("training", {"linewidth": 1.2}), ("validation", {"marker": "o", "linewidth": 2})):
         rows = [row for row in log if row["kind"] == kind]
@@ -68,6 +53,10 @@ def loss_plot(log: Sequence[Mapping[str, Any]]) -> bytes:
         axes.set_title(name)
         axes.grid(alpha=0.25)
     left.legend(fontsize=8, frameon=False)
+    return _png(figure)
+
+
+def _png(figure: "Figure") -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()

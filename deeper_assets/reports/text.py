@@ -10,11 +10,7 @@ from deeper_assets.method.errors import MACRO
 
 
 def round_table(table: pd.DataFrame, domain: str) -> pd.DataFrame:
-    """One domain's rows (or the macro average) of mae_table, rounds side by side.
-
-    Args:
-        table: mae_table rows.
-        domain: a domain, or `macro`.
+    """One domain's rows (or the macro average, `macro`) of mae_table, rounds side by side.
 
     Returns:
         One row a method or floor: methods first, the best at the last round first. Columns: kind, method, one
@@ -45,12 +41,9 @@ def last_round(comparison: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_text(table: pd.DataFrame, comparison: pd.DataFrame, domains: Sequence[str] | None = None) -> str:
-    """The tables for a terminal: the macro average, how sure it is, then every domain.
+    """mae_table and comparison_table for a terminal: the macro average, how sure it is, then these domains.
 
-    Args:
-        table: mae_table rows.
-        comparison: comparison_table rows; where there are none, that part is left out.
-        domains: which domains to print after the average; default all of them.
+    Without rows of comparison_table, that part is left out.
     """
     names = list(dict.fromkeys(table["domain"]))
     wanted = [name for name in names if name != MACRO and (domains is None or name in domains)]
@@ -80,11 +73,7 @@ def _block(table: pd.DataFrame, domain: str, title: str) -> str:
 
 
 def comparison_text(comparison: pd.DataFrame) -> str:
-    """The last round of comparison_table for a terminal, one line a method.
-
-    Args:
-        comparison: comparison_table rows.
-    """
+    """The last round of comparison_table for a terminal, one line a method."""
     lines = ["last round, macro average with 95 % intervals (bootstrap over users)"]
     lines.append(f"  {'':<22}{'MAE':>9}{'interval':>18}{'from deeper':>14}{'interval':>20}")
     for row in last_round(comparison).to_dict("records"):
@@ -108,12 +97,7 @@ _figure, _interval = partial(figure, unknown="-"), partial(interval, unknown="-"
 
 
 def as_json(table: pd.DataFrame, comparison: pd.DataFrame, profile: str) -> dict[str, Any]:
-    """The tables as plain values, an unknown one as None.
-
-    Args:
-        table: mae_table rows.
-        comparison: comparison_table rows; may be empty.
-        profile: name of the profile.
+    """mae_table and comparison_table as plain values, an unknown one as None.
 
     Returns:
         `profile`, `rounds` (a domain's rows of mae_table), `macro` (their average) and `comparison` (all rows
@@ -137,11 +121,9 @@ def as_json(table: pd.DataFrame, comparison: pd.DataFrame, profile: str) -> dict
 
 
 def usage_as_text(usage: pd.DataFrame, cap_usd: float | None) -> str:
-    """What was asked of chat models and what it cost, by asset and model, for a terminal.
+    """What was asked of chat models (chat_usage rows) and what it cost, by asset and model, for a terminal.
 
-    Args:
-        usage: chat_usage rows.
-        cap_usd: what may be spent, US dollars; None for any amount.
+    `cap_usd` is what may be spent, US dollars; None for any amount.
     """
     if usage.empty:
         return "nothing has been asked"

@@ -89,12 +89,7 @@ def _number_lines(
 ) -> None:
     """Make `table` from `<table>_rows` and `<table>_errors`, with the physical line of each row.
 
-    Args:
-        connection: where they are.
-        table: its name.
-        columns: those of `<table>_rows` but for the row's number.
-        blank: see `_irregular_lines`.
-        continued: see `_irregular_lines`.
+    `columns` are those of `<table>_rows` but for the row's number; see `_irregular_lines` for the others.
     """
     # The reader counts a value over several lines once, so its line numbers are `step`s here.
     connection.execute(

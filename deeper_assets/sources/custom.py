@@ -15,11 +15,11 @@ from deeper_assets.method.exceptions import DeeperError, first_line
 from deeper_assets.sources.csv_files import load_csv, read_header
 from deeper_assets.sources.shape import (
     ReadReport,
-    SourceFile,
     identifier,
     quoted,
-    read_file,
+    readable,
     scratch,
+    sha256_of,
     write_parquet,
 )
 
@@ -99,12 +99,12 @@ class CustomSource:
             "columns": asdict(self.columns),
             "query": self.query,
             "dsn_env": self.dsn_env,
-            "files": {str(file.path): file.sha256 for file in self._read_files()},
+            "files": {str(path): sha256_of(path) for path in self._inputs()},
         }
 
     def write_raw_ratings(self, target: Path) -> ReadReport:
         """One row a line or record; see `ColumnMap` for how each column is read."""
-        files = self._read_files()
+        self._inputs()
         with scratch() as (connection, folder):
             if self.file is not None:
                 self._load_file(connection, folder, self.file, self.file.name)
@@ -113,18 +113,17 @@ class CustomSource:
                 answer = folder / "answer.csv"
                 self._ask_postgres(self.dsn_env, answer)
                 name = f"query on ${self.dsn_env}"
-                files = [SourceFile(Path(name), (read := read_file(answer, name)).bytes, read.sha256)]
                 self._load_file(connection, folder, answer, f"the answer of the {name}")
             else:
                 name = f"query on {self.database.name}" if self.database is not None else "query"
                 self._ask_duckdb(connection, name)
-            rows, defects = write_parquet(connection, self._judged(connection, name), target)
-        return ReadReport(tuple(files), rows, defects)
+            return ReadReport(write_parquet(connection, self._judged(connection, name), target))
 
-    def _read_files(self) -> list[SourceFile]:
+    def _inputs(self) -> list[Path]:
+        """The files that are read, each of which can be."""
         given = self.file or self.database
         what = f"the {'ratings' if self.file else 'database'} of domain {self.domain.name!r}"
-        return [read_file(path, what) for path in ([given] if given is not None else self.files())]
+        return [readable(path, what) for path in ([given] if given is not None else self.files())]
 
     def _load_file(
         self, connection: duckdb.DuckDBPyConnection, folder: Path, path: Path, called: str

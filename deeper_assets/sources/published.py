@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,15 @@ from deeper_assets.sources.csv_files import load_csv, read_header
 from deeper_assets.sources.shape import (
     RawRating,
     ReadReport,
-    SourceFile,
     quoted,
-    read_file,
+    readable,
     scratch,
+    sha256_of,
     write_rows,
 )
+
+Pair = tuple[object, object] | None
+"""A window's place: title and rating, neither read yet; None where it is uncertain what belongs together."""
 
 _LONGEST = 1_000_000  # characters of a window or a JSON line; real ones have at most 8,000
 _GLUED = re.compile(r"""['"], ['"]""")  # where a lost quote glued two titles into one
@@ -52,27 +56,25 @@ class PublishedSource:
 
     def identity(self) -> dict[str, Any]:
         """Kind, domain, dataset, and the hash of each file."""
-        hashes = {self._name(file.path): file.sha256 for file in self._read_files()}
         return {
             "kind": "published",
             "domain": self.domain.name,
             "dataset": self.domain.dataset,
-            "files": hashes,
+            "files": {self._name(path): sha256_of(path) for path in self._inputs()},
         }
 
     def write_raw_ratings(self, target: Path) -> ReadReport:
         """Merge all copies of all windows; one row a rating, a bad copy, or a line that cannot be read."""
-        files = self._read_files()
-        gathered = _Gathered(divided=any(file.path.name == "train_dataset.csv" for file in files))
+        files = self._inputs()
+        gathered = _Gathered(divided=any(path.name == "train_dataset.csv" for path in files))
         with scratch() as (connection, folder):
-            for number, file in enumerate(files):
-                name = self._name(file.path)
-                if file.path.suffix == ".csv":
-                    _read_table(connection, folder, file.path, f"table_{number}", name, gathered)
+            for number, path in enumerate(files):
+                if path.suffix == ".csv":
+                    _read_table(connection, folder, path, f"table_{number}", self._name(path), gathered)
                 else:
-                    _read_iteration(connection, file.path, name, gathered)
-        rows, defects = write_rows(self.domain, gathered.rows(), target)
-        return ReadReport(tuple(files), rows, defects, gathered.merged_copies)
+                    _read_iteration(connection, path, self._name(path), gathered)
+        rows = write_rows(self.domain, gathered.rows(), target)
+        return ReadReport(rows, gathered.merged_copies)
 
     def _dataset(self) -> Path:
         if self.domain.dataset is None:
@@ -87,10 +89,11 @@ class PublishedSource:
             "published folder to where they are."
         )
 
-    def _read_files(self) -> list[SourceFile]:
+    def _inputs(self) -> list[Path]:
+        """`files`, each of which can be read; there is one of evaluation users."""
         test = self._dataset() / "split_data" / "test_dataset.csv"
-        read_file(test, f"the published evaluation users of domain {self.domain.name!r}")
-        return [read_file(path, "a published file") for path in self.files()]
+        readable(test, f"the published evaluation users of domain {self.domain.name!r}")
+        return [readable(path, "a published file") for path in self.files()]
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._dataset()).as_posix()
@@ -113,8 +116,8 @@ class _Copy:
     def lengths(self) -> str:
         return f"{len(self.titles)} titles, {len(self.ratings)} ratings"
 
-    def pairs(self) -> list[tuple[object, object] | None]:
-        """(title, rating) for each place; None where it is uncertain which title a rating belongs to.
+    def pairs(self) -> list[Pair]:
+        """The window's places.
 
         Titles may have been glued together, so that there are fewer titles than ratings. Then the titles
         before the first glued one are paired from the front, and those after the last one from the back.
@@ -127,7 +130,7 @@ class _Copy:
         if len(titles) + len(glued) != len(ratings):
             return [None] * longest
         after = len(titles) - 1 - glued[-1]
-        front: list[tuple[object, object] | None] = list(zip(titles[: glued[0]], ratings, strict=False))
+        front: list[Pair] = list(zip(titles[: glued[0]], ratings, strict=False))
         back = list(zip(titles[len(titles) - after :], ratings[longest - after :], strict=True))
         return [*front, *[None] * (longest - len(front) - after), *back]
 
@@ -194,8 +197,7 @@ class _Gathered:
         spare: list[RawRating] = []
         for copy in others if whole else ():
             again = copy.file == kept.file
-            longest = max(len(places), len(copy.titles))
-            for place, (ours, theirs) in enumerate(_side_by_side(places, copy.pairs(), longest)):
+            for place, (ours, theirs) in enumerate(zip_longest(places, copy.pairs())):
                 agree = _agree(ours, theirs)
                 if not agree:
                     contradicted.setdefault(place, f"{kept.at} {_short(ours)}, {copy.at} {_short(theirs)}")
@@ -316,7 +318,7 @@ def _leave_out(row: RawRating) -> RawRating:
     return replace(row, position=None, defect="also_in_evaluation", detail=detail)
 
 
-def _rating(user: str, split: str | None, copy: _Copy, pair: tuple[object, object] | None) -> RawRating:
+def _rating(user: str, split: str | None, copy: _Copy, pair: Pair) -> RawRating:
     """The row of one (title, rating) pair, without a position."""
     title, rating = pair if pair is not None else (None, None)
     called = _title(title)
@@ -356,14 +358,7 @@ def _number(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _side_by_side(
-    ours: list[tuple[object, object] | None], theirs: list[tuple[object, object] | None], length: int
-) -> Iterator[tuple[tuple[object, object] | None, tuple[object, object] | None]]:
-    pad: list[tuple[object, object] | None] = [None] * length
-    return zip((ours + pad)[:length], (theirs + pad)[:length], strict=True)
-
-
-def _agree(ours: tuple[object, object] | None, theirs: tuple[object, object] | None) -> bool:
+def _agree(ours: Pair, theirs: Pair) -> bool:
     """Whether two copies of a place are equal, apart from what the JSON files change in titles."""
     if ours is None or theirs is None:
         return False

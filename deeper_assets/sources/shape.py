@@ -37,28 +37,10 @@ COLUMNS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class SourceFile:
-    """A file that was read: its path, its size and the hash of its contents."""
-
-    path: Path
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
 class ReadReport:
-    """What a source wrote.
+    """How many rows a source wrote, and how many agreeing copies of a rating it merged into its row."""
 
-    Attributes:
-        files: what was read; for a database query, what it answered.
-        rows: rows written.
-        defects: rows written per defect.
-        merged_copies: agreeing copies of a rating that were merged into its row.
-    """
-
-    files: tuple[SourceFile, ...]
     rows: int
-    defects: Mapping[str, int]
     merged_copies: int = 0
 
 
@@ -124,8 +106,8 @@ def scratch() -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
             connection.close()
 
 
-def write_rows(domain: Domain, rows: Iterable[RawRating], target: Path) -> tuple[int, dict[str, int]]:
-    """Write `rows`, numbered from 0, to the Parquet file `target`; (rows, rows per defect)."""
+def write_rows(domain: Domain, rows: Iterable[RawRating], target: Path) -> int:
+    """Write `rows`, numbered from 0, to the Parquet file `target`; how many there were."""
     with scratch() as (connection, folder):
         lines = folder / "rows.jsonl"
         with lines.open("w", encoding="utf-8", errors="replace") as file:  # lone surrogates are no UTF-8
@@ -141,23 +123,18 @@ def write_rows(domain: Domain, rows: Iterable[RawRating], target: Path) -> tuple
         return write_parquet(connection, read, target)
 
 
-def write_parquet(
-    connection: duckdb.DuckDBPyConnection, query: str, target: Path
-) -> tuple[int, dict[str, int]]:
-    """Write a query that gives raw_ratings to `target`, whole or not at all; (rows, rows per defect)."""
+def write_parquet(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> int:
+    """Write a query that gives raw_ratings to `target`, whole or not at all; how many rows it gave."""
     unfinished = target.with_name(target.name + ".unfinished")
     try:
         columns = ", ".join(f"CAST({name} AS {type_}) AS {name}" for name, type_ in COLUMNS.items())
-        connection.execute(
+        ((rows,),) = connection.execute(
             f"COPY (SELECT {columns} FROM ({query}) ORDER BY row) TO {quoted(unfinished)} (FORMAT parquet)"
-        )
-        counts = connection.execute(
-            f"SELECT defect, count(*) FROM read_parquet({quoted(unfinished)}) GROUP BY defect ORDER BY defect"
         ).fetchall()
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
-    return sum(n for _, n in counts), {defect: n for defect, n in counts if defect is not None}
+    return int(rows)
 
 
 def quoted(value: object) -> str:
@@ -170,21 +147,26 @@ def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def read_file(path: Path, what: str) -> SourceFile:
-    """Size and hash of an input file.
+def readable(path: Path, what: str) -> Path:
+    """`path`, where an input file lies.
 
     Raises:
-        DeeperError: it is missing, no file, or cannot be opened; the message names `what` was expected.
+        DeeperError: it is missing, a folder, or cannot be opened; the message names `what` was expected.
     """
     if not path.exists():
         raise DeeperError(f"{path} does not exist; expected {what}. Put it there, or correct the setting.")
     if not path.is_file():
         raise DeeperError(f"{path} is a folder; expected {what}. Name the file itself.")
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        path.open("rb").close()
     except OSError as error:
         raise DeeperError(
             f"{path} cannot be read ({error.strerror}); expected {what}. Check its permissions."
         ) from error
-    return SourceFile(path, path.stat().st_size, digest)
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -70,8 +70,7 @@ class SyntheticSource:
         """Write the generated ratings, by user and time; the split is left open."""
         words = catalogue(self.domain.name, self.domain.item_type)
         ratings = (row for user in range(self.users) for row in self._history(user, words))
-        rows, defects = write_rows(self.domain, ratings, target)
-        return ReadReport((), rows, defects)
+        return ReadReport(write_rows(self.domain, ratings, target))
 
     def _history(self, number: int, words: Catalogue) -> Iterator[RawRating]:
         chance = _Chance(self.seed, self.domain.name, number)

@@ -91,7 +91,7 @@ def test_from_contexts_to_preferences_and_no_model_with_a_domain_missing(
         assert candidates.groupby("user_id")["copies"].sum().tolist() == [5] * 3
         assert set(candidates["model"]) == {"scripted-policy-1"}
         (call,) = sampler.calls
-        assert call[2] == here.candidate_decoding
+        assert call[2] == here.settings.candidate_decoding
         pairs = stored.load("preference_pairs_1")
         assert len(pairs) > 3
         assert set(pairs["user_id"]) <= set(users)
@@ -104,7 +104,7 @@ def test_from_contexts_to_preferences_and_no_model_with_a_domain_missing(
         stored.replace("model_1", {"recipe": "balanced"}, adapter, stamp())
         make("iteration_2", domain="book", recipe="balanced")
     refined, sampled = sampler.calls[1:]
-    assert refined[2] == replace(here.candidate_decoding, temperature=0)
+    assert refined[2] == replace(here.settings.candidate_decoding, temperature=0)
     assert [len(seeds) for seeds in refined[1]] == [1] * 3
     assert sorted(refined[0]) == sorted(contexts["prompt"])
     second = stored.load("contexts_2")

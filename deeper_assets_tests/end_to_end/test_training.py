@@ -194,7 +194,7 @@ def test_an_adapters_rows_are_a_folder_that_peft_loads_and_a_damaged_cache_is_ma
     assert AutoTokenizer.from_pretrained(base).chat_template
 
     prompt = load(home, "contexts_2")["prompt"].dropna().iloc[0]
-    (once,), (again,) = sampler.sample([prompt] * 2, [[1], [2]], here.evaluation_decoding)
+    (once,), (again,) = sampler.sample([prompt] * 2, [[1], [2]], here.settings.evaluation_decoding)
     assert once == again  # greedy
 
 

@@ -6,9 +6,8 @@ import pandas as pd
 import pytest
 
 from deeper_assets.method.domains import FIVE_STARS
-from deeper_assets.method.errors import mae_by_round, paper_round_mae, window_errors
+from deeper_assets.method.errors import mae_by_round, mae_table, paper_round_mae, window_errors
 from deeper_assets.method.floors import floor_errors
-from deeper_assets.method.tables import mae_table
 
 KEYS = ["domain", "method", "user_id", "round", "window"]
 
@@ -49,7 +48,8 @@ def test_a_prediction_without_a_rating_is_refused() -> None:
 
 def test_floors_by_hand() -> None:
     rows = [("a", 0, 0, 1.0), ("a", 0, 1, 5.0), ("a", 0, 2, 5.0), ("a", 1, 0, 4.0), ("a", 2, 0, 2.0)]
-    got = floor_errors(ratings(rows), "book", FIVE_STARS, rounds=4).set_index(["method", "round"])["error"]
+    windows = ratings(rows).assign(domain="book", split="eval")
+    got = floor_errors(windows, {"book": FIVE_STARS}).set_index(["method", "round"])["error"]
     assert got["floor_constant", 0] == 1.0  # |4 - 5|
     assert got["floor_user_mean", 0] == pytest.approx(abs(4 - 11 / 3))
     assert got["floor_user_median", 0] == 1.0  # the median of 1, 5, 5 is 5

@@ -16,6 +16,7 @@ from deeper_assets.method.pairs import (
     group_candidates,
     mark_validation,
     replayed,
+    score_candidates,
 )
 from deeper_assets.method.recipes import RECIPES, Recipe
 from deeper_assets.store.schema import TABLES
@@ -42,6 +43,14 @@ def told(totals: Totals) -> Given:
     return rows.assign(persona=names, unusable=None), rows, contexts
 
 
+def chosen(frames: Given, recipe: Recipe, iteration: int = 1) -> pd.DataFrame:
+    return choose_pairs(score_candidates(*frames, recipe), recipe, "r", iteration)
+
+
+def grouped(frames: Given, recipe: Recipe, iteration: int = 1) -> pd.DataFrame:
+    return group_candidates(score_candidates(*frames, recipe), "r", iteration)
+
+
 def numbers(pairs: pd.DataFrame) -> list[tuple[int, int]]:
     """(chosen, rejected) candidate of each pair."""
     return [
@@ -51,7 +60,7 @@ def numbers(pairs: pd.DataFrame) -> list[tuple[int, int]]:
 
 
 def one(values: list[float | None], recipe: Recipe, iteration: int = 1) -> pd.DataFrame:
-    return choose_pairs(*told({("book", "t", 1): values}), recipe, "r", iteration)
+    return chosen(told({("book", "t", 1): values}), recipe, iteration)
 
 
 def test_pairs_by_hand() -> None:
@@ -97,38 +106,32 @@ def test_iteration_2_has_its_own_margin_and_origin() -> None:
 
 
 def test_pairs_keep_to_their_context() -> None:
-    got = choose_pairs(
-        *told(
-            {
-                ("book", "t", 1): [1.0],
-                ("book", "t", 2): [0.0],
-                ("film", "t", 1): [0.0],
-                ("book", "s", 1): [0.0],
-            }
-        ),
-        FREE,
-        "r",
-        2,
-    )
+    totals: Totals = {
+        ("book", "t", 1): [1.0],
+        ("book", "t", 2): [0.0],
+        ("film", "t", 1): [0.0],
+        ("book", "s", 1): [0.0],
+    }
+    got = chosen(told(totals), FREE, 2)
     assert got.empty
 
 
 def test_weights_decide_what_is_better() -> None:
     candidates, rewards, contexts = told({("book", "t", 1): [1.0, 0.0]})
     rewards = rewards.assign(reward_future=[-1.0, 0.0], reward_previous=[None, None])
-    balanced = choose_pairs(candidates, rewards, contexts, FREE, "r", 1)
+    balanced = chosen((candidates, rewards, contexts), FREE)
     assert balanced.empty  # nothing is known without the previous window
-    future = choose_pairs(candidates, rewards, contexts, replace(FREE, weights=(0, 0, 1)), "r", 1)
+    future = chosen((candidates, rewards, contexts), replace(FREE, weights=(0, 0, 1)))
     assert numbers(future) == [(1, 0)]
-    decayed = choose_pairs(candidates, rewards, contexts, replace(FREE, weights=(0, 2, 1)), "r", 1)
+    decayed = chosen((candidates, rewards, contexts), replace(FREE, weights=(0, 2, 1)))
     assert decayed[["reward_chosen", "reward_rejected", "margin"]].values.tolist() == [[1.0, 0.0, 1.0]]
 
 
 def test_unusable_candidates_are_in_nothing() -> None:
     candidates, rewards, contexts = told({("book", "t", 1): [1.0, 0.0, 0.5]})
     candidates.loc[0, "unusable"] = "echo"
-    assert numbers(choose_pairs(candidates, rewards, contexts, FREE, "r", 1)) == [(2, 1)]
-    assert group_candidates(candidates, rewards, contexts, FREE, "r", 1)["candidate"].tolist() == [1, 2]
+    assert numbers(chosen((candidates, rewards, contexts), FREE)) == [(2, 1)]
+    assert grouped((candidates, rewards, contexts), FREE)["candidate"].tolist() == [1, 2]
 
 
 def test_nothing_gives_no_pairs_and_no_groups() -> None:
@@ -136,7 +139,7 @@ def test_nothing_gives_no_pairs_and_no_groups() -> None:
         told({("book", "t", 1): [None, None]}),
         tuple(frame[:0] for frame in told({("b", "t", 1): [1.0]})),
     ):
-        pairs, groups = choose_pairs(*empty, FREE, "r", 1), group_candidates(*empty, FREE, "r", 1)
+        pairs, groups = chosen(empty, FREE), grouped(empty, FREE)
         assert pairs.empty
         assert groups.empty
         assert replayed(pairs, FREE, 100).empty
@@ -179,11 +182,11 @@ def test_the_choice_is_the_naive_one_in_any_order_of_rows(
     contexts: list[list[float | None]], recipe: Recipe, shuffle: int
 ) -> None:
     frames = told({("book", f"u{i}", 1): values for i, values in enumerate(contexts)})
-    got = choose_pairs(*frames, recipe, "r", 1)
+    got = chosen(frames, recipe)
     for i, values in enumerate(contexts):
         assert numbers(got[got["user_id"] == f"u{i}"]) == naive(values, recipe)
     shuffled = [frame.sample(frac=1, random_state=shuffle) for frame in frames]
-    pd.testing.assert_frame_equal(got, choose_pairs(*shuffled, recipe, "r", 1))
+    pd.testing.assert_frame_equal(got, chosen(shuffled, recipe))
 
 
 @given(TENTHS, st.sampled_from([PAPER, BALANCED]))
@@ -201,7 +204,7 @@ def test_groups_by_hand() -> None:
     frames = told(
         {("book", "t", 1): [0.2, None, 0.2, 0.1], ("book", "s", 1): [0.3, 0.3], ("film", "t", 1): [0.4]}
     )
-    got = group_candidates(*frames, PAPER, "r", 2)
+    got = grouped(frames, PAPER, 2)
     assert list(got.columns) == [c for c in TABLES["preference_groups_1"].column_names if c != "validation"]
     assert got[["domain", "user_id", "round", "candidate", "reward"]].values.tolist() == [
         ["book", "t", 1, 0, 0.2],
@@ -216,7 +219,7 @@ def test_groups_by_hand() -> None:
 def test_floating_point_makes_no_group() -> None:
     candidates, rewards, contexts = told({("book", "t", 1): [0.1 + 0.2, 0.3]})
     assert rewards["reward_current"].nunique() == 2
-    assert group_candidates(candidates, rewards, contexts, FREE, "r", 1).empty
+    assert grouped((candidates, rewards, contexts), FREE).empty
 
 
 def many(users: int = 400) -> Given:
@@ -230,7 +233,7 @@ def many(users: int = 400) -> Given:
 
 
 def test_the_replay_is_a_sample_of_the_large_margins() -> None:
-    pairs = choose_pairs(*many(), FREE, "r", 1)
+    pairs = chosen(many(), FREE)
     recipe = replace(FREE, replay=0.25, replay_margin=0.4)
     got = replayed(pairs, recipe, 202)
     assert len(got) == 50  # 50.5, to the even number
@@ -247,7 +250,7 @@ def test_the_replay_is_a_sample_of_the_large_margins() -> None:
 
 
 def test_groups_are_replayed_whole() -> None:
-    groups = group_candidates(*many(), FREE, "r", 1)
+    groups = grouped(many(), FREE)
     got = replayed(groups, replace(FREE, replay=0.25, replay_margin=0.4), 40)
     assert got.groupby(["domain", "user_id", "round"]).size().tolist() == [2] * 10
     assert got.groupby("user_id")["reward"].max().gt(0.4).all()
@@ -255,12 +258,12 @@ def test_groups_are_replayed_whole() -> None:
 
 
 def test_validation_splits_by_user_and_by_nothing_else() -> None:
-    pairs = choose_pairs(*many(2000), FREE, "r", 1)
+    pairs = chosen(many(2000), FREE)
     got = mark_validation(pairs, ValidationSplit(0.1, 7))
     assert list(got.columns) == [*pairs.columns, "validation"]
     assert set(got["validation"]) == {0, 1}
     assert got["validation"].mean() == pytest.approx(0.1, abs=0.02)
-    groups = mark_validation(group_candidates(*many(100), FREE, "r", 2)[::-1], ValidationSplit(0.1, 7))
+    groups = mark_validation(grouped(many(100), FREE, 2)[::-1], ValidationSplit(0.1, 7))
     sides = pd.concat([got, groups]).groupby(["domain", "user_id"])["validation"].nunique()
     assert (sides == 1).all()
     assert (
@@ -273,6 +276,6 @@ def test_twenty_thousand_contexts_take_seconds() -> None:
     draw = np.random.default_rng(0)
     frames = told({("book", f"u{i}", 1): list(draw.integers(-10, 11, 15) / 10) for i in range(20_000)})
     started = time.perf_counter()
-    got = choose_pairs(*frames, BALANCED, "r", 1)
+    got = chosen(frames, BALANCED)
     assert time.perf_counter() - started < 20
     assert len(got) == 80_000

@@ -1,10 +1,11 @@
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from deeper_assets.method.domains import find_domain
 from deeper_assets.method.exceptions import DeeperError
-from deeper_assets.sources.shape import COLUMNS, RawRating, read_file, write_rows
+from deeper_assets.sources.shape import COLUMNS, RawRating, readable, write_rows
 from deeper_assets.store.schema import TABLES
 
 BOOK = find_domain("book")
@@ -14,14 +15,14 @@ def test_columns_are_those_of_the_table() -> None:
     assert dict(COLUMNS) == {column.name: column.type for column in TABLES["raw_ratings"].columns}
 
 
-def test_rows_are_numbered_and_counted_by_defect(tmp_path: Path) -> None:
+def test_rows_are_numbered_and_counted(tmp_path: Path) -> None:
     rows = [RawRating(user_id="u"), RawRating(defect="missing_user"), RawRating(defect="missing_user")]
-    assert write_rows(BOOK, rows, tmp_path / "raw.parquet") == (3, {"missing_user": 2})
+    assert write_rows(BOOK, rows, tmp_path / "raw.parquet") == 3
+    answer = duckdb.sql(f"SELECT \"row\", defect FROM '{tmp_path}/raw.parquet'")
+    assert answer.fetchall() == [(0, None), (1, "missing_user"), (2, "missing_user")]
 
 
 def test_any_text_survives(tmp_path: Path) -> None:
-    import duckdb
-
     titles = ['"It\'s", she said', "two\nlines", "日本 🎬", "nul\x00", "half a pair \ud83d"]
     write_rows(BOOK, [RawRating(title=title) for title in titles], tmp_path / "raw's.parquet")
     answer = duckdb.connect().execute(
@@ -37,7 +38,7 @@ def test_any_text_survives(tmp_path: Path) -> None:
 
 
 def test_no_rows_are_a_file_all_the_same(tmp_path: Path) -> None:
-    assert write_rows(BOOK, [], tmp_path / "raw.parquet") == (0, {})
+    assert write_rows(BOOK, [], tmp_path / "raw.parquet") == 0
     assert (tmp_path / "raw.parquet").exists()
 
 
@@ -53,9 +54,9 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DeeperError, match=r"gone\.csv does not exist; expected the ratings"):
-        read_file(tmp_path / "gone.csv", "the ratings")
+        readable(tmp_path / "gone.csv", "the ratings")
     with pytest.raises(DeeperError, match="is a folder; expected the ratings"):
-        read_file(tmp_path, "the ratings")
+        readable(tmp_path, "the ratings")
     locked = tmp_path / "locked.csv"
     locked.touch()
 
@@ -64,4 +65,4 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(DeeperError, match=r"locked\.csv cannot be read \(Permission denied\)"):
-        read_file(locked, "the ratings")
+        readable(locked, "the ratings")
