@@ -85,8 +85,8 @@ class WarehouseIOManager(IOManager):
         [partition] = partitions
         if not isinstance(obj, pd.DataFrame | Path):
             raise DeeperError(
-                f"table {table.name!r} takes a DataFrame, or the Path of a Parquet file;"
-                f" got {type(obj).__name__}"
+                f"table {table.name!r} takes a DataFrame, or the Path of a Parquet file; its asset gave a"
+                f" {type(obj).__name__}"
             )
         inputs = self._read.get((context.run_id, context.step_key), {})
         stamp = Stamp(context.run_id, self._describe(table.name, partition), tuple(inputs.values()))

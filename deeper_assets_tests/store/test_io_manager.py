@@ -550,16 +550,6 @@ def test_an_asset_that_is_no_table_is_refused(warehouse) -> None:
         make(warehouse, moods, graph=[moods])
 
 
-def test_a_value_that_holds_no_rows_is_refused(warehouse) -> None:
-    @asset(name="floors_table")
-    def number() -> int:
-        return 3
-
-    with pytest.raises(DeeperError, match=r"takes a DataFrame, or the Path of a Parquet file; got int"):
-        make(warehouse, number, graph=[number])
-    assert not warehouse.path.exists()
-
-
 def test_a_path_cannot_be_asked_for(warehouse) -> None:
     @asset(name="rejected_ratings", partitions_def=DOMAINS)
     def wants_a_path(initial_personas: Path) -> None: ...
