@@ -34,7 +34,7 @@ from deeper_assets.engines.chat.journal import Purpose, asking_for
 from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
 from deeper_assets.partitions import Partitions, columns_of, partitions_of
 from deeper_assets.resources import Experiment
-from deeper_assets.store.io_manager import OPTIONAL, column_schema
+from deeper_assets.store.io_manager import OPTIONAL, column_schema, partition_expr
 from deeper_assets.store.ledger import JSON, Ingredients, Partition, digest
 from deeper_assets.store.schema import TABLES
 from deeper_assets.values import Tools, Values, described
@@ -267,7 +267,9 @@ BOOKED = {
 
 def stored(table: str) -> dict[str, Any]:
     """Arguments for the AssetOut of the asset that is this table: where it goes, what it holds."""
-    metadata = {"dagster/column_schema": column_schema(table)}
+    metadata: dict[str, Any] = {"dagster/column_schema": column_schema(table)}
+    if TABLES[table].partition:
+        metadata["partition_expr"] = partition_expr(table)
     return {"io_manager_key": "warehouse", "metadata": metadata, "kinds": {"duckdb"}}
 
 

@@ -57,7 +57,7 @@ def exists(connection: DuckDBPyConnection, table: Table) -> bool:
 
 def _definition(table: Table) -> str:
     # No primary key: some keys have columns that may be NULL, which it would forbid (and UNIQUE would take
-    # two NULLs for different), and its index would be rewritten with every partition. `replace_partition`
+    # two NULLs for different), and its index would be rewritten with every partition. `insert_partition`
     # looks for duplicates once per replacement.
     columns = [
         f"{quote(column.name)} {column.type}"

@@ -1,12 +1,13 @@
 """Dagster's I/O manager over the warehouse: an asset is stored in the table of its name, by its partition.
 
-An asset's output is one transaction, and an input is read through a connection that cannot write. The hash of
-the rows becomes the asset's data version, so that Dagster and the ledger agree on what is stale. Dagster's
-`DbIOManager` cannot do this: it deletes and inserts by SQL of its own, takes ranges of partition keys only,
-and gives the rows no version.
+Dagster's `DbIOManager` calls the steps in order (connect, delete, insert). The client and the handler here do
+each step with the warehouse's own functions. So an asset's output is one transaction, and an input is read
+through a connection that cannot write. The hash of the rows becomes the asset's data version, so that Dagster
+and the ledger agree on what is stale.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,31 @@ from dagster import (
     DagsterInvariantViolationError,
     DataVersion,
     InputContext,
-    IOManager,
+    MultiPartitionKey,
     MultiPartitionsDefinition,
     OutputContext,
+    PartitionsDefinition,
     StaticPartitionsDefinition,
     TableColumn,
     TableColumnConstraints,
     TableSchema,
 )
+from dagster._core.definitions.metadata import RawMetadataValue
+from dagster._core.storage.db_io_manager import (
+    DbIOManager,
+    DbTypeHandler,
+    TablePartitionDimension,
+    TableSlice,
+)
+from dagster_duckdb.io_manager import DuckDbClient
+from duckdb import DuckDBPyConnection
 
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.store.catalog import find_table
 from deeper_assets.store.fitting import quote
 from deeper_assets.store.ledger import Ingredients, Input, Partition, Stamp, Version
-from deeper_assets.store.schema import PROVENANCE, Table
+from deeper_assets.store.rows import delete_partition, ensure_tables, insert_partition, read_partitions
+from deeper_assets.store.schema import PROVENANCE
 from deeper_assets.store.warehouse import Warehouse
 
 Describe = Callable[[str, Partition], Ingredients]
@@ -55,11 +67,23 @@ def column_schema(table: str) -> TableSchema:
     )
 
 
+def partition_expr(table: str) -> str | dict[str, str]:
+    """The asset metadata `partition_expr` of a partitioned table: its column, or a column for each dimension.
+
+    Raises:
+        DeeperError: no such table is declared, or it has no partitions.
+    """
+    columns = find_table(table).partition
+    if not columns:
+        raise DeeperError(f"table {table!r} has no partitions")
+    return columns[0] if len(columns) == 1 else {column: column for column in columns}
+
+
 OPTIONAL: Mapping[str, bool] = {"optional": True}
 """Metadata of an input that may never have been made; then it has no rows."""
 
 
-class WarehouseIOManager(IOManager):
+class WarehouseIOManager(DbIOManager):
     """Stores DataFrames, and the rows of Parquet files, as partitions of a warehouse; loads DataFrames.
 
     A Parquet file that an asset returns as a `pathlib.Path` is deleted once its rows are stored. A single
@@ -68,55 +92,171 @@ class WarehouseIOManager(IOManager):
     """
 
     def __init__(self, warehouse: Warehouse, describe: Describe):
-        self._warehouse, self._describe = warehouse, describe
-        # What each step (run, key) has read: place → input, for the ledger.
+        """A manager over `warehouse`.
+
+        Args:
+            warehouse: where everything is stored.
+            describe: gives the ingredients of a table's partition.
+        """
+        super().__init__(
+            type_handlers=[_RowsHandler(describe)],
+            db_client=_WarehouseClient(warehouse),
+            database=warehouse.path.stem,  # what DuckDB calls the file's catalog
+            schema="main",
+            default_load_type=pd.DataFrame,
+        )
+
+    def handle_output(self, context: OutputContext, obj: object) -> None:
+        """Replace the asset's partition; see `Warehouse.replace`."""
+        super().handle_output(context, obj)
+        if isinstance(obj, Path):
+            obj.unlink()  # only now: the transaction has been committed
+
+    def _get_table_slice(
+        self,
+        context: OutputContext | InputContext,
+        output_context: OutputContext,  # noqa: ARG002
+    ) -> TableSlice:
+        # The base class wants contiguous ranges of keys, and `partition_expr` metadata on every asset. So the
+        # slice is only what the UI shows; `_partitions` decides what is read and written.
+        if not context.has_asset_key:
+            raise DeeperError(f"{context.name!r} is no asset; only assets are stored in the warehouse")
+        table = find_table(context.asset_key.path[-1])
+        partitions = _partitions(context)
+        return TableSlice(
+            table=table.name,
+            schema="main",
+            database=self._database,
+            columns=(context.definition_metadata or {}).get("columns"),
+            partition_dimensions=[
+                TablePartitionDimension(quote(column), list(dict.fromkeys(one[column] for one in partitions)))
+                for column in table.partition
+            ],
+        )
+
+
+def _partitions(context: InputContext | OutputContext) -> list[dict[str, str]]:
+    """The partitions of the asset that the context asks for, as values of the table's partition columns."""
+    table = find_table(context.asset_key.path[-1])
+    if not context.has_asset_partitions:
+        if table.partition:
+            raise DeeperError(
+                f"table {table.name!r} is partitioned by {', '.join(table.partition)}; its asset is not"
+            )
+        return [{}]
+    definition = context.asset_partitions_def
+    dimensions = _dimensions(definition, table.partition, table.name)
+    return [dimensions(key) for key in sorted(context.asset_partition_keys)]
+
+
+def _dimensions(
+    definition: PartitionsDefinition[str], columns: Sequence[str], table: str
+) -> Callable[[str], dict[str, str]]:
+    """How the definition's keys read as values of the table's partition columns."""
+    if isinstance(definition, MultiPartitionsDefinition):
+        names = {one.name for one in definition.partitions_defs}
+        kinds = [one.partitions_def for one in definition.partitions_defs]
+    else:
+        names, kinds = set(columns) if len(columns) == 1 else {"one dimension"}, [definition]
+    if other := [type(kind).__name__ for kind in kinds if not isinstance(kind, StaticPartitionsDefinition)]:
+        raise DeeperError(f"table {table!r} takes static partitions only; its asset has {', '.join(other)}")
+    if names != set(columns):
+        raise DeeperError(
+            f"table {table!r} is partitioned by {', '.join(columns) or 'nothing'}; its asset by"
+            f" {', '.join(sorted(names))}"
+        )
+    if not isinstance(definition, MultiPartitionsDefinition):
+        return lambda key: {columns[0]: str(key)}
+
+    def columns_of(key: str) -> dict[str, str]:
+        multi = key if isinstance(key, MultiPartitionKey) else definition.get_partition_key_from_str(key)
+        return {column: multi.keys_by_dimension[column] for column in columns}
+
+    return columns_of
+
+
+class _WarehouseClient(DuckDbClient):
+    """Connections and deletions for `DbIOManager`: a transaction for an output, else one that only reads."""
+
+    def __init__(self, warehouse: Warehouse):
+        self._warehouse = warehouse
+
+    def connect(  # type: ignore[override]  # static in the base class, which therefore cannot know a file
+        self,
+        context: OutputContext | InputContext,
+        table_slice: TableSlice,  # noqa: ARG002
+    ) -> AbstractContextManager[DuckDBPyConnection]:
+        if isinstance(context, OutputContext):
+            return self._warehouse.transaction()
+        return self._warehouse.connect(writing=False)
+
+    @staticmethod
+    def ensure_schema_exists(
+        context: OutputContext,  # noqa: ARG004
+        table_slice: TableSlice,
+        connection: DuckDBPyConnection,
+    ) -> None:
+        ensure_tables(connection, find_table(table_slice.table))
+
+    @staticmethod
+    def delete_table_slice(
+        context: OutputContext, table_slice: TableSlice, connection: DuckDBPyConnection
+    ) -> None:
+        delete_partition(connection, find_table(table_slice.table), _partition(context))
+
+
+def _partition(context: OutputContext) -> dict[str, str]:
+    partitions = _partitions(context)
+    if len(partitions) > 1:
+        raise DeeperError(
+            f"table {context.asset_key.path[-1]!r}: one run was to make {len(partitions)} partitions at once;"
+            " each is traced to its own inputs, so make them in runs of their own (a backfill without"
+            " BackfillPolicy.single_run)"
+        )
+    return partitions[0]
+
+
+class _RowsHandler(DbTypeHandler[pd.DataFrame | Path]):
+    """Writes and reads rows, and remembers what each step has read, for the ledger's `inputs`."""
+
+    def __init__(self, describe: Describe):
+        self._describe = describe
         self._read: dict[tuple[str, str], dict[tuple[str, str], Input]] = {}
 
-    def handle_output(self, context: OutputContext, obj: pd.DataFrame | Path) -> None:
-        """Replace the asset's partition; see `Warehouse.replace`."""
-        table = _table(context)
-        partitions = _partitions(context, table)
-        if len(partitions) > 1:
-            raise DeeperError(
-                f"table {table.name!r}: one run was to make {len(partitions)} partitions at once;"
-                " each is traced to its own inputs, so make them in runs of their own (a backfill without"
-                " BackfillPolicy.single_run)"
-            )
-        [partition] = partitions
-        if not isinstance(obj, pd.DataFrame | Path):
-            raise DeeperError(
-                f"table {table.name!r} takes a DataFrame, or the Path of a Parquet file; its asset gave a"
-                f" {type(obj).__name__}"
-            )
+    @property
+    def supported_types(self) -> Sequence[type[object]]:
+        return [pd.DataFrame, Path]
+
+    def handle_output(
+        self,
+        context: OutputContext,
+        table_slice: TableSlice,
+        obj: pd.DataFrame | Path,
+        connection: DuckDBPyConnection,
+    ) -> Mapping[str, RawMetadataValue]:
+        table, partition = find_table(table_slice.table), _partition(context)
         inputs = self._read.get((context.run_id, context.step_key), {})
         stamp = Stamp(context.run_id, self._describe(table.name, partition), tuple(inputs.values()))
-        version = self._warehouse.replace(table.name, partition, obj, stamp)
+        version = insert_partition(connection, table, partition, obj, stamp)
         context.step_context.set_data_version(context.asset_key, DataVersion(version.content))
-        context.add_output_metadata(
-            {
-                "dagster/row_count": version.row_count,
-                "dagster/column_schema": column_schema(table.name),
-                "dagster/table_name": f"{self._warehouse.path.stem}.main.{table.name}",
-                "fingerprint": version.fingerprint,
-                "content": version.content,
-                "Query": _query(table, partition),
-            }
-        )
-        if isinstance(obj, Path):
-            obj.unlink()  # only now: the rows are stored
+        return {
+            "dagster/row_count": version.row_count,
+            "dagster/column_schema": column_schema(table.name),
+            "fingerprint": version.fingerprint,
+            "content": version.content,
+        }
 
-    def load_input(self, context: InputContext) -> pd.DataFrame:
-        """The rows of the partitions that the input asks for; see `Warehouse.read`."""
-        wanted = context.dagster_type.typing_type
-        if wanted is not Any and not issubclass(wanted, pd.DataFrame):
+    def load_input(
+        self, context: InputContext, table_slice: TableSlice, connection: DuckDBPyConnection
+    ) -> pd.DataFrame:
+        if context.dagster_type.typing_type is not Any and issubclass(context.dagster_type.typing_type, Path):
             raise DeeperError(
-                f"input {context.name!r} asks for a {wanted.__name__.lower()}; the warehouse gives rows:"
-                " annotate it DataFrame"
+                f"input {context.name!r} asks for a path; the warehouse gives rows: annotate it DataFrame"
             )
-        table, metadata = _table(context), context.definition_metadata or {}
-        partitions = _partitions(context, table)
-        reading = self._warehouse.read(table.name, partitions, metadata.get("columns"))
-        if len(partitions) == 1 and not reading.versions and not metadata.get("optional"):
+        table, partitions = find_table(table_slice.table), _partitions(context)
+        reading = read_partitions(connection, table, partitions, table_slice.columns)
+        optional = bool((context.definition_metadata or {}).get("optional"))
+        if len(partitions) == 1 and not reading.versions and not optional:
             values = ", ".join(f"{column} {value!r}" for column, value in partitions[0].items())
             raise DeeperError(
                 f"{values}{' of ' if values else ''}table {table.name!r} has never been materialized; make it"
@@ -133,47 +273,3 @@ class WarehouseIOManager(IOManager):
         read = self._read.setdefault((step.run_id, step.step.key), {})
         for version in versions:
             read[version.place] = version.as_input()
-
-
-def _table(context: InputContext | OutputContext) -> Table:
-    if not context.has_asset_key:
-        raise DeeperError(f"{context.name!r} is no asset; only assets are stored in the warehouse")
-    return find_table(context.asset_key.path[-1])
-
-
-def _partitions(context: InputContext | OutputContext, table: Table) -> list[dict[str, str]]:
-    """The partitions of the asset that the context asks for, as values of the table's partition columns."""
-    columns = table.partition
-    if not context.has_asset_partitions:
-        if columns:
-            raise DeeperError(
-                f"table {table.name!r} is partitioned by {', '.join(columns)}; its asset is not"
-            )
-        return [{}]
-    definition = context.asset_partitions_def
-    if isinstance(definition, MultiPartitionsDefinition):
-        names = {one.name for one in definition.partitions_defs}
-        kinds = [one.partitions_def for one in definition.partitions_defs]
-    else:
-        names, kinds = set(columns) if len(columns) == 1 else {"one dimension"}, [definition]
-    if other := [type(kind).__name__ for kind in kinds if not isinstance(kind, StaticPartitionsDefinition)]:
-        raise DeeperError(
-            f"table {table.name!r} takes static partitions only; its asset has {', '.join(other)}"
-        )
-    if names != set(columns):
-        raise DeeperError(
-            f"table {table.name!r} is partitioned by {', '.join(columns) or 'nothing'}; its asset by"
-            f" {', '.join(sorted(names))}"
-        )
-    keys = sorted(context.asset_partition_keys)
-    if not isinstance(definition, MultiPartitionsDefinition):
-        return [{columns[0]: str(key)} for key in keys]
-    of_dimensions = [definition.get_partition_key_from_str(key).keys_by_dimension for key in keys]
-    return [{column: values[column] for column in columns} for values in of_dimensions]
-
-
-def _query(table: Table, partition: Partition) -> str:
-    """SQL that selects the partition, for people."""
-    texts = {column: value.replace("'", "''") for column, value in partition.items()}
-    where = " AND\n".join(f"{quote(column)} in ('{text}')" for column, text in texts.items())
-    return f"SELECT * FROM main.{table.name}" + (f" WHERE\n{where}" if where else "")

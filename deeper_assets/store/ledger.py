@@ -60,14 +60,24 @@ class Stamp:
 
 
 @dataclass(frozen=True)
-class Version(Input):
+class Version:
     """One row of the ledger: one replacement of one partition. `version` counts up from 1 over all tables."""
 
     version: int
+    table: str
+    partition: Partition
+    run_id: str
+    fingerprint: str
+    content: str
     row_count: int
     ingredients: Ingredients
     inputs: tuple[Input, ...]
     made_at: datetime
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The table, and the partition as text."""
+        return self.table, canonical_json(self.partition)
 
     def as_input(self) -> Input:
         """This version, as an input of a partition that is made from it."""
@@ -123,19 +133,20 @@ def enter(
         inputs=stamp.inputs,
         made_at=datetime.now(UTC),
     )
-    values = [
-        version.version,
-        version.table,
-        canonical_json(version.partition),
-        version.run_id,
-        version.fingerprint,
-        version.content,
-        version.row_count,
-        version.ingredients.code_version,
-        canonical_json(version.ingredients.settings),
-        canonical_json([asdict(one) for one in version.inputs]),
-        version.made_at.replace(tzinfo=None),
-    ]
+    row = {
+        "version": version.version,
+        "table_name": version.table,
+        "partition": canonical_json(version.partition),
+        "run_id": version.run_id,
+        "fingerprint": version.fingerprint,
+        "content": version.content,
+        "row_count": version.row_count,
+        "code_version": version.ingredients.code_version,
+        "settings": canonical_json(version.ingredients.settings),
+        "inputs": canonical_json([asdict(one) for one in version.inputs]),
+        "made_at": version.made_at.replace(tzinfo=None),
+    }
+    values = [row[name] for name in LEDGER.column_names]
     connection.execute(f"INSERT INTO {LEDGER.name} VALUES ({', '.join('?' * len(values))})", values)
     return version
 
@@ -148,10 +159,20 @@ def versions_of_table(connection: DuckDBPyConnection, table: str | None, latest:
 def current_versions(
     connection: DuckDBPyConnection, table: Table, partitions: Sequence[Partition]
 ) -> list[Version]:
-    """The latest version of each of these partitions, the oldest first."""
-    wanted = [canonical_json(one) for one in partitions]
-    where = "table_name = $table AND partition IN (SELECT unnest($partitions::VARCHAR[]))"
-    return _read(connection, where, {"table": table.name, "partitions": wanted}, latest=True)
+    """The latest version of each of these partitions (as `Warehouse.read` takes them), the oldest first."""
+    columns = len(table.partition)
+    values: dict[str, Any] = {
+        "table": table.name,
+        "whole": [canonical_json(one) for one in partitions if len(one) == columns],
+    }
+    terms = ["partition IN (SELECT unnest($whole::VARCHAR[]))"]
+    for partial in (one for one in partitions if len(one) < columns):
+        # Quotes inside a value are escaped, so "column":"value" stands only where the column has the value.
+        members = [canonical_json({column: value})[1:-1] for column, value in partial.items()]
+        names = [f"member{len(values) + i}" for i in range(len(members))]
+        values |= dict(zip(names, members, strict=True))
+        terms.append(" AND ".join(f"contains(partition, ${name})" for name in names) or "TRUE")
+    return _read(connection, f"table_name = $table AND ({' OR '.join(terms)})", values, latest=True)
 
 
 def _read(

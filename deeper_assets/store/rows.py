@@ -4,6 +4,7 @@ Names in the SQL come from `schema.py`; values are bound as parameters.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +15,82 @@ from duckdb import DuckDBPyConnection
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.store.catalog import create, exists, with_provenance
 from deeper_assets.store.fitting import fit, quote, refuse
-from deeper_assets.store.ledger import Partition, Stamp, Version, canonical_json, digest, enter
-from deeper_assets.store.schema import LEDGER, Column, Table
+from deeper_assets.store.ledger import (
+    Partition,
+    Stamp,
+    Version,
+    canonical_json,
+    current_versions,
+    digest,
+    enter,
+)
+from deeper_assets.store.schema import LEDGER, PROVENANCE, Column, Table
 
 
-def replace_partition(
+@dataclass(frozen=True)
+class Reading:
+    """Rows, and the version of each partition they came from, as they stood at one moment."""
+
+    frame: pd.DataFrame
+    versions: tuple[Version, ...]
+
+
+def ensure_tables(connection: DuckDBPyConnection, table: Table) -> None:
+    """Create the table and the ledger where they do not exist.
+
+    Raises:
+        DeeperError: one exists with other columns than are declared.
+    """
+    create(connection, with_provenance(table))
+    create(connection, LEDGER)
+
+
+def delete_partition(connection: DuckDBPyConnection, table: Table, partition: Partition) -> None:
+    """Delete the rows of one partition; the ledger keeps its versions."""
+    where, values = _where(table, [_whole(table, partition)])
+    connection.execute(f"DELETE FROM {quote(table.name)} WHERE {where}", values)
+
+
+def insert_partition(
     connection: DuckDBPyConnection,
     table: Table,
     partition: Partition,
     data: pd.DataFrame | Path,
     stamp: Stamp,
 ) -> Version:
-    """Replace the rows of one partition, by column name, and enter it in the ledger.
+    """Insert the rows of one partition, by column name, and enter it in the ledger.
 
-    What it takes and raises stands at `Warehouse.replace`; the connection is inside a transaction.
+    Args:
+        connection: one inside a transaction, after `ensure_tables` and `delete_partition`.
+        table: the declared table.
+        partition: a value for each partition column.
+        data: see `Warehouse.replace`.
+        stamp: see `Warehouse.replace`.
+
+    Raises:
+        DeeperError: the data does not fit the declared table; every fault is named.
     """
-    if set(partition) != set(table.partition):
-        raise DeeperError(
-            f"table {table.name!r} is partitioned by {', '.join(table.partition) or 'nothing'};"
-            f" got {canonical_json(partition)}"
-        )
-    create(connection, with_provenance(table))
-    create(connection, LEDGER)
-    where, values = _where(table, [partition])
-    connection.execute(f"DELETE FROM {quote(table.name)} WHERE {where}", values)
-    selected = fit(connection, table, partition, data)
+    wanted = _whole(table, partition)
+    selected = fit(connection, table, wanted, data)
     connection.execute(
         f"INSERT INTO {quote(table.name)} BY NAME SELECT *, ? AS run_id, ? AS fingerprint FROM ({selected})",
         [stamp.run_id, stamp.fingerprint],
     )
-    _refuse_duplicates(connection, table, where, values)
-    row_count, content = _content(connection, table, where, values)
+    _refuse_duplicates(connection, table, partition)
+    row_count, content = _content(connection, table, partition)
     return enter(connection, table, partition, stamp, row_count, content)
+
+
+def read_partitions(
+    connection: DuckDBPyConnection,
+    table: Table,
+    partitions: Sequence[Partition],
+    columns: Sequence[str] | None = None,
+    provenance: bool = False,
+) -> Reading:
+    """What `Warehouse.read` returns, from an open connection."""
+    frame = read_rows(connection, table, partitions, columns, provenance)
+    return Reading(frame, tuple(current_versions(connection, table, partitions)))
 
 
 def read_rows(
@@ -53,11 +98,13 @@ def read_rows(
     table: Table,
     partitions: Sequence[Partition],
     columns: Sequence[str] | None = None,
+    provenance: bool = False,
 ) -> pd.DataFrame:
-    """The rows that `Warehouse.read` and `Warehouse.load` return."""
+    """The rows alone, which `Warehouse.load` returns."""
     stored = with_provenance(table)
     known = {column.name: column for column in stored.columns}
     names = list(columns if columns is not None else table.column_names)
+    names += [column.name for column in PROVENANCE if provenance and column.name not in names]
     if unknown := [name for name in names if name not in known]:
         raise DeeperError(f"table {table.name!r} has no column {unknown[0]!r}; it has {', '.join(known)}")
     where, values = _where(table, partitions)
@@ -90,6 +137,15 @@ def _to_pandas(values: Any, column: Column) -> Any:
     return copy
 
 
+def _whole(table: Table, partition: Partition) -> Partition:
+    if set(partition) != set(table.partition):
+        raise DeeperError(
+            f"table {table.name!r} is partitioned by {', '.join(table.partition) or 'nothing'};"
+            f" got {canonical_json(partition)}"
+        )
+    return partition
+
+
 def _where(table: Table, partitions: Sequence[Partition]) -> tuple[str, list[str]]:
     for partition in partitions:
         if unknown := set(partition) - set(table.partition):
@@ -102,10 +158,9 @@ def _where(table: Table, partitions: Sequence[Partition]) -> tuple[str, list[str
     return " OR ".join(f"({term})" for term in terms) or "FALSE", values
 
 
-def _refuse_duplicates(
-    connection: DuckDBPyConnection, table: Table, where: str, values: Sequence[str]
-) -> None:
+def _refuse_duplicates(connection: DuckDBPyConnection, table: Table, partition: Partition) -> None:
     key = ", ".join(quote(name) for name in table.key)
+    where, values = _where(table, [partition])
     twice = connection.execute(
         f"SELECT {key} FROM {quote(table.name)} WHERE {where} GROUP BY {key} HAVING count(*) > 1 LIMIT 1",
         values,
@@ -115,9 +170,7 @@ def _refuse_duplicates(
         refuse(table, f"several rows have the key {key}")
 
 
-def _content(
-    connection: DuckDBPyConnection, table: Table, where: str, values: Sequence[str]
-) -> tuple[int, str]:
+def _content(connection: DuckDBPyConnection, table: Table, partition: Partition) -> tuple[int, str]:
     """Number of rows, and a hash that depends on their values, and not on their order or who wrote them."""
     # A length before each value keeps ('ab', 'c') and ('a', 'bc') apart; no value starts with N, so NULL is
     # not the empty string. The sum of the rows' hashes needs no sorting and no memory.
@@ -127,6 +180,7 @@ def _content(
         for column in table.columns
     ]
     row = " || ".join(f"CASE WHEN {t} IS NULL THEN 'N' ELSE strlen({t}) || ':' || {t} END" for t in texts)
+    where, values = _where(table, [partition])
     [(count, total)] = connection.execute(
         f"SELECT count(*), coalesce(sum(md5_number_lower({row})), 0) FROM {quote(table.name)} WHERE {where}",
         values,

@@ -22,9 +22,16 @@ from duckdb import DuckDBPyConnection
 
 from deeper_assets.method.exceptions import DeeperError, first_line
 from deeper_assets.store.catalog import find_table
-from deeper_assets.store.ledger import Partition, Stamp, Version, current_versions, versions_of_table
+from deeper_assets.store.ledger import Partition, Stamp, Version, versions_of_table
 from deeper_assets.store.locking import Turns
-from deeper_assets.store.rows import read_rows, replace_partition
+from deeper_assets.store.rows import (
+    Reading,
+    delete_partition,
+    ensure_tables,
+    insert_partition,
+    read_partitions,
+    read_rows,
+)
 
 _idle: dict[int, list[DuckDBPyConnection]] = {}
 """Process → its DuckDBs without a file; a forked process must not touch those of its parent."""
@@ -34,14 +41,6 @@ _idle: dict[int, list[DuckDBPyConnection]] = {}
 def _close_idle() -> None:
     for connection in _idle.pop(os.getpid(), []):  # DuckDB complains of leaks where one is open at the end
         connection.close()
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Rows, and the version of each partition they came from, as they stood at one moment."""
-
-    frame: pd.DataFrame
-    versions: tuple[Version, ...]
 
 
 @dataclass(frozen=True)
@@ -108,33 +107,43 @@ class Warehouse:
         """
         declared = find_table(table)
         with self.transaction() as connection:
-            return replace_partition(connection, declared, partition, data, stamp)
+            ensure_tables(connection, declared)
+            delete_partition(connection, declared, partition)
+            return insert_partition(connection, declared, partition, data, stamp)
 
     def read(
-        self, table: str, partitions: Sequence[Partition], columns: Sequence[str] | None = None
+        self,
+        table: str,
+        partitions: Sequence[Partition] = ({},),
+        columns: Sequence[str] | None = None,
+        provenance: bool = False,
     ) -> Reading:
-        """The rows of some partitions, as `load` gives them, and the versions they came from.
+        """The rows of some partitions and the versions they came from; for the arguments see `load`.
 
-        Each partition has a value for each of the table's partition columns.
+        Args:
+            table: name of a declared table.
+            partitions: which ones. A partition that names only some of the partition columns stands for all
+                that agree with it, so that the default is the whole table; none at all gives no rows.
+            columns: as in `load`.
+            provenance: as in `load`.
         """
-        declared = find_table(table)
         with self.connect(writing=False) as connection:
-            frame = read_rows(connection, declared, partitions, columns)
-            return Reading(frame, tuple(current_versions(connection, declared, partitions)))
+            return read_partitions(connection, find_table(table), partitions, columns, provenance)
 
     def load(
         self,
         table: str,
         partitions: Mapping[str, Sequence[str]] | None = None,
         columns: Sequence[str] | None = None,
+        provenance: bool = False,
     ) -> pd.DataFrame:
         """The rows of a table, in the order of its key.
 
         Args:
             table: name of a declared table.
             partitions: the values wanted of each partition column; a column not named is not restricted.
-            columns: the columns wanted, in that order; all declared ones if None. The provenance columns
-                (`schema.PROVENANCE`) come only if they are named.
+            columns: the columns wanted, in that order; all declared ones if None.
+            provenance: whether `run_id` and `fingerprint` come too, as the last columns.
 
         Returns:
             VARCHAR as str or None, BLOB as bytes or None (both object), DOUBLE as float64 with NaN, TIMESTAMP
@@ -150,7 +159,7 @@ class Warehouse:
         product = itertools.product(*wanted.values())
         chosen = [dict(zip(wanted, values, strict=True)) for values in product]
         with self.connect(writing=False) as connection:
-            return read_rows(connection, find_table(table), chosen, columns)
+            return read_rows(connection, find_table(table), chosen, columns, provenance)
 
     def current(self, table: str | None = None) -> list[Version]:
         """The latest version of each partition, of one table or of all, the oldest first."""

@@ -89,7 +89,7 @@ def test_one_domain_through_the_whole_graph(experiment: Experiment) -> None:
         "mae"
     ]
     pd.testing.assert_series_equal(floors.sort_index(), stands.sort_index())
-    rows = experiment.warehouse.load("round_errors", columns=["run_id", "fingerprint"])
+    rows = experiment.warehouse.load("round_errors", provenance=True)
     assert rows["run_id"].nunique() == len(methods)
     assert rows["fingerprint"].notna().all()
 

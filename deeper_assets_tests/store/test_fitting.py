@@ -107,7 +107,7 @@ def test_each_type_is_stored_exactly_or_refused_by_name(
     with pytest.raises(DeeperError) as refused:
         stored(warehouse, column, values)
     assert str(refused.value).startswith(f"table 'samples' refuses the data: {loaded}")
-    assert warehouse.load("samples", columns=["run_id"])["run_id"].tolist() == ["before"] * 3
+    assert warehouse.load("samples", provenance=True)["run_id"].tolist() == ["before"] * 3
     assert [version.run_id for version in warehouse.history()] == ["before"]
 
 

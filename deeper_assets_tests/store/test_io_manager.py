@@ -29,7 +29,7 @@ from dagster import (
 )
 
 from deeper_assets.method.exceptions import DeeperError
-from deeper_assets.store.io_manager import OPTIONAL, WarehouseIOManager, column_schema
+from deeper_assets.store.io_manager import OPTIONAL, WarehouseIOManager, column_schema, partition_expr
 from deeper_assets.store.ledger import Ingredients, Input, Partition, Version, canonical_json, fingerprint
 from deeper_assets.store.schema import TABLES
 from deeper_assets.store.warehouse import Warehouse
@@ -59,7 +59,7 @@ def persona_rows(domain: str, users: int) -> pd.DataFrame:
     )
 
 
-@asset(partitions_def=DOMAINS, code_version="7")
+@asset(partitions_def=DOMAINS, code_version="7", metadata={"partition_expr": "domain"})
 def initial_personas(context) -> pd.DataFrame:
     return persona_rows(
         context.partition_key, users=1 + DOMAINS.get_partition_keys().index(context.partition_key)
@@ -121,7 +121,7 @@ def test_materializing_twice_leaves_the_rows_once(warehouse) -> None:
     assert warehouse.load("initial_personas")["user_id"].tolist() == ["u0", "u1"]
     runs = [version.run_id for version in warehouse.history()]
     assert runs == [first.run_id, again.run_id]
-    assert set(warehouse.load("initial_personas", columns=["run_id"])["run_id"]) == {again.run_id}
+    assert set(warehouse.load("initial_personas", provenance=True)["run_id"]) == {again.run_id}
     one, two = warehouse.history()
     assert (one.fingerprint, one.content) == (two.fingerprint, two.content)
 
@@ -423,8 +423,8 @@ def test_a_frame_that_does_not_fit_fails_the_step_and_the_partition_stays(wareho
     before = make(warehouse, initial_personas, "book")
     with pytest.raises(DeeperError, match=f"table 'initial_personas' refuses the data: {fault}"):
         make(warehouse, wrong, "book", graph=[wrong])
-    rows = warehouse.load("initial_personas", columns=["user_id", "run_id"])
-    assert rows.values.tolist() == [["u0", before.run_id]]
+    rows = warehouse.load("initial_personas", provenance=True)
+    assert rows[["user_id", "run_id"]].values.tolist() == [["u0", before.run_id]]
     assert len(warehouse.history()) == 1
 
 
@@ -463,6 +463,13 @@ def test_a_column_schema_says_what_the_columns_mean() -> None:
     assert columns["error"].constraints.other == ["error >= 0"]
     assert columns["domain"].constraints.nullable is False
     assert columns["domain"].description == "domain of the items, e.g. book"
+
+
+def test_the_partition_expr_of_a_table() -> None:
+    assert partition_expr("initial_personas") == "domain"
+    assert partition_expr("round_errors") == {"domain": "domain", "method": "method"}
+    with pytest.raises(DeeperError, match="table 'floors_table' has no partitions"):
+        partition_expr("floors_table")
 
 
 def test_values_are_loaded_outside_a_run(warehouse) -> None:

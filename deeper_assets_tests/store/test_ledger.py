@@ -26,7 +26,7 @@ def test_the_ledger_says_what_each_version_was_made_from(warehouse) -> None:
     assert second.fingerprint == fingerprint(ingredients, second.inputs)
     assert (first.version, second.version) == (1, 2)
     assert before <= first.made_at <= second.made_at <= datetime.now(UTC)
-    rows = warehouse.load("samples", columns=["batch", "run_id", "fingerprint"]).drop_duplicates()
+    rows = warehouse.load("samples", provenance=True)[["batch", "run_id", "fingerprint"]].drop_duplicates()
     assert rows.values.tolist() == [["a", "run 1", first.fingerprint], ["b", "run 2", second.fingerprint]]
     third = warehouse.replace("samples", A, samples("a", rows=1), stamp("run 3"))
     assert warehouse.current("samples") == [second, third]
@@ -51,7 +51,20 @@ def test_a_reading_has_the_latest_version_of_each_partition_that_was_asked_for(w
         return ["".join([*one.partition.values(), str(one.version)]) for one in versions]
 
     assert read({"domain": "c", "method": "y"}, {"method": "x", "domain": "a"}) == ["ax1", "cy7"]
-    assert read() == read({"domain": "d", "method": "y"}) == []
+    assert read({"domain": "c"}) == ["cx5", "cy7"]
+    assert read({"method": "x"}, {"domain": "a", "method": "y"}) == ["ax1", "ay2", "bx3", "cx5"]
+    assert read({}) == ["ax1", "ay2", "bx3", "by4", "cx5", "cy7"]
+    assert read() == read({"domain": "d"}) == []
+
+
+def test_a_partition_named_in_part_is_not_looked_for_inside_of_a_value(warehouse) -> None:
+    odd = ['book","method":"m', '"method":"m"', '\\"method":"m', "method"]
+    for partition in [{"domain": name, "method": "other"} for name in odd]:
+        warehouse.replace("round_errors", partition, errors(partition, 1, users=1), stamp())
+    assert warehouse.read("round_errors", [{"method": "m"}]).versions == ()
+    for name in odd:
+        [version] = warehouse.read("round_errors", [{"domain": name}]).versions
+        assert version.partition["domain"] == name
 
 
 def test_a_fingerprint_is_of_code_settings_and_contents_and_of_nothing_else() -> None:
