@@ -111,7 +111,7 @@ def estimate(experiment: Experiment, evaluated: Sequence[str], rates: Rates) -> 
     people = {name: _people(experiment, name) for name in dict.fromkeys([*evaluated, *domains])}
     chat = chat_tokens(settings.chat.model)
     policy = policy_tokens(settings.policy) if settings.train_recipes else chat  # else nothing is sampled
-    known = {i: share for i in ITERATIONS if (share := _usable_share(experiment.warehouse, i)) is not None}
+    known = {i: share for i in ITERATIONS if (share := _usable_share(planner.graph, i)) is not None}
     shares = {f"candidates_{i}": share for i, share in known.items()}
     tally = Tally()
     graph = counting_graph(experiment, tally, chat, policy, _by_schema(settings), shares)
@@ -221,7 +221,8 @@ class _People:
 
 def _people(experiment: Experiment, name: str) -> _People:
     settings = experiment.settings
-    if Graph.of(experiment).is_stored(WINDOWS, {"domain": name}):
+    graph, partition = Graph.of(experiment), {"domain": name}
+    if graph.is_stored(WINDOWS, partition) and graph.is_stored("raw_ratings", partition):
         windows = experiment.warehouse.load(WINDOWS, {"domain": [name]})
         return _People(*_some(windows), "stored in this home")
     if settings.profile != PAPER_PROFILE or settings.data is not None or name not in PAPER:
@@ -260,12 +261,18 @@ def _windows_of_source(experiment: Experiment, name: str) -> pd.DataFrame:
         read.replace("raw_ratings", {"domain": name}, ratings, Stamp("estimate", Ingredients("")))
         raw = read.load("raw_ratings")
     rejected = reject_ratings(raw, domain, rules)
-    return cut_windows(raw, rejected, domain, rules, experiment.user_sampling)
+    return cut_windows(raw, rejected, domain, rules, experiment.user_sampling(name))
 
 
-def _usable_share(warehouse: Warehouse, iteration: int) -> Fraction | None:
-    """The share of samples that are usable and different; None where there are none yet."""
-    sampled = warehouse.load(f"candidates_{iteration}", columns=["copies", "unusable"])
+def _usable_share(graph: Graph, iteration: int) -> Fraction | None:
+    """The share of samples, made by the settings of now, that are usable and different; None if none are."""
+    table, warehouse = f"candidates_{iteration}", graph.experiment.warehouse
+    frames = [
+        warehouse.load(table, {name: [value] for name, value in partition.items()}, ["copies", "unusable"])
+        for partition in [version.partition for version in warehouse.current(table)]
+        if graph.in_force(table, partition) and graph.is_stored(table, partition)
+    ]
+    sampled = pd.concat(frames) if frames else pd.DataFrame(columns=["copies", "unusable"])
     usable, samples = sampled["unusable"].isna().sum(), sampled["copies"].sum()
     return Fraction(int(usable), int(samples)) if len(sampled) else None
 

@@ -37,7 +37,7 @@ from deeper_assets.resources import Experiment
 from deeper_assets.store.io_manager import OPTIONAL, column_schema, partition_expr
 from deeper_assets.store.ledger import JSON, Ingredients, Partition, digest
 from deeper_assets.store.schema import TABLES
-from deeper_assets.values import Tools, Values, described
+from deeper_assets.values import Tools, Values, described, set_by_settings
 
 ASSETS: tuple[ModuleType, ...] = (histories, personas, iterations, models, evaluation)
 CHECKS: tuple[ModuleType, ...] = (
@@ -143,8 +143,18 @@ class Graph:
             return replace(value, prompts=value.prompts.only(templates))
         return value.only(declared.templates_for(self.values, partition)) if name == "prompts" else value
 
+    def in_force(self, table: str, partition: Partition) -> bool:
+        """Whether a run makes this partition: its recipe is trained, its method evaluated, and so on."""
+        here = self.experiment
+        domains = here.training_domains if self.tables[table].training else here.domains
+        return (
+            partition.get("domain") in [None, *domains]
+            and partition.get("recipe") in [None, *here.settings.train_recipes]
+            and partition.get("method") in [None, *here.methods]
+        )
+
     def made_otherwise(self) -> list[str]:
-        """Domains of which something is stored that other settings or other inputs than today's have made.
+        """Domains of which something in force was made from other settings or other inputs than today's.
 
         Their rows stand in the same tables, so whoever reads those has to know. raw_ratings are left to
         `deeper run`: their settings are hashes of files, which may be large.
@@ -155,7 +165,8 @@ class Graph:
             {
                 version.partition["domain"]
                 for version in versions
-                if version.partition.get("domain") in self.experiment.domains
+                if "domain" in version.partition
+                and self.in_force(version.table, version.partition)
                 and (
                     any(contents.get(read.place) != read.content for read in version.inputs)
                     or (
@@ -228,16 +239,15 @@ class Graph:
         return AssetIn(read.table, partition_mapping=mapping, metadata=metadata)
 
     def version(self, table: str) -> str:
-        """The code version that the UI compares: of the code, and of all values but those from outside.
+        """The code version that the UI compares: of the code, and of all that settings decide of the values.
 
         Dagster knows nothing else of a table that changes when a setting does.
         """
         asset, definition = self.tables[table], self.partitions.of(TABLES[table].partition)
-        inside = [name for name in asset.values if name not in Values.OUTSIDE]
         values = [
-            described(self._value(asset, name, partition))
+            set_by_settings(self._value(asset, name, partition))
             for partition in _partitions(definition, table)
-            for name in inside
+            for name in asset.values
         ]
         return f"{asset.code_version}-{digest(values)[:12]}"
 

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from dagster import (
@@ -19,7 +19,8 @@ from dagster._core.definitions.data_version import CODE_VERSION_TAG
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
-from deeper_assets.planning import Planner, Unit
+from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.planning import Key, Planner, Stored, Unit
 
 RUN_TAG = "deeper/command"
 
@@ -82,34 +83,46 @@ def bury_the_dead(instance: DagsterInstance) -> None:
             instance.report_run_failed(run, "the process that ran it was killed")
 
 
-def confirm(instance: DagsterInstance, planner: Planner, units: Iterable[Unit]) -> None:
+def confirm(instance: DagsterInstance, planner: Planner) -> None:
     """Tells the UI, by events in its log, that tables are up to date that it takes for stale.
 
     The UI compares one code version a table, which changes with a setting of any of its partitions. The
     partitions that the setting does not concern are not made again: their last event is repeated with the
     new version.
     """
-    for unit in units:
-        for table in unit.tables:
-            version = planner.assets.get(AssetKey(table)).code_version
-            event = _latest(instance, AssetKey(table), unit)
+    stored = planner.stored()
+    for table in planner.order:
+        version = planner.assets.get(AssetKey(table)).code_version
+        for key in planner.keys(table):
+            event = _latest(instance, AssetKey(table), key)
             tags = dict(event.tags or {}) if event else {}
-            if event is not None and version is not None and tags.get(CODE_VERSION_TAG) != version:
-                instance.report_runless_asset_event(
-                    AssetMaterialization(
-                        event.asset_key,
-                        description="Up to date under the settings as they are now.",
-                        metadata=event.metadata,
-                        partition=event.partition,
-                        tags={**tags, CODE_VERSION_TAG: version},
-                    )
+            if (
+                event is None
+                or tags.get(CODE_VERSION_TAG) == version
+                or not _fresh(planner, table, key, stored)
+            ):
+                continue
+            instance.report_runless_asset_event(
+                AssetMaterialization(
+                    event.asset_key,
+                    description="Up to date under the settings as they are now.",
+                    metadata=event.metadata,
+                    partition=event.partition,
+                    tags={**tags, CODE_VERSION_TAG: str(version)},
                 )
+            )
 
 
-def _latest(instance: DagsterInstance, table: AssetKey, unit: Unit) -> AssetMaterialization | None:
-    """The last materialization of a unit's table."""
-    partitions = [str(unit.partition_key)] if unit.partition_key else None
-    wanted = AssetRecordsFilter(table, asset_partitions=partitions)
+def _fresh(planner: Planner, table: str, key: Key, stored: Stored) -> bool:
+    try:
+        return not planner.stale([table], key, stored)
+    except DeeperError:  # a source that cannot be read; who asks for this table is told
+        return False
+
+
+def _latest(instance: DagsterInstance, table: AssetKey, key: Key) -> AssetMaterialization | None:
+    """The last materialization of a table's partition."""
+    wanted = AssetRecordsFilter(table, asset_partitions=[str(key)] if key else None)
     records = instance.fetch_materializations(wanted, limit=1).records
     return records[0].asset_materialization if records else None
 

@@ -101,22 +101,9 @@ class Planner:
             for read in self.graph.tables[table].reads.values()
             if read.optional == optional and (parent := read.table)
             for key in self.parent_keys(table, unit.partition_key, parent)
-            if self._in_force(parent, key)
+            if self.graph.in_force(parent, self.columns(parent, key))
         }
         return frozenset(parents - {unit})
-
-    def _in_force(self, table: str, key: Key) -> bool:
-        """Whether a run makes this partition: its recipe is trained, its method evaluated, and so on."""
-        here, columns = self.graph.experiment, self.columns(table, key)
-        trains = not self.graph.tables[table].training or columns.get("domain") in [
-            None,
-            *here.training_domains,
-        ]
-        return (
-            trains
-            and columns.get("recipe") in [None, *here.settings.train_recipes]
-            and columns.get("method") in [None, *here.methods]
-        )
 
     def _place(self, unit: Unit) -> tuple[int, ...]:
         """The order of units: by job, then by recipe or method (a policy stays loaded), then by domain."""
@@ -202,6 +189,11 @@ class Planner:
                     yield version.as_input()
 
     # -------------------------------------------------------------------------------------------- the graph
+
+    def keys(self, table: str) -> Sequence[Key]:
+        """The keys of all partitions of a table, made or not."""
+        definition = self.assets.get(AssetKey(table)).partitions_def
+        return [None] if definition is None else definition.get_partition_keys()
 
     def parent_keys(self, table: str, key: Key, parent: str) -> Iterable[Key]:
         """The keys of the parent's partitions that the table's is made from, stored or not."""

@@ -159,11 +159,11 @@ class Experiment:
         """How histories are cut in windows."""
         return WindowRules(at_least=self.settings.windows_at_least, at_most=self.settings.windows_at_most)
 
-    @cached_property
-    def user_sampling(self) -> UserSampling:
-        """Which users take part, and which of them train."""
-        settings = self.settings
-        return UserSampling(settings.seed, settings.train_share, settings.train_users, settings.eval_users)
+    def user_sampling(self, domain: str) -> UserSampling:
+        """Which users of a domain take part, and which of them train."""
+        settings, seen = self.settings, self.domain(domain).seen
+        share, train, evaluated = settings.train_share, settings.train_users, settings.eval_users
+        return UserSampling(settings.seed, share, train, evaluated, seen)
 
     @cached_property
     def policies(self) -> dict[str, tuple[str, int]]:

@@ -128,7 +128,7 @@ def run_everything(experiment: Experiment, domains: Sequence[str], report: Repor
                     else:
                         outcome.failed.append((unit, failure))
                     report(str(unit), outcome.done, len(units))
-        confirm(worker.instance, planner, outcome.settled)
+        confirm(worker.instance, planner)
     return outcome
 
 

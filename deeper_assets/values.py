@@ -20,6 +20,7 @@ from deeper_assets.method.candidates import CandidateDraw
 from deeper_assets.method.domains import Domain, Scale
 from deeper_assets.method.pairs import ValidationSplit
 from deeper_assets.method.prompts import Prompts
+from deeper_assets.method.protocols import Decoding
 from deeper_assets.method.recipes import Recipe, Training
 from deeper_assets.method.updates import PROMPT_METHODS, PolicyWriting
 from deeper_assets.method.windows import UserSampling, WindowRules
@@ -56,6 +57,9 @@ class Usage:
 
     rows: pd.DataFrame
 
+    def settings(self) -> None:
+        """No setting decides what it holds."""
+
     def identity(self) -> str:
         """A hash of the rows."""
         return hashlib.sha256(self.rows.to_csv().encode()).hexdigest()
@@ -65,12 +69,10 @@ class Usage:
 class Values:
     """The values of one experiment: a method a value, which gets the partition by column.
 
-    The methods of `OUTSIDE` look at files or at the journal, so they may change while no setting does.
+    What `source` and `usage` say may change while no setting does: they look at files and at the journal.
     """
 
     experiment: "Experiment"
-
-    OUTSIDE = frozenset({"source", "usage"})
 
     def source(self, partition: Partition) -> Source:
         """Where the domain's ratings come from."""
@@ -92,9 +94,9 @@ class Values:
         """How histories are cut in windows."""
         return self.experiment.rules
 
-    def user_sampling(self, _: Partition) -> UserSampling:
+    def user_sampling(self, partition: Partition) -> UserSampling:
         """Which users take part, and which of them train."""
-        return self.experiment.user_sampling
+        return self.experiment.user_sampling(partition["domain"])
 
     def chat(self, _: Partition) -> ChatSetup:
         """The frozen chat model and how often it is asked; `Graph` leaves the asset's templates in it."""
@@ -134,15 +136,17 @@ class Values:
     def candidate_draw(self, _: Partition) -> CandidateDraw:
         """How candidates are drawn."""
         settings = self.experiment.settings
-        return CandidateDraw(
-            settings.candidate_decoding, settings.candidates, settings.seed, settings.forbid_leaks
-        )
+        return self._draw(settings.candidate_decoding, settings.candidates)
 
     def refining_draw(self, _: Partition) -> CandidateDraw:
         """How Model 1 writes the personas that iteration 2 starts from: greedily, one a context."""
+        greedily = replace(self.experiment.settings.candidate_decoding, temperature=0)
+        return self._draw(greedily, 1)
+
+    def _draw(self, decoding: Decoding, n: int) -> CandidateDraw:
         settings = self.experiment.settings
-        greedily = replace(settings.candidate_decoding, temperature=0)
-        return CandidateDraw(greedily, 1, settings.seed, settings.forbid_leaks)
+        length = settings.sampler.max_length
+        return CandidateDraw(decoding, n, settings.seed, settings.forbid_leaks, length)
 
     def validation(self, _: Partition) -> ValidationSplit:
         """Which users measure a training."""
@@ -186,7 +190,8 @@ class Values:
         model = self.trained(partition)
         template = UNTRAINED_TEMPLATE if model is None else self.experiment.recipe(model.recipe).template
         settings = self.experiment.settings
-        return PolicyWriting(template, settings.evaluation_decoding, settings.seed)
+        length = settings.sampler.max_length
+        return PolicyWriting(template, settings.evaluation_decoding, settings.seed, length)
 
     def usage(self, _: Partition) -> Usage:
         """What the chat model has been asked, and what it cost."""
@@ -220,6 +225,11 @@ class Tools:
     def warehouse(self) -> Warehouse:
         """What is stored; for checks that look at more than their own partition."""
         return self.experiment.warehouse
+
+
+def set_by_settings(value: Any) -> JSON:
+    """A value as JSON without what files and the journal hold: see its `settings` where it has that."""
+    return value.settings() if hasattr(value, "settings") else described(value)
 
 
 def described(value: Any) -> JSON:

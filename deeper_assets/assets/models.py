@@ -6,7 +6,7 @@ from dagster import MetadataValue, Output
 from deeper_assets.declaring import In, table
 from deeper_assets.engines.training.hardware import Hardware
 from deeper_assets.engines.training.job import CODE_VERSION
-from deeper_assets.method.contexts import of_template
+from deeper_assets.method.contexts import of_domains, of_template
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.frames import stacked
 from deeper_assets.method.pairs import (
@@ -52,11 +52,13 @@ def preferences_1(
     rewards: pd.DataFrame,
     recipe: Recipe,
     recipe_name: str,
+    training_domains: tuple[str, ...],
     validation: ValidationSplit,
 ) -> list[Output[pd.DataFrame]]:
     """Pairs and groups of iteration 1, of all training domains together."""
     contexts, candidates, rewards = (
-        of_template(rows, recipe.template) for rows in (contexts, candidates, rewards)
+        of_domains(of_template(rows, recipe.template), training_domains)
+        for rows in (contexts, candidates, rewards)
     )
     scored = score_candidates(candidates, rewards, contexts, recipe)
     pairs = choose_pairs(scored, recipe, recipe_name, 1)
@@ -78,9 +80,13 @@ def preferences_2(
     preference_groups_1: pd.DataFrame,
     recipe: Recipe,
     recipe_name: str,
+    training_domains: tuple[str, ...],
     validation: ValidationSplit,
 ) -> list[Output[pd.DataFrame]]:
     """Pairs and groups of iteration 2, and what is replayed of iteration 1."""
+    contexts, candidates, rewards = (
+        of_domains(rows, training_domains) for rows in (contexts, candidates, rewards)
+    )
     scored = score_candidates(candidates, rewards, contexts, recipe)
     pairs = choose_pairs(scored, recipe, recipe_name, 2)
     groups = group_candidates(scored, recipe_name, 2)

@@ -47,13 +47,15 @@ CANDIDATE = ["user_id", "round", "candidate"]
 class CandidateDraw:
     """How candidates are drawn from a policy: `n` samples a context.
 
-    With `forbid_leaks`, a candidate that names a shown item or states a score is unusable.
+    With `forbid_leaks`, a candidate that names a shown item or states a score is unusable. The sampler itself
+    keeps to `max_length`, tokens of prompt and text together: it stands here because it decides texts.
     """
 
     decoding: Decoding
     n: int
     seed: int
     forbid_leaks: bool = False
+    max_length: int | None = None
 
 
 def sampled_for(frame: pd.DataFrame) -> list[str]:

@@ -126,6 +126,11 @@ def of_template(rows: pd.DataFrame, template: str) -> pd.DataFrame:
     return rows[rows["template"] == template]
 
 
+def of_domains(rows: pd.DataFrame, domains: Sequence[str]) -> pd.DataFrame:
+    """Rows of some domains: others may have been sampled while they still trained."""
+    return rows[rows["domain"].isin(domains)]
+
+
 def of_recipe(recipe: str, *rounds: Contexts) -> Contexts:
     """The contexts of iteration 2: those of both rounds, under the name of the recipe whose model samples."""
     both = _joined(rounds)

@@ -4,7 +4,8 @@ Domains A–F are seen in training, G–J only in evaluation. A user's own domai
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from deeper_assets.method.exceptions import DeeperError
 
@@ -62,6 +63,10 @@ class Domain:
     seen: bool
     dataset: str | None = None
     letter: str | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What of it stands in prompts, rows and errors; where its ratings lie, and who trains, does not."""
+        return {"name": self.name, "item_type": self.item_type, "scale": asdict(self.scale)}
 
 
 FIVE_STARS = Scale(1, 5, 1)

@@ -125,11 +125,15 @@ FROZEN_POLICY = "frozen_policy"
 
 @dataclass(frozen=True)
 class PolicyWriting:
-    """How a policy writes the personas of a method; `template` is a key of `contexts.PROMPTS`."""
+    """How a policy writes the personas of a method; `template` is a key of `contexts.PROMPTS`.
+
+    For `max_length` see `candidates.CandidateDraw`.
+    """
 
     template: str
     decoding: Decoding
     seed: int
+    max_length: int | None = None
 
 
 def by_policy(sampler: Sampler, writing: PolicyWriting) -> UpdateMethod:

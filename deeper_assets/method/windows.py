@@ -63,13 +63,15 @@ class WindowRules:
 class UserSampling:
     """Who is in: the share of users (0–1) that train where the source does not say; users a split at most.
 
-    None takes every user; N takes the N with the smallest `stable_share(seed, domain, user)`.
+    None takes every user; N takes the N with the smallest `stable_share(seed, domain, user)`. In a domain
+    that is not `seen`, nobody trains: who trains by the source is left out.
     """
 
     seed: int = 0
     train_share: float = 0.5
     train_users: int | None = None
     eval_users: int | None = None
+    seen: bool = True
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def cut_windows(
     Args:
         raw: frame with the columns of raw_ratings, one domain, any order of rows.
         rejected: what `reject_ratings` returned for `raw` under the same rules.
-        domain: a seen domain splits by the source or by hash; an unseen one only evaluates.
+        domain: its name decides, with the seed, who is sampled.
         rules: how windows are cut.
         sampling: who is in.
 
@@ -298,8 +300,8 @@ def _splits(usable: pd.DataFrame, domain: Domain, sampling: UserSampling) -> dic
     groups: dict[str, list[tuple[float, str]]] = {"train": [], "eval": []}
     for user in usable["user_id"].unique():
         share = stable_share(sampling.seed, domain.name, user)
-        split = by_source.get(user) or ("train" if domain.seen and share < sampling.train_share else "eval")
-        if split == "eval" or domain.seen:
+        split = by_source.get(user) or ("train" if sampling.seen and share < sampling.train_share else "eval")
+        if split == "eval" or sampling.seen:
             groups[split].append((share, user))
     most = {"train": sampling.train_users, "eval": sampling.eval_users}
     return {user: split for split, users in groups.items() for _, user in sorted(users)[: most[split]]}

@@ -56,11 +56,16 @@ class PublishedSource:
 
     def identity(self) -> dict[str, Any]:
         """Kind, domain, dataset, and the hash of each file."""
+        given = {key: value for key, value in self.settings().items() if key != "folder"}
+        return {**given, "files": {self._name(path): sha256_of(path) for path in self._inputs()}}
+
+    def settings(self) -> dict[str, Any]:
+        """Kind, domain, dataset, and the folder that is read."""
         return {
             "kind": "published",
             "domain": self.domain.name,
             "dataset": self.domain.dataset,
-            "files": {self._name(path): sha256_of(path) for path in self._inputs()},
+            "folder": str(self.folder),
         }
 
     def write_raw_ratings(self, target: Path) -> ReadReport:

@@ -64,6 +64,10 @@ class Source(Protocol):
         """
         ...
 
+    def settings(self) -> dict[str, Any]:
+        """The part of `identity` that is known without looking at any file."""
+        ...
+
     def write_raw_ratings(self, target: Path) -> ReadReport:
         """Write the Parquet file `target` (columns of raw_ratings without provenance, by row).
 

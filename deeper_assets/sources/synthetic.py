@@ -66,6 +66,10 @@ class SyntheticSource:
             "words": hashlib.sha256(text.encode()).hexdigest(),
         }
 
+    def settings(self) -> dict[str, Any]:
+        """All of it: no file is looked at."""
+        return self.identity()
+
     def write_raw_ratings(self, target: Path) -> ReadReport:
         """Write the generated ratings, by user and time; the split is left open."""
         words = catalogue(self.domain.name, self.domain.item_type)

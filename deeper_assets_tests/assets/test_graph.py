@@ -9,14 +9,19 @@ import pytest
 from dagster import AssetKey, DagsterInstance, MultiPartitionKey
 from dagster._core.errors import DagsterAssetCheckFailedError
 
+from deeper_assets.assets.models import preferences_1
 from deeper_assets.definitions import build_definitions
 from deeper_assets.graph import Graph
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.pairs import ValidationSplit
+from deeper_assets.method.recipes import RECIPES
 from deeper_assets.planning import Planner
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
+from deeper_assets.store.ledger import Ingredients, Stamp
 from deeper_assets.store.schema import TABLES
 from deeper_assets_tests.conftest import REPOSITORY
+from deeper_assets_tests.method.test_pairs import told
 
 
 def make(experiment: Experiment, job: str, key: str | None, instance: DagsterInstance) -> None:
@@ -176,3 +181,29 @@ def test_an_own_domain_cannot_take_a_papers_name(tmp_path: Path) -> None:
     }
     with pytest.raises(DeeperError, match="'book' is one of the paper's"):
         build_definitions(Experiment(tmp_path, Settings(domains={"book": own})))
+
+
+def test_what_is_in_force_no_more_is_not_called_outdated(tmp_path: Path) -> None:
+    """A recipe may have left the settings, and a domain the training, whose tables are still stored."""
+    here = Experiment(tmp_path, Settings(train_recipes=["balanced"], training_domains=["recipe"]))
+    for table, partition in (
+        ("candidates_2", {"domain": "recipe", "recipe": "mine"}),
+        ("candidates_1", {"domain": "book"}),
+    ):
+        empty = pd.DataFrame(columns=list(TABLES[table].column_names))
+        here.warehouse.replace(table, partition, empty, Stamp("run", Ingredients("0")))
+    assert Graph.of(here).made_otherwise() == []
+    empty = pd.DataFrame(columns=list(TABLES["candidates_1"].column_names))
+    here.warehouse.replace("candidates_1", {"domain": "recipe"}, empty, Stamp("run", Ingredients("0")))
+    assert Graph.of(here).made_otherwise() == ["recipe"]
+
+
+def test_preferences_are_of_domains_that_train_now() -> None:
+    """Another domain's candidates may be stored from the time when it trained."""
+    frames = told({("book", "a", 1): [1.0, -1.0], ("recipe", "b", 1): [1.0, -1.0]})
+    given = dict(zip(("candidates", "rewards", "contexts"), frames, strict=True))
+    given["contexts"]["template"] = "refinement"
+    taken = {"recipe": RECIPES["paper"], "recipe_name": "paper", "validation": ValidationSplit(0.0, 1)}
+    for domains in (("book",), ("book", "recipe")):
+        pairs, _ = preferences_1(**given, **taken, training_domains=domains)
+        assert set(pairs.value["domain"]) == set(domains)

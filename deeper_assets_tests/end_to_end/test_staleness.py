@@ -106,6 +106,11 @@ def test_partitions_that_a_setting_does_not_concern_are_confirmed_by_the_next_ru
     run(home)
     assert stale_in_the_ui(server) == stale_for_a_run(home) == set()
 
+    write(home, eval_users=4, seed=7, prompts={"slide_regen": str(template)})
+    reload(person)
+    generated = {("raw_ratings", "book"), ("raw_ratings", "recipe")}
+    assert generated <= stale_for_a_run(home) <= stale_in_the_ui(server)
+
 
 def variables(home: Path) -> dict[str, str]:
     """None but where the home is: settings stand in its file."""

@@ -240,7 +240,8 @@ def test_a_hash_splits_where_the_source_does_not() -> None:
 
 def test_an_unseen_domain_only_evaluates() -> None:
     rows = [*history("t", 5, split="train"), *history("e", 4, split="eval"), *history("o", 4)]
-    _, windows, counts = cut(raw_frame(rows, GROCERY), GROCERY, sampling=UserSampling(train_share=1.0))
+    evaluates = UserSampling(train_share=1.0, seen=GROCERY.seen)
+    _, windows, counts = cut(raw_frame(rows, GROCERY), GROCERY, sampling=evaluates)
     assert set(windows["user_id"]) == {"e", "o"}
     assert set(windows["split"]) == {"eval"}
     assert (counts.unseen_train, counts.not_sampled, counts.used) == (Tally(1, 5), Tally(0, 0), Tally(2, 8))
@@ -351,13 +352,16 @@ def test_the_median_reaches_its_known_error(
 ) -> None:
     errors = []
     for domain, raw in published.items():
-        _, windows, _ = cut(raw, domain, RULES, UserSampling(train_share=train_share))
+        _, windows, _ = cut(raw, domain, RULES, UserSampling(train_share=train_share, seen=domain.seen))
         errors.append(median_errors(windows[windows["split"] == "eval"]))
     assert np.mean(errors, axis=0) == pytest.approx(expected, abs=0.02)
 
 
 def test_every_published_user_is_accounted_for(published: dict[Domain, pd.DataFrame]) -> None:
-    done = {domain.name: cut(raw, domain, RULES) for domain, raw in published.items()}
+    done = {
+        domain.name: cut(raw, domain, RULES, UserSampling(seen=domain.seen))
+        for domain, raw in published.items()
+    }
     by_domain = {name: counts for name, (_, _, counts) in done.items()}
     assert {name: reasons(rejected) for name, (rejected, _, _) in done.items() if len(rejected)} == {
         "recipe": {"outside_scale": 1452, "too_few_windows": 1, "no_first_window": 41},

@@ -83,7 +83,7 @@ def _prompts(experiment: Experiment, name: str) -> list[str]:
     experiment.source(name).write_raw_ratings(target)
     raw = pd.read_parquet(target)
     rejected = reject_ratings(raw, domain, experiment.rules)
-    windows = cut_windows(raw, rejected, domain, experiment.rules, experiment.user_sampling)
+    windows = cut_windows(raw, rejected, domain, experiment.rules, experiment.user_sampling(domain.name))
     personas = initial_personas(windows, domain, experiment.chat)
     predictions = initial_predictions(windows, personas, domain, experiment.chat)
     prompts = experiment.chat.prompts

@@ -47,8 +47,11 @@ nobody has the other end of their standard input any more: the keeper has it."""
 logger = logging.getLogger("keeper")
 
 
-class _Leave(Exception):
-    """The keeper is to end its server and go; the message is the reason."""
+class _Leave(BaseException):
+    """The keeper is to end its server and go; the message is the reason.
+
+    No Exception: a signal may come while something is logged, and logging swallows those.
+    """
 
 
 def main() -> None:
