@@ -122,8 +122,7 @@ def run(home: Path | None, domains: str | None, **flags: Any) -> None:
     _say_what_it_cost(experiment)
     if not outcome.failed or not experiment.warehouse.load("mae_table").empty:
         _print_tables(experiment, wanted)
-    where = f"DEEPER_HOME={experiment.home} DAGSTER_HOME={experiment.home / 'dagster'}"
-    click.echo(f"\nLook at it: {where} dagster dev -m deeper_assets.definitions")
+    click.echo(f"\nLook at it: deeper ui --home {experiment.home}")
     if outcome.failed:
         raise click.exceptions.Exit(1)
 
@@ -144,6 +143,25 @@ def estimate(home: Path | None, domains: str | None, **flags: Any) -> None:
     rates = {rate.name: value for rate in fields(Rates) if (value := flags.pop(rate.name)) is not None}
     experiment = _experiment(home, _given(**flags))
     click.echo(as_text(estimated(experiment, _wanted(experiment, domains), Rates(**rates))))
+
+
+@cli.command()
+@HOME
+@click.option("--port", type=click.IntRange(1, 65535), help="To listen on.  [default: 3000, or a free one]")
+def ui(home: Path | None, port: int | None) -> None:
+    """Open the home folder in Dagster's UI: a webserver and its daemon, until Ctrl-C."""
+    from deeper_assets.instance import open_instance
+    from deeper_assets.settings import home_folder
+    from deeper_assets.ui import free_port
+
+    folder = home_folder(home)
+    _experiment(folder)  # settings that cannot be read are said here, not on a page
+    open_instance(folder).dispose()
+    chosen = free_port(port)
+    if chosen is None:
+        raise DeeperError(f"port {port} is taken; without --port a free one is chosen")
+    os.environ |= {"DEEPER_HOME": str(folder), "DAGSTER_HOME": str(folder / "dagster")}
+    os.execv(sys.executable, [sys.executable, "-m", "deeper_assets.ui", str(folder), str(chosen)])
 
 
 @cli.command()

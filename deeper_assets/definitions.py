@@ -8,7 +8,13 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dagster import Definitions, definitions
+from dagster import (
+    Definitions,
+    ExecutorDefinition,
+    definitions,
+    in_process_executor,
+    multiprocess_executor,
+)
 from dagster_shared.utils.warnings import PreviewWarning
 
 if TYPE_CHECKING:
@@ -22,11 +28,20 @@ def defs() -> Definitions:
     from deeper_assets.settings import home_folder, load_settings
 
     home: Path = home_folder()
-    return build_definitions(Experiment(home, load_settings(home)))
+    settings = load_settings(home)
+    executor = in_process_executor if settings.executor == "in_process" else multiprocess_executor
+    return build_definitions(Experiment(home, settings), executor)
 
 
-def build_definitions(experiment: "Experiment") -> Definitions:
-    """The graph of one experiment; its domains decide the partitions."""
+def build_definitions(
+    experiment: "Experiment", executor: ExecutorDefinition = in_process_executor
+) -> Definitions:
+    """The graph of one experiment; its domains decide the partitions.
+
+    Args:
+        experiment: whose graph.
+        executor: of the runs that the UI starts; see `Settings.executor`.
+    """
     # Checks by partition are new in Dagster, and said to be so once for every check.
     warnings.filterwarnings("ignore", category=PreviewWarning)
 
@@ -41,5 +56,6 @@ def build_definitions(experiment: "Experiment") -> Definitions:
         jobs=jobs.JOBS,
         schedules=[jobs.build_schedule(experiment, graph.partitions)],
         sensors=jobs.build_sensors(experiment, graph),
+        executor=executor,
         resources={"warehouse": WarehouseIOManager(experiment.warehouse, graph.ingredients)},
     )

@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dagster import (
@@ -11,18 +12,28 @@ from dagster import (
     AssetMaterialization,
     AssetRecordsFilter,
     DagsterInstance,
+    DagsterRun,
     DagsterRunStatus,
+    JobDefinition,
     RunsFilter,
 )
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.definitions.data_version import CODE_VERSION_TAG
+from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.planning import Key, Planner, Stored, Unit
 
 RUN_TAG = "deeper/command"
+
+WORKSPACE = "workspace.yaml"
+"""File in the instance's folder that names the code location, for `dagster dev -w`."""
+
+LOCATION, MODULE = "deeper_assets", "deeper_assets.definitions"
 
 # One event log file for all runs: with Dagster's default, a file a run, opening them took half of the time.
 # No files of what steps print (they print nothing): Dagster starts two processes a step to watch them.
@@ -47,16 +58,47 @@ concurrency:
 """
 
 
+WORKSPACE_YAML = f"""\
+load_from:
+  - python_module:
+      module_name: {MODULE}
+      location_name: {LOCATION}
+"""
+
+
 def open_instance(home: Path) -> DagsterInstance:
     """The Dagster instance in the home folder, made where there is none."""
     folder = home / "dagster"
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "dagster.yaml").exists():
-        (folder / "dagster.yaml.partial").write_text(DAGSTER_YAML, encoding="utf-8")
-        (folder / "dagster.yaml.partial").replace(folder / "dagster.yaml")
+    for name, text in (("dagster.yaml", DAGSTER_YAML), (WORKSPACE, WORKSPACE_YAML)):
+        if not (folder / name).exists():
+            (folder / f"{name}.partial").write_text(text, encoding="utf-8")
+            (folder / f"{name}.partial").replace(folder / name)
     # The configuration names its folder by this variable, so that a home can be moved.
     os.environ["DAGSTER_HOME"] = str(folder)
     return DagsterInstance.from_config(str(folder))
+
+
+def begin(
+    instance: DagsterInstance, job: JobDefinition, unit: Unit, tables: Sequence[str], tags: Mapping[str, str]
+) -> DagsterRun:
+    """A run of a unit that has not started: as the UI would have launched it, for its timeline and its pages.
+
+    `execute_in_process` would record no code location: Dagster's timeline passes over such runs, and they
+    cannot be executed again (dagster issues 19458 and 17707).
+    """
+    keys = frozenset(AssetKey(table) for table in tables)
+    target = LoadableTargetOrigin(executable_path=sys.executable, module_name=MODULE)
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(target, LOCATION)
+    origin = RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME).get_job_origin(unit.job)
+    cut = job.get_tags_for_partition_key(unit.partition_key, keys) if unit.partition_key else {}
+    return instance.create_run_for_job(
+        job.get_subset(asset_selection=keys),
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        tags={**cut, **tags},
+        asset_selection=keys,
+        remote_job_origin=origin,
+    )
 
 
 def latest_checks(
@@ -79,7 +121,7 @@ def bury_the_dead(instance: DagsterInstance) -> None:
     """
     unfinished = [DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.NOT_STARTED]
     for run in instance.get_runs(RunsFilter(statuses=unfinished)):
-        if RUN_TAG in run.tags:
+        if RUN_TAG in run.tags and run.parent_run_id is None:  # the UI copies tags when it executes one again
             instance.report_run_failed(run, "the process that ran it was killed")
 
 

@@ -10,6 +10,7 @@ import fcntl
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -22,15 +23,22 @@ from functools import cached_property
 from multiprocessing.util import Finalize
 from pathlib import Path
 
-from dagster import AssetKey, DagsterInstance, Definitions
+from dagster import DagsterInstance, Definitions
+from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.errors import DagsterAssetCheckFailedError
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.events import JobFailureData
+from dagster._core.execution.api import execute_run
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecordStatus,
+)
+from dagster._utils.error import serializable_error_info_from_exc_info
 
 from deeper_assets.definitions import build_definitions
 from deeper_assets.engines.sampling.server_keeper import PARENT as SAMPLING_PARENT
 from deeper_assets.graph import Graph
 from deeper_assets.instance import (
     RUN_TAG,
+    begin,
     bury_the_dead,
     confirm,
     latest_checks,
@@ -114,7 +122,7 @@ def run_everything(experiment: Experiment, domains: Sequence[str], report: Repor
         while waiting or due or crew.at_work:
             ready, waiting = _ready(waiting, edges, outcome)
             if ready:
-                due |= _due(worker.instance, planner, ready, outcome)
+                due |= _due(worker, planner, ready, outcome)
             elif due and crew.has_room:
                 unit = min(due, key=units.index)
                 if unit.job != job:
@@ -168,19 +176,22 @@ class Worker:
 
     def make(self, unit: Unit, tables: Sequence[str]) -> Failure | None:
         """Makes these tables of a unit in one Dagster run; what went wrong, if anything did."""
+        job = self.definitions.resolve_job_def(unit.job)
         try:
-            self.definitions.resolve_job_def(unit.job).execute_in_process(
-                instance=self.instance,
-                partition_key=unit.partition_key,
-                asset_selection=[AssetKey(table) for table in tables],
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-                tags={RUN_TAG: str(os.getpid())},
-            )
+            run = begin(self.instance, job, unit, tables, _tags())
+            execute_run(InMemoryJob(job), run, self.instance, raise_on_error=True)
         except DagsterAssetCheckFailedError:
             return Failure(self._failed_checks(unit), traceback.format_exc())
         except Exception as error:  # noqa: BLE001 - told to the user by name; the other units go on
             return Failure(one_line(error), traceback.format_exc())
         return None
+
+    def report_unplanned(self, unit: Unit) -> None:
+        """Records a failed run of a unit that an error just kept from being planned: the UI shows it red."""
+        job = self.definitions.resolve_job_def(unit.job)
+        run = begin(self.instance, job, unit, unit.tables, _tags())
+        reason = serializable_error_info_from_exc_info(sys.exc_info())
+        self.instance.report_run_failed(run, reason.message, JobFailureData(reason))
 
     def _failed_checks(self, unit: Unit) -> str:
         """One line with the descriptions of the blocking checks that failed."""
@@ -194,18 +205,21 @@ class Worker:
         return f"stopped by a check on {'; '.join(failed)}"
 
 
-def _due(
-    instance: DagsterInstance, planner: Planner, units: Sequence[Unit], outcome: Outcome
-) -> dict[Unit, list[str]]:
+def _tags() -> dict[str, str]:
+    return {RUN_TAG: str(os.getpid())}
+
+
+def _due(worker: Worker, planner: Planner, units: Sequence[Unit], outcome: Outcome) -> dict[Unit, list[str]]:
     """The units that are to be made, with their stale tables. A unit that cannot be planned has failed."""
     due = {}
     stored = planner.stored()
     for unit in units:
         try:
-            unchecked = _unchecked(instance, planner, unit)
+            unchecked = _unchecked(worker.instance, planner, unit)
             stale = planner.stale(unit.tables, unit.partition_key, stored, unchecked)
         except DeeperError as error:
             outcome.failed.append((unit, Failure(one_line(error), traceback.format_exc())))
+            worker.report_unplanned(unit)
             continue
         if stale:
             due[unit] = stale

@@ -180,6 +180,9 @@ class Settings(BaseSettings):
     processes: int | None = Field(
         None, ge=1, description="of `deeper run`; null: one a core, at most four, or 16 to wait for batches"
     )
+    executor: Literal["in_process", "multiprocess"] = Field(
+        "in_process", description="steps of a run of the UI: one after another, or a process each"
+    )
     re_evaluation_cron: str = Field("0 6 * * 1", description="when the re_evaluation schedule runs, UTC")
     lock_timeout: float = Field(300.0, ge=0, description="seconds to wait for another process's lock")
 

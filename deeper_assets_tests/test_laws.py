@@ -152,6 +152,7 @@ STALE: Mapping[str, frozenset[str]] = {
     "train_recipes": CONTEXTS - SECOND,
     "training_domains": CONTEXTS - SECOND | PREFERENCES,
     "processes": NOTHING,
+    "executor": NOTHING,
     "re_evaluation_cron": NOTHING,
     "lock_timeout": NOTHING,
 }
@@ -248,6 +249,7 @@ def changes(folder: Path) -> Mapping[str, Any]:
         "train_recipes": ["paper", "inc_ft"],
         "training_domains": ["podcasts"],
         "processes": 3,
+        "executor": "multiprocess",
         "re_evaluation_cron": "0 7 * * 1",
         **{f"prompts.{name}": _template(folder, name) for name in _prompts(Settings())},
     }

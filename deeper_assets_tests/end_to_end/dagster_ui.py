@@ -1,9 +1,7 @@
-"""`dagster dev` over a home, and a person in front of it."""
+"""`deeper ui` over a home, and a person in front of it."""
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
+from deeper_assets_tests.command import command
 from deeper_assets_tests.conftest import REPOSITORY
 
 PATIENCE = 120
@@ -25,39 +24,20 @@ PATIENCE = 120
 
 
 @contextmanager
-def dagster_dev(home: Path, variables: Mapping[str, str]) -> Iterator[str]:
-    """A running server with its daemon, by its address; it and its children end with the block."""
-    log = home / "dagster-dev.log"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with log.open("w") as output:
+def opened(home: Path, variables: Mapping[str, str]) -> Iterator[str]:
+    """`deeper ui` over a home, by its address; it and its children end with the block."""
+    with (home.parent / "ui.log").open("w") as log:
         process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("dagster")), "dev", "-h", "127.0.0.1", "-p", str(port)],
-            cwd=REPOSITORY,
-            env=dict(variables),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            command("ui", "--home", home), env=dict(variables), stdout=subprocess.PIPE, stderr=log, text=True
         )
-        address = f"http://127.0.0.1:{port}"
         try:
-            deadline = time.monotonic() + PATIENCE
-            while True:
-                try:
-                    with urllib.request.urlopen(f"{address}/server_info", timeout=5):
-                        break
-                except OSError:
-                    assert process.poll() is None, log.read_text()
-                    assert time.monotonic() < deadline, log.read_text()
-                    time.sleep(0.5)
+            assert process.stdout is not None
+            address = process.stdout.readline().split(" ")[0]
+            assert address.startswith("http://127.0.0.1:"), (home.parent / "ui.log").read_text()
             yield address
         finally:
-            process.terminate()  # it ends its own servers
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+            process.terminate()
+            assert process.wait(60) == 0
 
 
 def ask(server: str, query: str, **variables: Any) -> Any:
@@ -108,14 +88,14 @@ class Person:
 
 
 def dagster(variables: dict[str, str], *arguments: str) -> None:
-    """What `dagster job launch` and `backfill` queue, the daemon of the running `dagster dev` does."""
-    command = [str(Path(sys.executable).with_name("dagster")), *arguments]
-    done = subprocess.run(command, cwd=REPOSITORY, env=variables, capture_output=True, text=True, check=False)
+    """Calls Dagster's command. What `job launch` and `backfill` queue, the daemon of the running UI does."""
+    called = [str(Path(sys.executable).with_name("dagster")), *arguments]
+    done = subprocess.run(called, cwd=REPOSITORY, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def wait_for(home: Path, done: Callable[[], bool], patience: float = PATIENCE) -> None:
     deadline = time.monotonic() + patience
     while not done():
-        assert time.monotonic() < deadline, (home / "dagster-dev.log").read_text()
+        assert time.monotonic() < deadline, (home.parent / "ui.log").read_text()
         time.sleep(1)

@@ -21,7 +21,7 @@ from deeper_assets.resources import Experiment
 from deeper_assets.settings import load_settings
 from deeper_assets.store.ledger import canonical_json
 from deeper_assets_tests.command import environment
-from deeper_assets_tests.end_to_end.dagster_ui import PATIENCE, Person, ask, dagster, dagster_dev
+from deeper_assets_tests.end_to_end.dagster_ui import PATIENCE, Person, ask, dagster, opened
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +44,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(home: Path) -> Iterator[str]:
-    with dagster_dev(home, variables(home)) as address:
+    with opened(home, variables(home)) as address:
         yield address
 
 

@@ -1,10 +1,13 @@
-"""`dagster dev` as a person uses it: a real server, a real browser, real clicks, and screenshots of them."""
+"""`deeper ui` as a person uses it: a real server, a real browser, real clicks, and screenshots of them."""
 
 import os
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -13,9 +16,10 @@ from selenium.webdriver.support.ui import WebDriverWait
 from deeper_assets.engines.sampling.gpu import LOG, dismiss
 from deeper_assets.graph import declared_assets
 from deeper_assets.store.ledger import Version
+from deeper_assets.store.schema import TABLES
 from deeper_assets.store.warehouse import Warehouse
-from deeper_assets_tests.command import deeper, environment
-from deeper_assets_tests.end_to_end.dagster_ui import PATIENCE, Person, dagster, dagster_dev, wait_for
+from deeper_assets_tests.command import command, deeper, environment
+from deeper_assets_tests.end_to_end.dagster_ui import PATIENCE, Person, ask, dagster, opened, wait_for
 from deeper_assets_tests.engines.tiny_policy import save_tiny_policy
 from deeper_assets_tests.vllm_cpu import stand_in_variables
 from deeper_assets_tests.vllm_cpu.policies import save_wide_policy
@@ -43,7 +47,7 @@ def variables(home: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def server(home: Path, variables: dict[str, str]) -> Iterator[str]:
-    with dagster_dev(home, variables) as address:
+    with opened(home, variables) as address:
         yield address
 
 
@@ -149,3 +153,80 @@ def test_a_backfill_is_shown(browser: webdriver.Chrome, server: str) -> None:
     person.goes_to("/runs")
     person.sees("2 partitions", exactly=False)
     person.picture("backfill")
+
+
+def test_what_deeper_run_did_is_shown_and_can_be_done_again(browser: webdriver.Chrome, server: str) -> None:
+    person = Person(browser, server)
+    person.goes_to("/overview/activity/timeline")
+    for job in ("personas", "evaluation", "tables"):
+        person.sees(job)
+    person.picture("timeline")
+    of_tables = [run for run in runs(server) if run["jobName"] == "tables"][-1]
+    person.goes_to(f"/runs/{of_tables['id']}")
+    person.clicks("Re-execute all (*)")
+
+    def again() -> list[str]:
+        return [run["status"] for run in runs(server) if run["parentRunId"] == of_tables["id"]]
+
+    wait_until(lambda: again() == ["SUCCESS"])
+
+
+def test_a_source_that_is_missing_is_a_failed_run_with_its_message(
+    browser: webdriver.Chrome, server: str, home: Path, tmp_path: Path
+) -> None:
+    given = ("--domains", "grocery", "--data", tmp_path)
+    done = deeper("run", "--home", home, *given, check=False)
+    (home / "settings.yaml").write_text("train_users: 2\neval_users: 3\n")  # without the folder again
+    assert done.returncode == 1
+    failed = [run for run in runs(server) if run["status"] == "FAILURE"]
+    assert [(run["jobName"], "amazon_grocery" in run["message"]) for run in map(reason(server), failed)] == [
+        ("personas", True)
+    ]
+    person = Person(browser, server)
+    person.goes_to("/assets/raw_ratings?view=partitions&partition=grocery")
+    person.sees("failed, and did not materialize this asset", exactly=False)
+    person.picture("failed source")
+
+
+def test_the_ui_makes_its_home_and_ends_with_the_command(tmp_path: Path) -> None:
+    """Also where the command is killed."""
+    home = tmp_path / "new"
+    process = subprocess.Popen(
+        command("ui", "--home", home), env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    address = process.stdout.readline().split(" ")[0]
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 4
+    assert len(ask(address, "{ assetNodes { id } }")["assetNodes"]) == len(TABLES)
+    process.kill()
+    assert not psutil.wait_procs(children, timeout=30)[1]
+
+
+def runs(server: str) -> list[dict[str, Any]]:
+    """All runs, the latest first."""
+    fields = "id jobName status parentRunId"
+    query = f"{{ runsOrError {{ ... on Runs {{ results {{ {fields} }} }} }} }}"
+    results: list[dict[str, Any]] = ask(server, query)["runsOrError"]["results"]
+    return results
+
+
+def reason(server: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Adds the messages of a run's events."""
+    query = (
+        "query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection"
+        " { events { ... on MessageEvent { message } } } } }"
+    )
+
+    def told(run: dict[str, Any]) -> dict[str, Any]:
+        events = ask(server, query, id=run["id"])["logsForRun"]["events"]
+        return {**run, "message": " ".join(event["message"] for event in events)}
+
+    return told
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(1)

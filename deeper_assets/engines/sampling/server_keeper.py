@@ -26,6 +26,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import psutil
 
+from deeper_assets.engines.process_group import ends_with_me, stop
 from deeper_assets.engines.sampling.gpu import LOCK, SERVER, KeptServer
 
 PARENT = "SAMPLING_PARENT"
@@ -36,13 +37,6 @@ MODULE = "vllm.entrypoints.openai.api_server"
 
 PAUSE = 0.5
 """Seconds between two looks at the server and at who needs it."""
-
-GRACE = 20.0
-"""Seconds that a server has to end by itself."""
-
-GROUP = 'exec 3<&0; (cat <&3 >/dev/null; kill -KILL 0) & exec "$@" </dev/null 3<&-'
-"""A shell starts the server so. Beside it, in the same process group, waits what kills that group as soon as
-nobody has the other end of their standard input any more: the keeper has it."""
 
 logger = logging.getLogger("keeper")
 
@@ -100,10 +94,7 @@ def _run(server: KeptServer, port: int, check_need: Callable[[], None]) -> bool:
     own = {"VLLM_API_KEY": server.key, "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_NO_USAGE_STATS": "1"}
     logger.info("starts vLLM: %s", " ".join(server.options))
     process = subprocess.Popen(
-        ["sh", "-c", GROUP, "sh", *command],
-        stdin=subprocess.PIPE,
-        env={**os.environ, **own},
-        start_new_session=True,
+        ends_with_me(command), stdin=subprocess.PIPE, env={**os.environ, **own}, start_new_session=True
     )
     answered = False
     try:
@@ -113,12 +104,7 @@ def _run(server: KeptServer, port: int, check_need: Callable[[], None]) -> bool:
             check_need()
             time.sleep(PAUSE)
     finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        stop(process)
     logger.info("vLLM has died (exit code %s)", process.returncode)
     return answered
 
