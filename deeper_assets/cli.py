@@ -1,4 +1,4 @@
-"""The `deeper` command."""
+"""The `deeper` command: all of its commands in one file, since they share options and the way they fail."""
 
 import atexit
 import json

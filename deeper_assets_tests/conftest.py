@@ -18,23 +18,21 @@ hypothesis.settings.load_profile("deeper")
 
 
 FAST = (
-    *("method/", "sources/", "reports/", "checks/", "store/test_fitting.py", "store/test_schema.py"),
-    *(
-        "store/test_adapters.py",
-        "test_exporting.py",
-        "test_lineage.py",
-        "test_packaging.py",
-        "test_settings.py",
-    ),
+    *("method/", "sources/", "reports/", "checks/", "store/test_schema.py", "store/test_adapters.py"),
+    *("test_packaging.py", "test_settings.py"),
 )
 """Where the tests of the fast tier are: no processes, no training, no step of Dagster's."""
+
+LONGER = ("method/test_candidates.py", "sources/test_published.py")
+"""Files among them that take too long, and so do tests of all published data."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks the fast tier."""
     for item in items:
         place = item.path.relative_to(Path(__file__).parent).as_posix()
-        if place.startswith(FAST) and item.get_closest_marker("slow") is None:
+        long = place in LONGER or "published" in getattr(item, "fixturenames", ())
+        if place.startswith(FAST) and not long and item.get_closest_marker("slow") is None:
             item.add_marker("fast")
 
 
