@@ -151,11 +151,9 @@ def estimate(home: Path | None, domains: str | None, **flags: Any) -> None:
 def ui(home: Path | None, port: int | None) -> None:
     """Open the home folder in Dagster's UI: a webserver and its daemon, until Ctrl-C."""
     from deeper_assets.instance import open_instance
-    from deeper_assets.settings import home_folder
     from deeper_assets.ui import free_port
 
-    folder = home_folder(home)
-    _experiment(folder)  # settings that cannot be read are said here, not on a page
+    folder = _experiment(home).home  # settings that cannot be read are said here, not on a page
     open_instance(folder).dispose()
     chosen = free_port(port)
     if chosen is None:

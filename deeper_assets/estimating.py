@@ -269,8 +269,9 @@ def _usable_share(graph: Graph, iteration: int) -> Fraction | None:
     table, warehouse = f"candidates_{iteration}", graph.experiment.warehouse
     frames = [
         warehouse.load(table, {name: [value] for name, value in partition.items()}, ["copies", "unusable"])
-        for partition in [version.partition for version in warehouse.current(table)]
-        if graph.in_force(table, partition) and graph.is_stored(table, partition)
+        for version in warehouse.current(table)
+        if graph.in_force(table, partition := version.partition)
+        and version.ingredients.settings == graph.settings(table, partition)
     ]
     sampled = pd.concat(frames) if frames else pd.DataFrame(columns=["copies", "unusable"])
     usable, samples = sampled["unusable"].isna().sum(), sampled["copies"].sum()

@@ -27,11 +27,9 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.planning import Key, Planner, Stored, Unit
+from deeper_assets.ui import WORKSPACE
 
 RUN_TAG = "deeper/command"
-
-WORKSPACE = "workspace.yaml"
-"""File in the instance's folder that names the code location, for `dagster dev -w`."""
 
 LOCATION, MODULE = "deeper_assets", "deeper_assets.definitions"
 
@@ -135,7 +133,7 @@ def confirm(instance: DagsterInstance, planner: Planner) -> None:
     stored = planner.stored()
     for table in planner.order:
         version = planner.assets.get(AssetKey(table)).code_version
-        for key in planner.keys(table):
+        for key in planner.made(table, stored):
             event = _latest(instance, AssetKey(table), key)
             tags = dict(event.tags or {}) if event else {}
             if (

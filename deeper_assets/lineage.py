@@ -207,8 +207,9 @@ def _flat(settings: Mapping[str, Any], domain: str | None, prefix: str = "") -> 
     """The parts of values by their path, such as `training.beta`; a source is one whole."""
     for name, value in settings.items():
         if isinstance(value, Mapping) and name != "source":
-            spans = name == "scales" and domain is not None and domain in value
-            part = {domain: value[domain]} if domain and spans else value
+            part: Mapping[str, Any] = value
+            if name == "scales" and domain is not None and domain in value:
+                part = {domain: value[domain]}
             yield from _flat(part, domain, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

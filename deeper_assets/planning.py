@@ -174,7 +174,7 @@ class Planner:
     def _changed(self, table: str, key: Key, stored: Stored) -> bool:
         """Whether a partition is missing, or its fingerprint is not the one it would get now."""
         partition = self.columns(table, key)
-        known = stored.get((table, canonical_json(partition)))
+        known = stored.get(_stored_at(table, partition))
         return known is None or known.fingerprint != fingerprint(
             self.graph.ingredients(table, partition), list(self._inputs(table, key, stored))
         )
@@ -184,7 +184,7 @@ class Planner:
         for parent in sorted(self.assets.get(AssetKey(table)).parent_keys):
             name = parent.to_user_string()
             for parent_key in self.parent_keys(table, key, name):
-                version = stored.get((name, canonical_json(self.columns(name, parent_key))))
+                version = stored.get(_stored_at(name, self.columns(name, parent_key)))
                 if version is not None:
                     yield version.as_input()
 
@@ -194,6 +194,10 @@ class Planner:
         """The keys of all partitions of a table, made or not."""
         definition = self.assets.get(AssetKey(table)).partitions_def
         return [None] if definition is None else definition.get_partition_keys()
+
+    def made(self, table: str, stored: Stored) -> list[Key]:
+        """The keys of those that are stored."""
+        return [key for key in self.keys(table) if _stored_at(table, self.columns(table, key)) in stored]
 
     def parent_keys(self, table: str, key: Key, parent: str) -> Iterable[Key]:
         """The keys of the parent's partitions that the table's is made from, stored or not."""
@@ -213,3 +217,7 @@ class Planner:
         if isinstance(definition, MultiPartitionsDefinition):
             return columns_of(definition.get_partition_key_from_str(str(key)))
         return columns_of(key, *find_table(table).partition)
+
+
+def _stored_at(table: str, partition: Partition) -> tuple[str, str]:
+    return table, canonical_json(partition)

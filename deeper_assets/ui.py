@@ -10,9 +10,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from socket import SO_REUSEADDR, SOL_SOCKET, socket
-from urllib.request import ProxyHandler, build_opener
 
-from deeper_assets.engines.process_group import ends_with_me, stop
+from deeper_assets.engines.process_group import answers, ends_with_me, stop
+
+WORKSPACE = "workspace.yaml"
+"""File in the folder of Dagster's instance that names the code location, for `dagster dev -w`."""
 
 USUAL_PORT = 3000
 """Dagster's own; another one is taken where it is not free."""
@@ -22,14 +24,14 @@ def main() -> int:
     """Serves the UI of a home that is there, until SIGINT or SIGTERM; the exit status."""
     home, port = Path(sys.argv[1]), int(sys.argv[2])
     command = [sys.executable, "-W", "ignore:Function `dev_command`", "-m", "dagster", "dev"]
-    command += ["-w", str(home / "dagster" / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
+    command += ["-w", str(home / "dagster" / WORKSPACE), "-h", "127.0.0.1", "-p", str(port)]
     command += ["--log-level", "warning", "--code-server-log-level", "warning"]
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell may have SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     address = f"http://127.0.0.1:{port}"
     server = subprocess.Popen(ends_with_me(command), stdin=subprocess.PIPE, start_new_session=True)
     try:
-        while server.poll() is None and not _answers(address):
+        while server.poll() is None and not answers(f"{address}/server_info"):
             time.sleep(0.2)
         if server.poll() is None:
             print(f"{address} shows {home}; Ctrl-C stops it", flush=True)
@@ -48,19 +50,11 @@ def free_port(wanted: int | None) -> int | None:
     """The port that is wanted, or the usual one, or any; None where the wanted one is taken."""
     for port in [wanted] if wanted is not None else [USUAL_PORT, 0]:
         with socket() as tried, suppress(OSError):
-            tried.setsockopt(
-                SOL_SOCKET, SO_REUSEADDR, 1
-            )  # a server that has just ended leaves its port waiting
+            # A server that has just ended leaves its port waiting.
+            tried.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
             tried.bind(("127.0.0.1", port))
             return int(tried.getsockname()[1])
     return None
-
-
-def _answers(address: str) -> bool:
-    direct = build_opener(ProxyHandler({}))
-    with suppress(OSError), direct.open(f"{address}/server_info", timeout=5):
-        return True
-    return False
 
 
 if __name__ == "__main__":

@@ -21,13 +21,12 @@ def planner(training: Made) -> Planner:
 
 def stale(planner: Planner, stored: Stored) -> set[tuple[str, str | None]]:
     """Every partition of which a run would make something again, each asked for by itself."""
-    found = set()
-    for table in planner.order:
-        definition = planner.assets.get(AssetKey(table)).partitions_def
-        for key in definition.get_partition_keys() if definition else [None]:
-            if planner.stale([table], key, stored):
-                found.add((table, key))
-    return found
+    return {
+        (table, key)
+        for table in planner.order
+        for key in planner.keys(table)
+        if planner.stale([table], key, stored)
+    }
 
 
 def place(table: str, partition: Partition) -> tuple[str, str]:

@@ -57,10 +57,9 @@ def preferences_1(
 ) -> list[Output[pd.DataFrame]]:
     """Pairs and groups of iteration 1, of all training domains together."""
     contexts, candidates, rewards = (
-        of_domains(of_template(rows, recipe.template), training_domains)
-        for rows in (contexts, candidates, rewards)
+        of_template(rows, recipe.template) for rows in (contexts, candidates, rewards)
     )
-    scored = score_candidates(candidates, rewards, contexts, recipe)
+    scored = score_candidates(candidates, of_domains(rewards, training_domains), contexts, recipe)
     pairs = choose_pairs(scored, recipe, recipe_name, 1)
     groups = group_candidates(scored, recipe_name, 1)
     return _preferences(recipe, pairs, groups, validation)
@@ -84,10 +83,7 @@ def preferences_2(
     validation: ValidationSplit,
 ) -> list[Output[pd.DataFrame]]:
     """Pairs and groups of iteration 2, and what is replayed of iteration 1."""
-    contexts, candidates, rewards = (
-        of_domains(rows, training_domains) for rows in (contexts, candidates, rewards)
-    )
-    scored = score_candidates(candidates, rewards, contexts, recipe)
+    scored = score_candidates(candidates, of_domains(rewards, training_domains), contexts, recipe)
     pairs = choose_pairs(scored, recipe, recipe_name, 2)
     groups = group_candidates(scored, recipe_name, 2)
     pairs_again = replayed(preference_pairs_1, recipe, len(pairs))

@@ -1,10 +1,11 @@
-"""Processes of others that end with the process that started them, however that ends, SIGKILL included."""
+"""Servers of others that end with the process that started them, however that ends, SIGKILL included."""
 
 import os
 import signal
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
+from urllib.request import ProxyHandler, build_opener
 
 GRACE = 20.0
 """Seconds that a process has to end by itself."""
@@ -27,3 +28,11 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def answers(url: str) -> bool:
+    """Whether a server on this machine answers there; no proxy is asked."""
+    direct = build_opener(ProxyHandler({}))
+    with suppress(OSError), direct.open(url, timeout=5):
+        return True
+    return False

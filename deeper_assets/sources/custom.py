@@ -93,19 +93,20 @@ class CustomSource:
 
     def identity(self) -> dict[str, Any]:
         """Kind, domain, columns, query, the hash of each file; of Postgres what is asked, not its rows."""
-        given = {key: value for key, value in self.settings().items() if key not in ("file", "database")}
-        return {**given, "files": {str(path): sha256_of(path) for path in self._inputs()}}
+        return {**self._asked(), "files": {str(path): sha256_of(path) for path in self._inputs()}}
 
     def settings(self) -> dict[str, Any]:
         """Kind, domain, columns, and what is read."""
+        places = {"file": self.file, "database": self.database}
+        return {**self._asked(), **{name: path and str(path) for name, path in places.items()}}
+
+    def _asked(self) -> dict[str, Any]:
         return {
             "kind": "custom",
             "domain": self.domain.name,
             "columns": asdict(self.columns),
             "query": self.query,
             "dsn_env": self.dsn_env,
-            "file": self.file and str(self.file),
-            "database": self.database and str(self.database),
         }
 
     def write_raw_ratings(self, target: Path) -> ReadReport:

@@ -56,17 +56,14 @@ class PublishedSource:
 
     def identity(self) -> dict[str, Any]:
         """Kind, domain, dataset, and the hash of each file."""
-        given = {key: value for key, value in self.settings().items() if key != "folder"}
-        return {**given, "files": {self._name(path): sha256_of(path) for path in self._inputs()}}
+        return {**self._asked(), "files": {self._name(path): sha256_of(path) for path in self._inputs()}}
 
     def settings(self) -> dict[str, Any]:
         """Kind, domain, dataset, and the folder that is read."""
-        return {
-            "kind": "published",
-            "domain": self.domain.name,
-            "dataset": self.domain.dataset,
-            "folder": str(self.folder),
-        }
+        return {**self._asked(), "folder": str(self.folder)}
+
+    def _asked(self) -> dict[str, Any]:
+        return {"kind": "published", "domain": self.domain.name, "dataset": self.domain.dataset}
 
     def write_raw_ratings(self, target: Path) -> ReadReport:
         """Merge all copies of all windows; one row a rating, a bad copy, or a line that cannot be read."""

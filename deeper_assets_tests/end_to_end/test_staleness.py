@@ -9,7 +9,6 @@ from urllib.parse import quote
 
 import pytest
 import yaml
-from dagster import AssetKey
 from selenium import webdriver
 
 from deeper_assets.definitions import build_definitions
@@ -19,7 +18,6 @@ from deeper_assets.method.updates import PROMPT_METHODS
 from deeper_assets.planning import Planner
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import load_settings
-from deeper_assets.store.ledger import canonical_json
 from deeper_assets_tests.command import environment
 from deeper_assets_tests.end_to_end.dagster_ui import PATIENCE, Person, ask, dagster, opened
 
@@ -65,15 +63,8 @@ def test_the_ui_and_the_planner_agree_on_what_is_stale(
     assert not unsynced(person, "initial_personas", "book")
 
     # Other rows: what is made directly from them, of this domain alone.
-    location = ["-m", "deeper_assets.definitions"]
-    dagster(
-        variables(home),
-        "asset",
-        "materialize",
-        *location,
-        "--select",
-        *("rating_windows", "--partition", "book"),
-    )
+    chosen = ["--select", "rating_windows", "--partition", "book"]
+    dagster(variables(home), "asset", "materialize", "-m", "deeper_assets.definitions", *chosen)
     after_book = stale_for_a_run(home)
     assert after_book - windows == {
         *(("initial_personas", "book"), ("initial_predictions", "book"), ("floors_table", None)),
@@ -181,12 +172,9 @@ def stale_for_a_run(home: Path) -> Partitions:
     experiment = Experiment(home, load_settings(home))
     planner = Planner(Graph.of(experiment), build_definitions(experiment))
     stored = planner.stored()
-    made = {(version.table, canonical_json(dict(version.partition))) for version in stored.values()}
-    stale: Partitions = set()
-    for table in planner.order:
-        definition = planner.assets.get(AssetKey(table)).partitions_def
-        for key in definition.get_partition_keys() if definition else [None]:
-            known = (table, canonical_json(dict(planner.columns(table, key)))) in made
-            if known and planner.stale([table], key, stored):
-                stale.add((table, key))
-    return stale
+    return {
+        (table, key)
+        for table in planner.order
+        for key in planner.made(table, stored)
+        if planner.stale([table], key, stored)
+    }

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,9 @@ def test_a_backfill_is_shown(browser: webdriver.Chrome, server: str) -> None:
     person.picture("backfill")
 
 
-def test_what_deeper_run_did_is_shown_and_can_be_done_again(browser: webdriver.Chrome, server: str) -> None:
+def test_what_deeper_run_did_is_shown_and_can_be_done_again(
+    browser: webdriver.Chrome, server: str, home: Path
+) -> None:
     person = Person(browser, server)
     person.goes_to("/overview/activity/timeline")
     for job in ("personas", "evaluation", "tables"):
@@ -168,7 +170,7 @@ def test_what_deeper_run_did_is_shown_and_can_be_done_again(browser: webdriver.C
     def again() -> list[str]:
         return [run["status"] for run in runs(server) if run["parentRunId"] == of_tables["id"]]
 
-    wait_until(lambda: again() == ["SUCCESS"])
+    wait_for(home, lambda: again() == ["SUCCESS"])
 
 
 def test_a_source_that_is_missing_is_a_failed_run_with_its_message(
@@ -179,7 +181,7 @@ def test_a_source_that_is_missing_is_a_failed_run_with_its_message(
     (home / "settings.yaml").write_text("train_users: 2\neval_users: 3\n")  # without the folder again
     assert done.returncode == 1
     failed = [run for run in runs(server) if run["status"] == "FAILURE"]
-    assert [(run["jobName"], "amazon_grocery" in run["message"]) for run in map(reason(server), failed)] == [
+    assert [(run["jobName"], "amazon_grocery" in messages(server, run["id"])) for run in failed] == [
         ("personas", True)
     ]
     person = Person(browser, server)
@@ -211,22 +213,10 @@ def runs(server: str) -> list[dict[str, Any]]:
     return results
 
 
-def reason(server: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Adds the messages of a run's events."""
+def messages(server: str, run: str) -> str:
+    """What a run's events say."""
     query = (
         "query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection"
         " { events { ... on MessageEvent { message } } } } }"
     )
-
-    def told(run: dict[str, Any]) -> dict[str, Any]:
-        events = ask(server, query, id=run["id"])["logsForRun"]["events"]
-        return {**run, "message": " ".join(event["message"] for event in events)}
-
-    return told
-
-
-def wait_until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(1)
+    return " ".join(event["message"] for event in ask(server, query, id=run)["logsForRun"]["events"])

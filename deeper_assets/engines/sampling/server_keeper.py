@@ -17,16 +17,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from socket import socket
 from typing import NoReturn
-from urllib.request import ProxyHandler, build_opener
 
 import psutil
 
-from deeper_assets.engines.process_group import ends_with_me, stop
+from deeper_assets.engines.process_group import answers, ends_with_me, stop
 from deeper_assets.engines.sampling.gpu import LOCK, SERVER, KeptServer
 
 PARENT = "SAMPLING_PARENT"
@@ -99,7 +97,7 @@ def _run(server: KeptServer, port: int, check_need: Callable[[], None]) -> bool:
     answered = False
     try:
         while process.poll() is None:
-            if not answered and (answered := _answers(port)):
+            if not answered and (answered := answers(f"http://127.0.0.1:{port}/health")):
                 logger.info("vLLM answers")
             check_need()
             time.sleep(PAUSE)
@@ -107,13 +105,6 @@ def _run(server: KeptServer, port: int, check_need: Callable[[], None]) -> bool:
         stop(process)
     logger.info("vLLM has died (exit code %s)", process.returncode)
     return answered
-
-
-def _answers(port: int) -> bool:
-    direct = build_opener(ProxyHandler({}))
-    with suppress(OSError), direct.open(f"http://127.0.0.1:{port}/health", timeout=5):
-        return True
-    return False
 
 
 def _check_need(lock: Path, keep_loaded: float, parent: psutil.Process | None) -> None:
