@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
-from dagster import AssetCheckResult, AutomationCondition, PartitionMapping
+from dagster import AssetCheckResult, PartitionMapping
 
 from deeper_assets.partitions import Partitions
 from deeper_assets.store.ledger import Partition
@@ -72,7 +72,6 @@ class TableAsset(Declared):
         code_version: another one makes every partition stale.
         templates: the prompt templates that it uses.
         training: its partitions are of use in domains that train; in others they have no rows.
-        automation: when the UI makes it by itself.
     """
 
     tables: Mapping[str, str] = field(default_factory=dict)
@@ -80,7 +79,6 @@ class TableAsset(Declared):
     code_version: str = "1"
     templates: Templates = ()
     training: bool = False
-    automation: AutomationCondition[Any] | None = None
 
     def templates_for(self, values: Values, partition: Partition) -> Sequence[str]:
         """The prompt templates that a partition uses."""
@@ -105,7 +103,6 @@ def table(
     templates: Templates = (),
     training: bool = False,
     code_version: str = "1",
-    automation: AutomationCondition[Any] | None = None,
 ) -> Callable[[Callable[..., Any]], TableAsset]:
     """Declares the function below as an asset; see `TableAsset` for what it is given.
 
@@ -124,7 +121,6 @@ def table(
             code_version=code_version,
             templates=templates,
             training=training,
-            automation=automation,
         )
 
     return declared

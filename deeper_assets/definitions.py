@@ -5,6 +5,7 @@ loaded, so that nothing depends on the environment at import.
 """
 
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,17 +46,21 @@ def build_definitions(
     # Checks by partition are new in Dagster, and said to be so once for every check.
     warnings.filterwarnings("ignore", category=PreviewWarning)
 
-    from deeper_assets import jobs
+    from deeper_assets import automation
     from deeper_assets.graph import Graph
+    from deeper_assets.jobs import JOBS
+    from deeper_assets.planning import Planner
     from deeper_assets.store.io_manager import WarehouseIOManager
 
     graph = Graph.of(experiment)
-    return Definitions(
+    planner = cache(lambda: Planner(graph, whole))
+    whole = Definitions(
         assets=graph.assets(),
         asset_checks=graph.checks(),
-        jobs=jobs.JOBS,
-        schedules=[jobs.build_schedule(experiment, graph.partitions)],
-        sensors=jobs.build_sensors(experiment, graph),
+        jobs=[*JOBS, automation.build_job(experiment)],
+        schedules=[automation.build_schedule(experiment, planner)],
+        sensors=automation.build_sensors(experiment, planner),
         executor=executor,
         resources={"warehouse": WarehouseIOManager(experiment.warehouse, graph.ingredients)},
     )
+    return whole

@@ -207,7 +207,6 @@ class Graph:
                     description=meaning,
                     group_name=declared.group,
                     code_version=self.version(name),
-                    automation_condition=declared.automation,
                     **stored(name),
                 )
                 for name, meaning in declared.tables.items()

@@ -3,7 +3,8 @@
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from dagster import (
@@ -11,6 +12,7 @@ from dagster import (
     AssetKey,
     AssetMaterialization,
     AssetRecordsFilter,
+    DagsterEventType,
     DagsterInstance,
     DagsterRun,
     DagsterRunStatus,
@@ -23,15 +25,21 @@ from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
+from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.planning import Key, Planner, Stored, Unit
-from deeper_assets.ui import WORKSPACE
+from deeper_assets.resources import Experiment
+from deeper_assets.ui import LOCATION, WORKSPACE
 
 RUN_TAG = "deeper/command"
+"""Of runs of `deeper run`: the number of its process."""
 
-LOCATION, MODULE = "deeper_assets", "deeper_assets.definitions"
+TICK_TAG = "deeper/re_evaluation"
+"""Of runs that the schedule asked for, and of the tables that followed: the time of its tick."""
+
+MODULE = "deeper_assets.definitions"
 
 # One event log file for all runs: with Dagster's default, a file a run, opening them took half of the time.
 # No files of what steps print (they print nothing): Dagster starts two processes a step to watch them.
@@ -123,48 +131,62 @@ def bury_the_dead(instance: DagsterInstance) -> None:
             instance.report_run_failed(run, "the process that ran it was killed")
 
 
-def confirm(instance: DagsterInstance, planner: Planner) -> None:
-    """Tells the UI, by events in its log, that tables are up to date that it takes for stale.
+def corrections(instance: DagsterInstance, planner: Planner) -> Iterator[AssetMaterialization]:
+    """Events that make the UI call stale what the planner calls stale, where it would not by itself.
 
-    The UI compares one code version a table, which changes with a setting of any of its partitions. The
-    partitions that the setting does not concern are not made again: their last event is repeated with the
-    new version.
+    The UI compares one code version a table with that of each partition's last event. So it marks every
+    partition when a setting changes that concerns one of them, and none when a source file changes. The last
+    event of such a partition is repeated: with the code version of now where nothing is to be made again, and
+    with one that no table has where something is.
     """
     stored = planner.stored()
     for table in planner.order:
-        version = planner.assets.get(AssetKey(table)).code_version
+        version = str(planner.assets.get(AssetKey(table)).code_version)
+        events = _last_events(instance, AssetKey(table))
         for key in planner.made(table, stored):
-            event = _latest(instance, AssetKey(table), key)
-            tags = dict(event.tags or {}) if event else {}
-            if (
-                event is None
-                or tags.get(CODE_VERSION_TAG) == version
-                or not _fresh(planner, table, key, stored)
-            ):
-                continue
-            instance.report_runless_asset_event(
-                AssetMaterialization(
-                    event.asset_key,
-                    description="Up to date under the settings as they are now.",
-                    metadata=event.metadata,
-                    partition=event.partition,
-                    tags={**tags, CODE_VERSION_TAG: str(version)},
-                )
-            )
+            event = events.get(str(key) if key else None)
+            tag = (event.tags or {}).get(CODE_VERSION_TAG) if event else None
+            wrong = event and _wrongly_called(planner, table, key, stored, fresh=tag == version)
+            if event and wrong:
+                said, tag = (OUTDATED, "outdated") if tag == version else (CONFIRMED, version)
+                tags = {**(event.tags or {}), CODE_VERSION_TAG: tag}
+                yield AssetMaterialization(event.asset_key, said, event.metadata, event.partition, tags)
 
 
-def _fresh(planner: Planner, table: str, key: Key, stored: Stored) -> bool:
+CONFIRMED = "Up to date under the settings as they are now."
+OUTDATED = "Not up to date: what it was made from outside of this home has changed since."
+
+
+def _wrongly_called(planner: Planner, table: str, key: Key, stored: Stored, fresh: bool) -> bool:
+    """Whether a partition whose values are called fresh is made otherwise by now, or the other way round."""
     try:
+        if fresh:
+            return planner.is_made_otherwise(table, key, stored)
         return not planner.stale([table], key, stored)
     except DeeperError:  # a source that cannot be read; who asks for this table is told
         return False
 
 
-def _latest(instance: DagsterInstance, table: AssetKey, key: Key) -> AssetMaterialization | None:
-    """The last materialization of a table's partition."""
-    wanted = AssetRecordsFilter(table, asset_partitions=[str(key)] if key else None)
-    records = instance.fetch_materializations(wanted, limit=1).records
-    return records[0].asset_materialization if records else None
+def _last_events(instance: DagsterInstance, table: AssetKey) -> Mapping[str | None, AssetMaterialization]:
+    """The last materialization of each partition of a table; of the table, under None, if it has none."""
+    kind = DagsterEventType.ASSET_MATERIALIZATION
+    ids = list(instance.event_log_storage.get_latest_storage_id_by_partition(table, kind).values())
+    wanted = AssetRecordsFilter(table, storage_ids=ids) if ids else table
+    records = instance.fetch_materializations(wanted, limit=len(ids) or 1).records
+    events = [record.asset_materialization for record in records]
+    return {event.partition: event for event in events if event is not None}
+
+
+def prune(instance: DagsterInstance, experiment: Experiment) -> None:
+    """Deletes old runs and their events, as `event_log_days` says, but for those that made what is stored."""
+    days = experiment.settings.event_log_days
+    if days is None:
+        return
+    needed = {version.run_id for version in experiment.warehouse.current()}
+    old = RunsFilter(statuses=FINISHED_STATUSES, created_before=datetime.now(UTC) - timedelta(days=days))
+    for run in instance.get_runs(old):
+        if run.run_id not in needed:
+            instance.delete_run(run.run_id)
 
 
 def quiet_dagster() -> None:

@@ -1,31 +1,7 @@
-"""Jobs, and what starts them.
+"""Jobs, cut where a model will stand: one partitioned job across a model would train with domains missing."""
 
-Jobs are cut where a model will stand: one partitioned job across a model would train it with domains missing.
-"""
-
-import json
-from collections.abc import Iterator
-from hashlib import sha256
-
-from dagster import (
-    AssetSelection,
-    AutomationConditionSensorDefinition,
-    RunRequest,
-    ScheduleDefinition,
-    ScheduleEvaluationContext,
-    SensorDefinition,
-    SensorEvaluationContext,
-    SensorResult,
-    define_asset_job,
-    schedule,
-    sensor,
-)
+from dagster import AssetSelection, define_asset_job
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-
-from deeper_assets.graph import Graph
-from deeper_assets.method.exceptions import DeeperError
-from deeper_assets.partitions import Partitions, columns_of
-from deeper_assets.resources import Experiment
 
 
 def _job(name: str, *groups: str, description: str) -> UnresolvedAssetJobDefinition:
@@ -76,59 +52,3 @@ JOBS = (
     TABLES_JOB,
 )
 """In the order in which a run of everything takes them."""
-
-
-def build_schedule(experiment: Experiment, partitions: Partitions) -> ScheduleDefinition:
-    """The weekly re-evaluation of every domain by every method at hand; off until it is switched on."""
-
-    @schedule(job=EVALUATION, cron_schedule=experiment.settings.re_evaluation_cron)
-    def re_evaluation(context: ScheduleEvaluationContext) -> Iterator[RunRequest]:
-        """Plays the rounds of every domain and method again; switch on refresh_tables to follow it.
-
-        Methods of recipes that have not been trained are left out.
-        """
-        tick = context.scheduled_execution_time.isoformat()
-        ready = {version.partition["method"] for version in experiment.warehouse.current("policies")}
-        for key in partitions.by_columns["domain", "method"].get_partition_keys():
-            if columns_of(key)["method"] in ready:
-                yield RunRequest(partition_key=key, run_key=f"{tick} {key}")
-
-    return re_evaluation
-
-
-def build_sensors(experiment: Experiment, graph: Graph) -> list[SensorDefinition]:
-    """What notices that something is due; all of it off until it is switched on."""
-
-    @sensor(job=PERSONAS, minimum_interval_seconds=60)
-    def source_files(context: SensorEvaluationContext) -> SensorResult:
-        """Asks for exactly the domains whose source files are new or changed."""
-        before = json.loads(context.cursor) if context.cursor else {}
-        now = {name: listing for name in experiment.domains if (listing := file_listing(experiment, name))}
-        touched = [
-            name
-            for name, listing in now.items()
-            if listing != before.get(name)
-            and (name in before or not graph.is_stored("raw_ratings", {"domain": name}))
-        ]
-        requests = [RunRequest(partition_key=name, run_key=f"{name}:{now[name]}") for name in touched]
-        return SensorResult(run_requests=requests, cursor=json.dumps(now))
-
-    refresh = AutomationConditionSensorDefinition(
-        "refresh_tables",
-        target=AssetSelection.assets("floors_table", "mae_table", "comparison_table"),
-        description="Makes the tables again after an evaluation.",
-    )
-    return [source_files, refresh]
-
-
-def file_listing(experiment: Experiment, domain: str) -> str:
-    """A short hash of a domain's source files, their sizes and times of change; empty where it has no files.
-
-    A sensor looks every minute, so it does not read the files; the fingerprint of raw_ratings does.
-    """
-    try:
-        files = experiment.source(domain).files()
-    except DeeperError:  # the folder is not there (yet): nothing to ask for
-        return ""
-    listing = [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files]
-    return sha256(json.dumps(listing).encode()).hexdigest()[:16] if listing else ""

@@ -79,9 +79,9 @@ class Planner:
         The models are those of all training domains, whichever domains are evaluated.
         """
         edges: dict[Unit, Edges] = {}
-        left = [self._unit(TABLES_JOB.name, None)]
+        left = [self.unit(TABLES_JOB.name, None)]
         left += [
-            self._unit(EVALUATION.name, MultiPartitionKey({"domain": domain, "method": method}))
+            self.unit(EVALUATION.name, MultiPartitionKey({"domain": domain, "method": method}))
             for method in self.graph.experiment.methods
             for domain in domains
         ]
@@ -93,10 +93,24 @@ class Planner:
         units = sorted(edges, key=self._place)
         return {unit: Edges(edges[unit].needs, edges[unit].follows & edges.keys()) for unit in units}
 
+    def units_of(self, job: str) -> list[Unit]:
+        """All units of a job, made or not."""
+        return [self.unit(job, key) for key in self.keys(self._tables_of[job][0])]
+
+    def is_ready(self, unit: Unit, stored: Stored) -> bool:
+        """Whether everything that other units make for it is stored."""
+        return all(
+            _stored_at(read.table, self.columns(read.table, key)) in stored
+            for table in unit.tables
+            for read in self.graph.tables[table].reads.values()
+            if not read.optional and read.table not in unit.tables
+            for key in self.parent_keys(table, unit.partition_key, read.table)
+        )
+
     def _before(self, unit: Unit, optional: bool) -> frozenset[Unit]:
         """The other units in force that make an input of a unit's tables."""
         parents = {
-            self._unit(self._job_of[parent], key)
+            self.unit(self._job_of[parent], key)
             for table in unit.tables
             for read in self.graph.tables[table].reads.values()
             if read.optional == optional and (parent := read.table)
@@ -132,7 +146,8 @@ class Planner:
     def _job_of(self) -> Mapping[str, str]:
         return {table: job for job, tables in self._tables_of.items() for table in tables}
 
-    def _unit(self, job: str, key: Key) -> Unit:
+    def unit(self, job: str, key: Key) -> Unit:
+        """What a job makes for a partition."""
         tables = self._tables_of[job]
         definition = self.assets.get(AssetKey(tables[0])).partitions_def
         if isinstance(definition, MultiPartitionsDefinition) and key is not None:
@@ -187,6 +202,12 @@ class Planner:
                 version = stored.get(_stored_at(name, self.columns(name, parent_key)))
                 if version is not None:
                     yield version.as_input()
+
+    def is_made_otherwise(self, table: str, key: Key, stored: Stored) -> bool:
+        """Whether a stored partition was made by other code or from other values than it would be now."""
+        partition = self.columns(table, key)
+        known = stored[_stored_at(table, partition)]
+        return known.ingredients != self.graph.ingredients(table, partition)
 
     # -------------------------------------------------------------------------------------------- the graph
 

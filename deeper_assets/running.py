@@ -40,9 +40,10 @@ from deeper_assets.instance import (
     RUN_TAG,
     begin,
     bury_the_dead,
-    confirm,
+    corrections,
     latest_checks,
     open_instance,
+    prune,
     quiet_dagster,
 )
 from deeper_assets.method.exceptions import DeeperError, one_line
@@ -136,7 +137,9 @@ def run_everything(experiment: Experiment, domains: Sequence[str], report: Repor
                     else:
                         outcome.failed.append((unit, failure))
                     report(str(unit), outcome.done, len(units))
-        confirm(worker.instance, planner)
+        for event in corrections(worker.instance, planner):
+            worker.instance.report_runless_asset_event(event)
+        prune(worker.instance, experiment)
     return outcome
 
 

@@ -184,6 +184,10 @@ class Settings(BaseSettings):
         "in_process", description="steps of a run of the UI: one after another, or a process each"
     )
     re_evaluation_cron: str = Field("0 6 * * 1", description="when the re_evaluation schedule runs, UTC")
+    re_evaluation: Literal["stale", "all"] = Field("stale", description="which evaluations it asks for")
+    event_log_days: int | None = Field(
+        None, ge=1, description="days that runs are kept that made nothing of what is stored; null: all"
+    )
     lock_timeout: float = Field(300.0, ge=0, description="seconds to wait for another process's lock")
 
     @model_validator(mode="after")

@@ -1,20 +1,33 @@
 """`deeper ui`: Dagster's webserver and daemon for one home folder, for as long as the command runs.
 
 `python -m deeper_assets.ui HOME PORT` is all that stays of the command while it waits: the standard library.
+It has the webserver load the code location again when a file changes that settings were read from, so that
+pages tell of the settings of now.
 """
 
+import json
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from socket import SO_REUSEADDR, SOL_SOCKET, socket
+from urllib.request import ProxyHandler, Request, build_opener
 
 from deeper_assets.engines.process_group import answers, ends_with_me, stop
 
 WORKSPACE = "workspace.yaml"
 """File in the folder of Dagster's instance that names the code location, for `dagster dev -w`."""
+
+LOCATION = "deeper_assets"
+"""Name of the code location."""
+
+_FILES = "import sys; from deeper_assets.settings import files; print(*files(sys.argv[1]), sep='\\n')"
+"""Asked in a process of its own, which gives back the memory that reading settings takes."""
+
+_RELOAD = f'mutation {{ reloadRepositoryLocation(repositoryLocationName: "{LOCATION}") {{ __typename }} }}'
 
 USUAL_PORT = 3000
 """Dagster's own; another one is taken where it is not free."""
@@ -35,7 +48,14 @@ def main() -> int:
             time.sleep(0.2)
         if server.poll() is None:
             print(f"{address} shows {home}; Ctrl-C stops it", flush=True)
-        status = server.wait()
+        files = _settings_files(home)
+        seen = _times(files)
+        while server.poll() is None:
+            time.sleep(1)
+            if _times(files) != seen and _reload(address):
+                files = _settings_files(home)
+                seen = _times(files)
+        status = server.returncode
     except KeyboardInterrupt:
         return 0
     finally:
@@ -44,6 +64,26 @@ def main() -> int:
         f"deeper: the UI has ended by itself (exit code {status}); its reasons stand above", file=sys.stderr
     )
     return 1
+
+
+def _settings_files(home: Path) -> list[Path]:
+    asked = subprocess.run([sys.executable, "-c", _FILES, str(home)], capture_output=True, text=True, check=False)
+    # Without an answer they cannot be read as they are; whoever mends that, mends it there.
+    return [Path(line) for line in asked.stdout.splitlines()]
+
+
+def _times(files: Sequence[Path]) -> list[int]:
+    """When each of them was changed; 0 where there is none."""
+    return [path.stat().st_mtime_ns if path.exists() else 0 for path in files]
+
+
+def _reload(address: str) -> bool:
+    """Whether the webserver has begun to load the code location again."""
+    body = json.dumps({"query": _RELOAD}).encode()
+    request = Request(f"{address}/graphql", body, {"Content-Type": "application/json"})
+    with suppress(OSError), build_opener(ProxyHandler({})).open(request, timeout=60):
+        return True
+    return False
 
 
 def free_port(wanted: int | None) -> int | None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
-from dagster import AutomationCondition, MetadataValue, Output
+from dagster import MetadataValue, Output
 
 from deeper_assets.assets.personas import with_share
 from deeper_assets.declaring import In, table
@@ -18,14 +18,6 @@ from deeper_assets.reports.plots import as_markdown, mae_plot
 from deeper_assets.resources import Samplers
 from deeper_assets.store.ledger import Partition
 from deeper_assets.values import Usage, Values
-
-# Unlike `eager()`, this does not wait until every domain and method has been evaluated once.
-AFTER_EVALUATION = (
-    AutomationCondition.any_deps_updated().since_last_handled()
-    & ~AutomationCondition.any_deps_in_progress()
-    & ~AutomationCondition.in_progress()
-)
-"""When the tables are due again: something they are made from is new, and nothing of it is being made."""
 
 
 def _templates(values: Values, partition: Partition) -> Sequence[str]:
@@ -82,14 +74,14 @@ def round_errors(
     )
 
 
-@table("tables", reads={"rating_windows": In("rating_windows", optional=True)}, automation=AFTER_EVALUATION)
+@table("tables", reads={"rating_windows": In("rating_windows", optional=True)})
 def floors_table(rating_windows: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFrame:
     """What predictions that read no text reach on the same users and rounds."""
     floors = errors.mae_by_round(floor_errors(rating_windows, scales))
     return floors[["domain", "method", "round", "users", "mae"]]
 
 
-@table("tables", reads={"round_errors": In("round_errors", optional=True)}, automation=AFTER_EVALUATION)
+@table("tables", reads={"round_errors": In("round_errors", optional=True)})
 def mae_table(round_errors: pd.DataFrame, floors_table: pd.DataFrame) -> Output[pd.DataFrame]:
     """The paper's table: MAE per domain, method and round, beside floors and the paper's own figures."""
     table = errors.mae_table(round_errors, floors_table)
@@ -97,7 +89,7 @@ def mae_table(round_errors: pd.DataFrame, floors_table: pd.DataFrame) -> Output[
     return Output(table, metadata={"MAE by round": plot})
 
 
-@table("tables", reads={"round_errors": In("round_errors", optional=True)}, automation=AFTER_EVALUATION)
+@table("tables", reads={"round_errors": In("round_errors", optional=True)})
 def comparison_table(round_errors: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Macro averages by method and round with bootstrap intervals over users, beside `deeper`."""
     return compare(round_errors, "deeper", seed)

@@ -1,0 +1,293 @@
+"""What happens in the UI by itself: the schedule, the sensors, and what they leave in the event log."""
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagster import (
+    AssetKey,
+    DagsterInstance,
+    DagsterRunStatus,
+    DefaultScheduleStatus,
+    DefaultSensorStatus,
+    Definitions,
+    MultiPartitionKey,
+    RunRequest,
+    build_schedule_context,
+    build_sensor_context,
+)
+from dagster._core.definitions.data_version import CODE_VERSION_TAG
+
+from deeper_assets.definitions import build_definitions
+from deeper_assets.instance import OUTDATED, TICK_TAG, open_instance, prune
+from deeper_assets.method.prompts import BUILT_IN
+from deeper_assets.method.updates import PROMPT_METHODS
+from deeper_assets.resources import Experiment
+from deeper_assets.running import run_everything
+from deeper_assets.settings import Settings
+
+SETTINGS: dict[str, Any] = {
+    "train_recipes": [],
+    "synthetic_users": 20,
+    "train_users": 2,
+    "eval_users": 3,
+    "persona_words": 40,
+    "processes": 1,
+}
+TICK = datetime(2026, 1, 6, 4, 15, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("automation") / "home"
+    outcome = run_everything(Experiment(home, Settings(**SETTINGS)), ["book", "recipe"], lambda *_: None)
+    assert not outcome.failed
+    return home
+
+
+@pytest.fixture
+def home(_made: Path, tmp_path: Path) -> Path:
+    """A home in which two domains have been made by `deeper run`, and nothing has been trained."""
+    return shutil.copytree(_made, tmp_path / "home")
+
+
+@pytest.fixture
+def instance(home: Path) -> Iterator[DagsterInstance]:
+    with open_instance(home) as instance:
+        yield instance
+
+
+def with_another_template(home: Path, **more: Any) -> Definitions:
+    """The home's graph under settings that make two evaluations stale."""
+    template = home / "slide_regen.txt"
+    template.write_text(BUILT_IN["slide_regen"].replace("at least $persona_words", "at least 5"))
+    settings = Settings(**SETTINGS, prompts={"slide_regen": template}, **more)
+    return build_definitions(Experiment(home, settings))
+
+
+def test_what_can_cost_is_off_to_begin_with(home: Path) -> None:
+    definitions = build_definitions(Experiment(home, Settings(**SETTINGS)))
+    (schedule,) = definitions.schedules or []
+    assert schedule.default_status == DefaultScheduleStatus.STOPPED
+    assert {sensor.name: sensor.default_status for sensor in definitions.sensors or []} == {
+        "source_files": DefaultSensorStatus.STOPPED,
+        "staleness": DefaultSensorStatus.RUNNING,
+        "refresh_tables": DefaultSensorStatus.RUNNING,
+    }
+
+
+# ---------------------------------------------------------------------------------------------- re_evaluation
+
+
+def asked(definitions: Definitions, instance: DagsterInstance) -> list[RunRequest]:
+    """What a tick of the schedule asks for."""
+    context = build_schedule_context(
+        instance, scheduled_execution_time=TICK, repository_def=definitions.get_repository_def()
+    )
+    requests = definitions.resolve_schedule_def("re_evaluation").evaluate_tick(context).run_requests
+    return list(requests or [])
+
+
+def test_re_evaluation_asks_for_nothing_when_nothing_is_stale(home: Path, instance: DagsterInstance) -> None:
+    settings = Settings(**SETTINGS, re_evaluation_cron="15 4 * * 2")
+    definitions = build_definitions(Experiment(home, settings))
+    assert definitions.resolve_schedule_def("re_evaluation").cron_schedule == "15 4 * * 2"
+    assert asked(definitions, instance) == []
+
+
+def test_re_evaluation_asks_for_what_is_stale(home: Path, instance: DagsterInstance) -> None:
+    requests = asked(with_another_template(home), instance)
+    assert [str(request.partition_key) for request in requests] == ["book|slide_regen", "recipe|slide_regen"]
+    # Made together and from each other: all three tables.
+    tables = {AssetKey(name) for name in ("persona_rounds", "round_predictions", "round_errors")}
+    assert all(set(request.asset_selection or []) == tables for request in requests)
+    assert [request.run_key for request in requests] == [
+        "2026-01-06T04:15+00:00 book|slide_regen",
+        "2026-01-06T04:15+00:00 recipe|slide_regen",
+    ]
+    assert requests[1].tags[TICK_TAG] == "2026-01-06T04:15+00:00"
+    assert requests[1].tags["deeper/evaluates"] == "recipe|slide_regen"
+
+
+def test_re_evaluation_asks_for_all_that_can_be_made_with_a_setting(
+    home: Path, instance: DagsterInstance
+) -> None:
+    keys = [
+        str(request.partition_key)
+        for request in asked(with_another_template(home, re_evaluation="all"), instance)
+    ]
+    # Nothing has been made of the other domains, so there is nothing to evaluate.
+    assert sorted(keys) == sorted(
+        f"{domain}|{method}" for domain in ("book", "recipe") for method in PROMPT_METHODS
+    )
+
+
+# --------------------------------------------------------------------------------------------- refresh_tables
+
+
+def tables_asked(definitions: Definitions, instance: DagsterInstance) -> list[RunRequest]:
+    context = build_sensor_context(instance, repository_def=definitions.get_repository_def())
+    return list(definitions.resolve_sensor_def("refresh_tables").evaluate_tick(context).run_requests or [])
+
+
+def evaluate(definitions: Definitions, instance: DagsterInstance, domain: str, **tags: str) -> str:
+    """Evaluates a domain by the method that is stale, as the UI would; the id of the run."""
+    key = MultiPartitionKey({"domain": domain, "method": "slide_regen"})
+    job = definitions.resolve_job_def("evaluation")
+    return job.execute_in_process(instance=instance, partition_key=key, tags=tags).run_id
+
+
+def test_tables_follow_an_evaluation_without_a_second_switch(home: Path, instance: DagsterInstance) -> None:
+    definitions = build_definitions(Experiment(home, Settings(**{**SETTINGS, "eval_users": 2})))
+    assert tables_asked(definitions, instance) == []  # `deeper run` has made them
+
+    definitions.resolve_job_def("personas").execute_in_process(instance=instance, partition_key="book")
+    assert tables_asked(definitions, instance) == []  # nothing has been evaluated
+    run = evaluate(definitions, instance, "book", **{TICK_TAG: "this tick"})
+    (request,) = tables_asked(definitions, instance)
+    assert request.run_key == run
+    assert request.tags[TICK_TAG] == "this tick"
+    # Nobody was asked for money, so what that cost is as it was.
+    tables_of = {AssetKey(name) for name in ("floors_table", "mae_table", "comparison_table")}
+    assert set(request.asset_selection or []) == tables_of
+
+    tables = definitions.resolve_job_def("tables")
+    waiting = instance.create_run_for_job(tables, status=DagsterRunStatus.QUEUED)
+    assert tables_asked(definitions, instance) == []
+    instance.delete_run(waiting.run_id)
+    assert len(tables_asked(definitions, instance)) == 1
+
+    tables.execute_in_process(instance=instance, asset_selection=request.asset_selection)
+    assert tables_asked(definitions, instance) == []
+
+
+def test_tables_do_not_follow_an_evaluation_that_gave_the_same(home: Path, instance: DagsterInstance) -> None:
+    definitions = build_definitions(Experiment(home, Settings(**SETTINGS)))
+    evaluate(definitions, instance, "book")
+    assert tables_asked(definitions, instance) == []
+
+
+# ----------------------------------------------------------------------------------- staleness and its files
+
+
+def test_a_changed_file_is_called_stale_until_it_is_as_it_was(files: Path, tmp_path: Path) -> None:
+    experiment = Experiment(tmp_path / "home", Settings(data=files))
+    definitions = build_definitions(experiment)
+    changed = files / "amazon_book" / "split_data" / "test_dataset.csv"
+    with open_instance(experiment.home) as instance:
+        sensor = definitions.resolve_sensor_def("staleness")
+
+        def told(cursor: str | None) -> tuple[list[tuple[str, str | None]], str | None]:
+            """What the sensor tells: the partitions of raw_ratings and their code versions."""
+            context = build_sensor_context(instance, cursor, repository_def=definitions.get_repository_def())
+            data = sensor.evaluate_tick(context)
+            for event in data.asset_events:
+                instance.report_runless_asset_event(event)
+            assert {event.asset_key.to_user_string() for event in data.asset_events} <= {"raw_ratings"}
+            versions = [(event.partition, event.tags[CODE_VERSION_TAG]) for event in data.asset_events]
+            return versions, data.cursor
+
+        job = definitions.resolve_job_def("personas")
+        for domain in ("book", "recipe"):
+            selection = [AssetKey("raw_ratings")]
+            job.execute_in_process(instance=instance, partition_key=domain, asset_selection=selection)
+        events, cursor = told(None)
+        assert events == []
+
+        before = changed.read_text()
+        changed.write_text(before.replace("Title 3", "Another"))
+        os.utime(changed, ns=(1, 1))
+        events, cursor = told(cursor)
+        assert events == [("book", "outdated")]
+        last = instance.get_latest_materialization_event(AssetKey("raw_ratings"))
+        assert last is not None and last.asset_materialization is not None
+        assert last.asset_materialization.description == OUTDATED
+        assert told(cursor) == ([], cursor)  # nothing new
+
+        changed.write_text(before)
+        version = definitions.resolve_asset_graph().get(AssetKey("raw_ratings")).code_version
+        events, _ = told(cursor)
+        assert events == [("book", version)]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """Published data of two domains, one user each."""
+    for dataset in ("amazon_book", "food_com"):
+        folder = tmp_path / "data" / dataset / "split_data"
+        folder.mkdir(parents=True)
+        windows = ",".join(f"windows_{w}" for w in range(5))
+        window = json.dumps({"items": [f"Title {i}" for i in range(10)], "ratings": [4.0] * 10}).replace(
+            '"', "'"
+        )
+        cells = ",".join(f'"{window}"' for _ in range(5))
+        text = f"id,item_type,split,dataset_name,source_url,{windows}\nu1,x,eval,{dataset},x,{cells}\n"
+        (folder / "test_dataset.csv").write_text(text)
+    return tmp_path / "data"
+
+
+def test_the_sensor_asks_for_exactly_the_touched_domains(files: Path, tmp_path: Path) -> None:
+    experiment = Experiment(tmp_path / "home", Settings(data=files))
+    definitions = build_definitions(experiment)
+    sensor = definitions.resolve_sensor_def("source_files")
+
+    def asks(cursor: str | None) -> tuple[set[str], str]:
+        with DagsterInstance.ephemeral() as instance:
+            data = sensor.evaluate_tick(
+                build_sensor_context(instance, cursor=cursor, repository_def=definitions.get_repository_def())
+            )
+        return {str(request.partition_key) for request in data.run_requests or []}, data.cursor or ""
+
+    new, cursor = asks(None)
+    assert new == {"book", "recipe"}
+    assert asks(cursor)[0] == set()
+
+    changed = files / "amazon_book" / "split_data" / "test_dataset.csv"
+    changed.write_text(changed.read_text().replace("Title 3", "Another"))
+    os.utime(changed, ns=(1, 1))
+    touched, cursor = asks(cursor)
+    assert touched == {"book"}
+
+    (files / "food_com" / "test_iterations").mkdir()
+    (files / "food_com" / "test_iterations" / "test_iteration_1.jsonl").write_text("")
+    assert asks(cursor)[0] == {"recipe"}
+
+
+def test_the_sensor_leaves_alone_what_is_stored_already(files: Path, tmp_path: Path) -> None:
+    experiment = Experiment(tmp_path / "home", Settings(data=files))
+    definitions = build_definitions(experiment)
+    with DagsterInstance.ephemeral() as instance:
+        job = definitions.resolve_job_def("personas")
+        job.execute_in_process(
+            instance=instance, partition_key="book", asset_selection=[AssetKey("raw_ratings")]
+        )
+        context = build_sensor_context(instance, repository_def=definitions.get_repository_def())
+        data = definitions.resolve_sensor_def("source_files").evaluate_tick(context)
+    assert {request.partition_key for request in data.run_requests or []} == {"recipe"}
+
+
+# ------------------------------------------------------------------------------------------------------ prune
+
+
+def test_old_runs_that_made_nothing_of_what_is_stored_are_pruned(
+    home: Path, instance: DagsterInstance
+) -> None:
+    definitions = build_definitions(Experiment(home, Settings(**SETTINGS)))
+    made = {run.run_id for run in instance.get_runs()}
+    again = evaluate(definitions, instance, "book")
+    (replaced,) = made - {version.run_id for version in Experiment(home, Settings()).warehouse.current()}
+    with sqlite3.connect(home / "dagster" / "history" / "runs.db") as runs:
+        runs.execute("UPDATE runs SET create_timestamp = '2026-01-01 00:00:00'")
+
+    prune(instance, Experiment(home, Settings(**SETTINGS)))  # off
+    assert {run.run_id for run in instance.get_runs()} == {*made, again}
+    prune(instance, Experiment(home, Settings(**SETTINGS, event_log_days=100)))
+    assert {run.run_id for run in instance.get_runs()} == {*made, again} - {replaced}
+    assert instance.all_logs(replaced) == []
+    assert len(instance.all_logs(again)) > 0
