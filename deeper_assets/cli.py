@@ -151,6 +151,7 @@ def estimate(home: Path | None, domains: str | None, **flags: Any) -> None:
 def ui(home: Path | None, port: int | None) -> None:
     """Open the home folder in Dagster's UI: a webserver and its daemon, until Ctrl-C."""
     from deeper_assets.instance import open_instance
+    from deeper_assets.settings import settings_files
     from deeper_assets.ui import free_port
 
     folder = _experiment(home).home  # settings that cannot be read are said here, not on a page
@@ -159,7 +160,8 @@ def ui(home: Path | None, port: int | None) -> None:
     if chosen is None:
         raise DeeperError(f"port {port} is taken; without --port a free one is chosen")
     os.environ |= {"DEEPER_HOME": str(folder), "DAGSTER_HOME": str(folder / "dagster")}
-    os.execv(sys.executable, [sys.executable, "-m", "deeper_assets.ui", str(folder), str(chosen)])
+    told = [str(folder), str(chosen), *map(str, settings_files(folder))]
+    os.execv(sys.executable, [sys.executable, "-m", "deeper_assets.ui", *told])
 
 
 @cli.command()

@@ -298,6 +298,17 @@ def load_settings(home: Path, flags: Mapping[str, Any] | None = None) -> Setting
         raise DeeperError(_readable(error, layers)) from error
 
 
+def settings_files(home: Path) -> list[Path]:
+    """The files that the settings of the experiment in `home` are read from, with its prompts.
+
+    Raises:
+        DeeperError: see `load_settings`.
+    """
+    settings = load_settings(home)
+    profiles = [Path(path) for path, _ in _profile_layers(settings.profile)]
+    return [home / RECORDED, *profiles, *settings.prompts.values()]
+
+
 def record_settings(home: Path, flags: Mapping[str, Any]) -> None:
     """Keeps values given on the command line, so that later commands and the UI in this home use them too."""
     if flags:

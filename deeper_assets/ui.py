@@ -1,6 +1,6 @@
 """`deeper ui`: Dagster's webserver and daemon for one home folder, for as long as the command runs.
 
-`python -m deeper_assets.ui HOME PORT` is all that stays of the command while it waits: the standard library.
+`python -m deeper_assets.ui HOME PORT FILE…` is all that stays of the command while it waits: plain Python.
 It has the webserver load the code location again when a file changes that settings were read from, so that
 pages tell of the settings of now.
 """
@@ -24,8 +24,12 @@ WORKSPACE = "workspace.yaml"
 LOCATION = "deeper_assets"
 """Name of the code location."""
 
-_FILES = "import sys; from deeper_assets.settings import files; print(*files(sys.argv[1]), sep='\\n')"
-"""Asked in a process of its own, which gives back the memory that reading settings takes."""
+_FILES = """
+import sys, pathlib
+from deeper_assets.settings import settings_files
+print(*settings_files(pathlib.Path(sys.argv[1])), sep="\\n")
+"""
+"""Run in a process of its own, which gives back the memory that reading settings takes."""
 
 _RELOAD = f'mutation {{ reloadRepositoryLocation(repositoryLocationName: "{LOCATION}") {{ __typename }} }}'
 
@@ -34,8 +38,13 @@ USUAL_PORT = 3000
 
 
 def main() -> int:
-    """Serves the UI of a home that is there, until SIGINT or SIGTERM; the exit status."""
+    """Serves the UI of a home that is there, until SIGINT or SIGTERM; the exit status.
+
+    The files are those that its settings are read from.
+    """
     home, port = Path(sys.argv[1]), int(sys.argv[2])
+    files = [Path(name) for name in sys.argv[3:]]
+    seen = _times(files)
     command = [sys.executable, "-W", "ignore:Function `dev_command`", "-m", "dagster", "dev"]
     command += ["-w", str(home / "dagster" / WORKSPACE), "-h", "127.0.0.1", "-p", str(port)]
     command += ["--log-level", "warning", "--code-server-log-level", "warning"]
@@ -48,13 +57,13 @@ def main() -> int:
             time.sleep(0.2)
         if server.poll() is None:
             print(f"{address} shows {home}; Ctrl-C stops it", flush=True)
-        files = _settings_files(home)
-        seen = _times(files)
         while server.poll() is None:
             time.sleep(1)
-            if _times(files) != seen and _reload(address):
-                files = _settings_files(home)
-                seen = _times(files)
+            now = _times(files)
+            if now != seen and _reload(address):
+                seen = now
+                if changed := _settings_files(home):
+                    files, seen = changed, _times(changed)
         status = server.returncode
     except KeyboardInterrupt:
         return 0
@@ -67,8 +76,9 @@ def main() -> int:
 
 
 def _settings_files(home: Path) -> list[Path]:
-    asked = subprocess.run([sys.executable, "-c", _FILES, str(home)], capture_output=True, text=True, check=False)
-    # Without an answer they cannot be read as they are; whoever mends that, mends it there.
+    """Where the settings are read from; nothing while they cannot be read, which the page says."""
+    command = [sys.executable, "-c", _FILES, str(home)]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
     return [Path(line) for line in asked.stdout.splitlines()]
 
 
