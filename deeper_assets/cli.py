@@ -181,11 +181,15 @@ def report(home: Path | None, as_json_: bool, html: Path | None) -> None:
     if others := Graph.of(experiment).made_otherwise():
         click.echo(f"made from other settings or inputs than now: {', '.join(others)}", err=True)
     if html is not None:
+        from deeper_assets.history import re_evaluations
+        from deeper_assets.instance import open_instance
         from deeper_assets.reports.page import render_page
 
-        sample = _sample_of_personas(experiment)
-        settings = experiment.settings
-        page = render_page(table, comparison, sample, settings.profile, settings.chat.engine == "offline")
+        with open_instance(experiment.home) as instance:
+            done = re_evaluations(instance)
+        sample, settings = _sample_of_personas(experiment), experiment.settings
+        stand_in = settings.chat.engine == "offline"
+        page = render_page(table, comparison, sample, done, settings.profile, stand_in)
         html.parent.mkdir(parents=True, exist_ok=True)
         html.write_text(page, encoding="utf-8")
         click.echo(f"wrote {html}", err=True)

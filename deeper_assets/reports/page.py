@@ -1,6 +1,9 @@
 """One HTML page: the tables with floors, plots, and a few personas to read. No outside files."""
 
 import base64
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -11,8 +14,32 @@ from deeper_assets.reports.plots import mae_plot
 from deeper_assets.reports.text import figure, interval, last_round, round_table, rounds_of
 
 
+@dataclass(frozen=True)
+class ReEvaluation:
+    """What came of a tick of the schedule.
+
+    Attributes:
+        tick: its time, UTC.
+        made: domain and method of evaluations that were made.
+        failed: of those that failed.
+        before: macro average of the last round before, rating points, by method and floor.
+        after: the same in the tables that followed; nothing where none did, because no row had changed.
+    """
+
+    tick: str
+    made: Sequence[str]
+    failed: Sequence[str]
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+
+
 def render_page(
-    table: pd.DataFrame, comparison: pd.DataFrame, personas: pd.DataFrame, profile: str, stand_in: bool
+    table: pd.DataFrame,
+    comparison: pd.DataFrame,
+    personas: pd.DataFrame,
+    re_evaluations: Sequence[ReEvaluation],
+    profile: str,
+    stand_in: bool,
 ) -> str:
     """The report as HTML.
 
@@ -20,6 +47,7 @@ def render_page(
         table: mae_table rows.
         comparison: comparison_table rows; where there are none, that part is left out.
         personas: persona_rounds rows of the users to show (domain, user_id, round, persona); may be empty.
+        re_evaluations: what the schedule has done, the latest first; may be empty.
         profile: name of the profile, shown in the heading.
         stand_in: whether the embedded stand-in was the chat model, which the page then says.
     """
@@ -36,6 +64,7 @@ def render_page(
             sections=[_section(table, name) for name in names],
             compared=_compared(comparison),
             people=_people(personas),
+            re_evaluations=[_re_evaluated(one) for one in re_evaluations],
         )
     )
 
@@ -92,6 +121,24 @@ def _people(personas: pd.DataFrame) -> list[dict[str, Any]]:
         }
         for (domain, user), rows in personas.sort_values("round").groupby(["domain", "user_id"], sort=False)
     ]
+
+
+def _re_evaluated(done: ReEvaluation) -> dict[str, Any]:
+    return {
+        "tick": done.tick,
+        "made": done.made,
+        "failed": done.failed,
+        "rows": [
+            {
+                "method": method,
+                "before": figure(done.before.get(method, math.nan)),
+                "after": figure(after),
+                "change": figure(after - done.before.get(method, math.nan), "+.3f"),
+                "changed": after != done.before.get(method),
+            }
+            for method, after in done.after.items()
+        ],
+    }
 
 
 def _title(domain: str) -> str:

@@ -13,13 +13,14 @@ from selenium import webdriver
 
 from deeper_assets.definitions import build_definitions
 from deeper_assets.graph import Graph
+from deeper_assets.instance import OUTDATED
 from deeper_assets.method.prompts import BUILT_IN
 from deeper_assets.method.updates import PROMPT_METHODS
 from deeper_assets.planning import Planner
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import load_settings
 from deeper_assets_tests.command import environment
-from deeper_assets_tests.end_to_end.dagster_ui import PATIENCE, Person, ask, dagster, opened
+from deeper_assets_tests.end_to_end.dagster_ui import Person, ask, dagster, opened, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -28,13 +29,16 @@ Partitions = set[tuple[str, str | None]]
 
 OF_METHODS = ("persona_rounds", "round_predictions", "round_errors")
 SETTINGS = {"train_recipes": [], "synthetic_users": 24, "train_users": 2, "eval_users": 3}
+COLUMNS = {"user": "user", "item": "item", "rating": "rating"}
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home in which two domains have been made."""
+    """A home in which two domains have been made: generated ratings and a file."""
     folder = tmp_path_factory.mktemp("stale") / "home"
     folder.mkdir()
+    rows = [f"u{user},i{item},{1 + (user * item + user) % 5}" for user in range(20) for item in range(50)]
+    (folder / "mine.csv").write_text("\n".join(["user,item,rating", *rows, ""]))
     write(folder)
     run(folder)
     return folder
@@ -54,53 +58,72 @@ def test_the_ui_and_the_planner_agree_on_what_is_stale(
 
     # A setting: exactly the tables that list it, each of their partitions, before anything is made again.
     write(home, eval_users=4)
-    reload(person)
-    windows: Partitions = {("rating_windows", "book"), ("rating_windows", "recipe")}
+    wait_for(home, lambda: stale_in_the_ui(server) != set())
+    windows: Partitions = {("rating_windows", "mine"), ("rating_windows", "recipe")}
     assert stale_in_the_ui(server) == stale_for_a_run(home) == windows
-    assert unsynced(person, "rating_windows", "book")
+    assert unsynced(person, "rating_windows", "mine")
     person.picture("stale partition")
-    assert not unsynced(person, "raw_ratings", "book")
-    assert not unsynced(person, "initial_personas", "book")
+    assert not unsynced(person, "raw_ratings", "mine")
+    assert not unsynced(person, "initial_personas", "mine")
 
     # Other rows: what is made directly from them, of this domain alone.
-    chosen = ["--select", "rating_windows", "--partition", "book"]
+    chosen = ["--select", "rating_windows", "--partition", "mine"]
     dagster(variables(home), "asset", "materialize", "-m", "deeper_assets.definitions", *chosen)
-    after_book = stale_for_a_run(home)
-    assert after_book - windows == {
-        *(("initial_personas", "book"), ("initial_predictions", "book"), ("floors_table", None)),
-        *((table, f"book|{method}") for table in OF_METHODS for method in PROMPT_METHODS),
+    after_mine = stale_for_a_run(home)
+    assert after_mine - windows == {
+        *(("initial_personas", "mine"), ("initial_predictions", "mine"), ("floors_table", None)),
+        *((table, f"mine|{method}") for table in OF_METHODS for method in PROMPT_METHODS),
     }
-    assert windows - after_book == {("rating_windows", "book")}
-    assert stale_in_the_ui(server) == after_book
+    assert windows - after_mine == {("rating_windows", "mine")}
+    assert stale_in_the_ui(server) == after_mine
     assert unsynced(person, "floors_table")
 
     run(home)
-    reload(person)
     assert stale_in_the_ui(server) == stale_for_a_run(home) == set()
-    assert not unsynced(person, "rating_windows", "book")
+    assert not unsynced(person, "rating_windows", "mine")
     person.picture("fresh partition")
 
 
-def test_partitions_that_a_setting_does_not_concern_are_confirmed_by_the_next_run(
+def test_a_setting_marks_the_partitions_that_it_concerns(
     server: str, home: Path, browser: webdriver.Chrome
 ) -> None:
-    """Dagster has one code version a table, so a change for some partitions marks all of them until a run."""
+    """Dagster has one code version a table; the sensor confirms the others, without a run."""
     person = Person(browser, server)
     assert stale_in_the_ui(server) == stale_for_a_run(home) == set()
     template = home / "slide_regen.txt"
     template.write_text(f"Take your time.\n{BUILT_IN['slide_regen']}")
-    write(home, eval_users=4, prompts={"slide_regen": str(template)})
-    reload(person)
+    changed = {"eval_users": 4, "prompts": {"slide_regen": str(template)}}
+    write(home, **changed)
     concerned = stale_for_a_run(home)
-    assert {key for _, key in concerned} == {"book|slide_regen", "recipe|slide_regen"}
-    assert stale_in_the_ui(server) > concerned
-    run(home)
-    assert stale_in_the_ui(server) == stale_for_a_run(home) == set()
+    assert {key for _, key in concerned} == {"mine|slide_regen", "recipe|slide_regen"}
+    wait_for(home, lambda: stale_in_the_ui(server) == concerned)
+    assert unsynced(person, "persona_rounds", "mine|slide_regen")
+    assert not unsynced(person, "persona_rounds", "mine|full_regen")
 
-    write(home, eval_users=4, seed=7, prompts={"slide_regen": str(template)})
-    reload(person)
-    generated = {("raw_ratings", "book"), ("raw_ratings", "recipe")}
-    assert generated <= stale_for_a_run(home) <= stale_in_the_ui(server)
+    template.write_text(BUILT_IN["slide_regen"])  # as it was; the file is looked at, too
+    wait_for(home, lambda: stale_in_the_ui(server) == set())
+
+
+def test_a_changed_source_marks_its_domain(server: str, home: Path, browser: webdriver.Chrome) -> None:
+    person = Person(browser, server)
+    assert stale_in_the_ui(server) == stale_for_a_run(home) == set()
+    ratings = home / "mine.csv"
+    before = ratings.read_text()
+    ratings.write_text(before.replace("u1,i7,4", "u1,i7,5"))
+    assert stale_for_a_run(home) == {("raw_ratings", "mine")}
+    wait_for(home, lambda: stale_in_the_ui(server) == {("raw_ratings", "mine")})
+    assert unsynced(person, "raw_ratings", "mine")
+    person.sees(OUTDATED)
+    person.picture("changed source")
+    assert not unsynced(person, "raw_ratings", "recipe")
+
+    ratings.write_text(before)
+    wait_for(home, lambda: stale_in_the_ui(server) == set())
+
+    write(home, eval_users=4, seed=7)
+    generated = {("raw_ratings", "recipe")}
+    assert generated < stale_for_a_run(home)
+    wait_for(home, lambda: stale_in_the_ui(server) == stale_for_a_run(home))
 
 
 def variables(home: Path) -> dict[str, str]:
@@ -111,32 +134,15 @@ def variables(home: Path) -> dict[str, str]:
 
 
 def write(home: Path, **changed: object) -> None:
-    (home / "settings.yaml").write_text(yaml.safe_dump({**SETTINGS, **changed}))
+    scale = {"lowest": 1, "highest": 5, "step": 1}
+    mine = {"item_type": "thing", "scale": scale, "file": str(home / "mine.csv"), "columns": COLUMNS}
+    (home / "settings.yaml").write_text(yaml.safe_dump({**SETTINGS, "domains": {"mine": mine}, **changed}))
 
 
 def run(home: Path) -> None:
-    call = [sys.executable, "-m", "deeper_assets.cli", "run", "--home", str(home), "--domains", "book,recipe"]
+    call = [sys.executable, "-m", "deeper_assets.cli", "run", "--home", str(home), "--domains", "mine,recipe"]
     done = subprocess.run(call, env=variables(home), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def reload(person: Person) -> None:
-    """Clicks the button on the page of code locations, which reads the settings anew."""
-    person.goes_to("/locations")
-    person.sees("Loaded")
-    before = loaded_at(person.server)
-    person.clicks("Reload")
-    deadline = time.monotonic() + PATIENCE
-    while loaded_at(person.server) in ([], before):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
-def loaded_at(server: str) -> list[float]:
-    """When the code location was loaded; nothing while it loads."""
-    entries = "... on WorkspaceLocationStatusEntries { entries { loadStatus updateTimestamp } }"
-    statuses = ask(server, f"{{ locationStatusesOrError {{ {entries} }} }}")["locationStatusesOrError"]
-    return [one["updateTimestamp"] for one in statuses["entries"] if one["loadStatus"] == "LOADED"]
 
 
 def unsynced(person: Person, table: str, key: str = "") -> bool:

@@ -8,7 +8,7 @@ import struct
 import pandas as pd
 import pytest
 
-from deeper_assets.reports.page import render_page
+from deeper_assets.reports.page import ReEvaluation, render_page
 from deeper_assets.reports.plots import as_markdown, mae_plot
 from deeper_assets.reports.text import as_json, as_text, comparison_text, round_table
 from deeper_assets.store.schema import TABLES
@@ -142,20 +142,20 @@ def test_page_marks_figures_under_every_floor_and_escapes_personas(
             "persona": ["first <script>alert(1)</script>", None],
         }
     )
-    page = render_page(table, not_made, personas, "mine", True)
+    page = render_page(table, not_made, personas, [], "mine", True)
     assert page.count('class="under">0.400') == 2  # the average and the domain; 0.4 < 0.5
     assert 'class="under">1.000' not in page
     assert "<script>" not in page
     assert "u&lt;1&gt;" in page
     assert "(no readable persona)" in page
     assert "The offline stand-in" in page
-    assert "The offline stand-in" not in render_page(table, not_made, personas, "mine", False)
+    assert "The offline stand-in" not in render_page(table, not_made, personas, [], "mine", False)
 
 
 def test_page_compares_methods_under_the_average(
     table: pd.DataFrame, comparison: pd.DataFrame, not_made: pd.DataFrame
 ) -> None:
-    page = render_page(table, comparison, pd.DataFrame(), "offline", True)
+    page = render_page(table, comparison, pd.DataFrame(), [], "offline", True)
     first, book = page.split("<h2>Book</h2>")
     assert "bootstrap" not in book
     rows = re.findall(r"<tr>(.*)</tr>", first.split("bootstrap over users")[1])
@@ -166,4 +166,26 @@ def test_page_compares_methods_under_the_average(
         ["full_regen", "0.750", "[0.600, 0.900]", "+0.250", "[+0.125, +0.375]"],
         ["inc_update", "–", "–", "–", "–"],
     ]
-    assert "bootstrap" not in render_page(table, not_made, pd.DataFrame(), "offline", True)
+    assert "bootstrap" not in render_page(table, not_made, pd.DataFrame(), [], "offline", True)
+
+
+def test_page_says_what_a_re_evaluation_has_changed(table: pd.DataFrame, not_made: pd.DataFrame) -> None:
+    before, after = {"deeper": 0.5, "inc_update": 0.75}, {"deeper": 0.5, "inc_update": 0.625, "new": 1.0}
+    done = [
+        ReEvaluation("2026-01-13T06:00+00:00", ["book|inc_update"], ["recipe|inc_update"], before, after),
+        ReEvaluation("2026-01-06T06:00+00:00", [], [], {}, {}),
+    ]
+    page = render_page(table, not_made, pd.DataFrame(), done, "offline", True)
+    second, first = page.split("<h2>Re-evaluations</h2>")[1].split("<h3>")[1:]
+    assert second.startswith("2026-01-13T06:00+00:00")
+    assert "1 evaluations made: book|inc_update." in second
+    assert "1 failed: recipe|inc_update." in second
+    assert [re.findall(r"<td.*?>(.*?)</td>", row) for row in re.findall(r"<tr><td>.*</tr>", second)] == [
+        ["deeper", "0.500", "0.500", "+0.000"],
+        ["inc_update", "0.750", "0.625", "-0.125"],
+        ["new", "–", "1.000", "–"],
+    ]
+    assert second.count('class="moved"') == 2
+    assert "the tables were not made again" in first
+    assert "the tables were not made again" not in second
+    assert "Re-evaluations" not in render_page(table, not_made, pd.DataFrame(), [], "offline", True)
