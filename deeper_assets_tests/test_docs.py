@@ -107,7 +107,7 @@ def names() -> frozenset[str]:
             *(column.name for column in columns),
             *(asset.group for asset in declared),
             *(asset.function.__name__ for asset in declared),
-            *(job.name for job in JOBS),
+            *(job.name for job in definitions().jobs or ()),
             *(key.name for key in check_keys()),
             *automation(),
             *RECIPES,
@@ -132,10 +132,11 @@ def check_keys() -> list[AssetCheckKey]:
     return sorted(definitions().resolve_asset_graph().asset_check_keys)
 
 
-def automation() -> set[str]:
-    """Names of schedules and sensors."""
+def automation() -> dict[str, str]:
+    """Schedules and sensors, and whether they are on at first."""
     location = definitions()
-    return {one.name for one in [*(location.schedules or ()), *(location.sensors or ())]}
+    both = [*(location.schedules or ()), *(location.sensors or ())]
+    return {one.name: "on" if one.default_status.name == "RUNNING" else "off" for one in both}
 
 
 def click_commands(command: click.Command) -> Iterator[tuple[str, click.Command]]:
@@ -369,6 +370,7 @@ def test_jobs_are_those_of_the_definitions() -> None:
         first = min(definitions().resolve_job_def(job.name).asset_layer.executable_asset_keys)
         cut_by[job.name] = ", ".join(TABLES[first.to_user_string()].partition)
     rows = page(DOCS / "ui.md").section("Jobs").rows()
+    cut_by |= {job.name: "" for job in definitions().jobs or () if job not in JOBS}
     assert [(name.strip("`"), cut) for name, cut, _ in rows] == list(cut_by.items())
 
 
@@ -384,7 +386,7 @@ def test_checks_are_those_of_the_definitions() -> None:
 
 def test_what_starts_jobs_is_that_of_the_definitions() -> None:
     rows = page(DOCS / "ui.md").section("Schedule and sensors").rows()
-    assert {name.strip("`") for name, _ in rows} == automation()
+    assert {name.strip("`"): at_first for name, at_first, _ in rows} == automation()
 
 
 def test_recipes_are_those_that_are_built_in() -> None:

@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 from selenium import webdriver
@@ -25,11 +26,15 @@ PATIENCE = 120
 
 @contextmanager
 def opened(home: Path, variables: Mapping[str, str]) -> Iterator[str]:
-    """`deeper ui` over a home, by its address; it and its children end with the block."""
+    """`deeper ui` over a home, by its address; it and its children end with the block.
+
+    On a port of its own: another test's may look for the usual one at the same moment.
+    """
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        call = command("ui", "--home", home, "--port", free.getsockname()[1])
     with (home.parent / "ui.log").open("w") as log:
-        process = subprocess.Popen(
-            command("ui", "--home", home), env=dict(variables), stdout=subprocess.PIPE, stderr=log, text=True
-        )
+        process = subprocess.Popen(call, env=dict(variables), stdout=subprocess.PIPE, stderr=log, text=True)
         try:
             assert process.stdout is not None
             address = process.stdout.readline().split(" ")[0]
