@@ -150,7 +150,8 @@ def corrections(instance: DagsterInstance, planner: Planner) -> Iterator[AssetMa
             if event and wrong:
                 said, tag = (OUTDATED, "outdated") if tag == version else (CONFIRMED, version)
                 tags = {**(event.tags or {}), CODE_VERSION_TAG: tag}
-                yield AssetMaterialization(event.asset_key, said, event.metadata, event.partition, tags)
+                noted = {**event.metadata, "note": said}
+                yield AssetMaterialization(event.asset_key, said, noted, event.partition, tags)
 
 
 CONFIRMED = "Up to date under the settings as they are now."

@@ -207,7 +207,7 @@ def test_a_changed_file_is_called_stale_until_it_is_as_it_was(files: Path, tmp_p
         assert events == [("book", "outdated")]
         last = instance.get_latest_materialization_event(AssetKey("raw_ratings"))
         assert last is not None and last.asset_materialization is not None
-        assert last.asset_materialization.description == OUTDATED
+        assert last.asset_materialization.metadata["note"].value == OUTDATED
         assert told(cursor) == ([], cursor)  # nothing new
 
         changed.write_text(before)
