@@ -57,5 +57,5 @@ def build_definitions(
         schedules=[jobs.build_schedule(experiment, graph.partitions)],
         sensors=jobs.build_sensors(experiment, graph),
         executor=executor,
-        resources={"warehouse": WarehouseIOManager(experiment.warehouse, graph.ingredients)},
+        resources={"warehouse": WarehouseIOManager(experiment.warehouse, graph.ingredients, graph.told)},
     )
