@@ -197,10 +197,8 @@ def _candidates(user: str, rows: pd.DataFrame, frames: Frames) -> Card:
     first, old = _of(rows, **context), _of(frames["contexts"], user_id=user, **context).iloc[0]
     texts = {f"old persona S{old['round'] - 1}": _text(old)}
     for row in first.head(2).to_dict("records"):
-        unusable = f", unusable: {row['unusable']}" if text_in(row["unusable"]) else ""
-        texts[f"candidate {row['candidate']} of {len(first)}, {row['copies']} times{unusable}"] = row[
-            "persona"
-        ]
+        use = f"unusable: {row['unusable']}" if text_in(row["unusable"]) else f"{row['copies']} times"
+        texts[f"candidate {row['candidate']} of {len(first)}, {use}"] = row["persona"]
     return Card(user, texts)
 
 
