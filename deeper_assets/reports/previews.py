@@ -163,9 +163,19 @@ def _text(row: "pd.Series[Any]", column: str = "persona") -> str:
     return text_in(row[column]) or f"(none: {text_in(row['note']) or 'no reason known'})"
 
 
-def _items(windows: pd.DataFrame, user: str, window: int, predictions: pd.DataFrame | None) -> pd.DataFrame:
+def _persona(frames: Frames, name: str, user: str, **values: object) -> str:
+    """A user's persona in another table."""
+    rows = _of(frames[name], user_id=user, **values) if name in frames else pd.DataFrame()
+    return _text(rows.iloc[0]) if len(rows) else f"(none: {name} has no such row)"
+
+
+def _items(
+    frames: Frames, user: str, window: int, predictions: pd.DataFrame | None = None
+) -> pd.DataFrame | None:
     """The items of a user's window: what was predicted of each, if anything was, and what was given."""
-    rows = _of(windows, user_id=user, window=window).sort_values("place")
+    if "rating_windows" not in frames:
+        return None
+    rows = _of(frames["rating_windows"], user_id=user, window=window).sort_values("place")
     columns = ["title", "rating"]
     if predictions is not None:
         own = _of(predictions, user_id=user, window=window)[["place", "predicted"]]
@@ -179,12 +189,12 @@ def _items(windows: pd.DataFrame, user: str, window: int, predictions: pd.DataFr
 
 def _initial_personas(user: str, rows: pd.DataFrame, frames: Frames) -> Card:
     texts = {"persona S0, written from window 0": _text(rows.iloc[0])}
-    return Card(user, texts, _items(frames["rating_windows"], user, 0, None))
+    return Card(user, texts, _items(frames, user, 0))
 
 
 def _initial_predictions(user: str, rows: pd.DataFrame, frames: Frames) -> Card:
-    persona = _of(frames["initial_personas"], user_id=user).iloc[0]
-    return Card(user, {"persona S0": _text(persona)}, _items(frames["rating_windows"], user, 1, rows))
+    texts = {"persona S0": _persona(frames, "initial_personas", user)}
+    return Card(user, texts, _items(frames, user, 1, rows))
 
 
 def _contexts(user: str, rows: pd.DataFrame, frames: Frames) -> Card:  # noqa: ARG001
@@ -194,8 +204,8 @@ def _contexts(user: str, rows: pd.DataFrame, frames: Frames) -> Card:  # noqa: A
 
 def _candidates(user: str, rows: pd.DataFrame, frames: Frames) -> Card:
     context = {name: rows.iloc[0][name] for name in ("template", "recipe", "round") if name in rows}
-    first, old = _of(rows, **context), _of(frames["contexts"], user_id=user, **context).iloc[0]
-    texts = {f"old persona S{old['round'] - 1}": _text(old)}
+    first = _of(rows, **context)
+    texts = {f"old persona S{context['round'] - 1}": _persona(frames, "contexts", user, **context)}
     for row in first.head(2).to_dict("records"):
         use = f"unusable: {row['unusable']}" if text_in(row["unusable"]) else f"{row['copies']} times"
         texts[f"candidate {row['candidate']} of {len(first)}, {use}"] = row["persona"]
@@ -218,10 +228,9 @@ def _persona_rounds(user: str, rows: pd.DataFrame, frames: Frames) -> Card:  # n
 
 def _round_predictions(user: str, rows: pd.DataFrame, frames: Frames) -> Card:
     last = rows.sort_values("round").iloc[-1]
-    persona = _of(frames["persona_rounds"], user_id=user, round=last["round"]).iloc[0]
-    predicted = _of(rows, round=last["round"])
-    items = _items(frames["rating_windows"], user, last["window"], predicted)
-    return Card(user, {f"persona S{last['round']}": _text(persona)}, items)
+    persona = _persona(frames, "persona_rounds", user, round=last["round"])
+    items = _items(frames, user, last["window"], _of(rows, round=last["round"]))
+    return Card(user, {f"persona S{last['round']}": persona}, items)
 
 
 _TEXTS: Mapping[str, Callable[[str, pd.DataFrame, Frames], Card]] = {

@@ -166,6 +166,14 @@ def test_predictions_stand_beside_what_was_given() -> None:
     assert text == f"### user a\n\n**persona S0**\n\n> A\n\n{items}"
 
 
+def test_what_the_inputs_do_not_know_is_said_or_left_out() -> None:
+    rows = pd.DataFrame({"domain": "book", "user_id": ["z"], "window": 1, "place": 0, "predicted": 3.0})
+    persona = r"> (none: initial\_personas has no such row)"
+    for frames in ({}, {"initial_personas": PERSONAS, "rating_windows": WINDOWS}):
+        text = preview("initial_predictions", rows, 1, frames)
+        assert text == f"### user z\n\n**persona S0**\n\n{persona}"
+
+
 def test_of_an_evaluation_the_first_and_the_last_persona_are_shown_and_what_the_last_predicts() -> None:
     rounds = pd.DataFrame(
         {"domain": "book", "user_id": "a", "round": [2, 0, 1], "persona": ["S2!", "S0!", "S1!"], "note": None}
