@@ -120,16 +120,17 @@ def test_tables_show_a_plot_and_draw_the_history_of_their_figures(
     person.goes_to("/assets/mae_table")
     person.sees("mean over users of ε(round+1|S_round), rating points")  # what a column means
     row = person.sees("MAE by round").find_element(By.XPATH, "./ancestor::tr")
-    row.find_element(By.XPATH, ".//*[normalize-space(.)='[Show Markdown]']").click()
+    row.find_element(By.XPATH, ".//*[normalize-space(.)='[Show Markdown]'][not(*)]").click()
     plot = WebDriverWait(browser, PATIENCE).until(
-        lambda page: next(iter(page.find_elements(By.CSS_SELECTOR, "img[src^='data:image/svg']")), None)
+        lambda page: next(iter(page.find_elements(By.CSS_SELECTOR, ".dagster-markdown img")), None)
     )
     WebDriverWait(browser, PATIENCE).until(lambda _: int(plot.get_attribute("naturalWidth") or 0) > 300)
     assert plot.is_displayed()
     person.picture("plot of the error by round")
     person.clicks("Close")
     person.clicks("Plots")
-    person.sees("slide_regen round 4")
+    drawn = person.sees("slide_regen round 4")
+    browser.execute_script("arguments[0].scrollIntoView()", drawn)
     person.picture("history of figures")
 
 
