@@ -61,6 +61,6 @@ def build_definitions(
         schedules=[automation.build_schedule(experiment, planner)],
         sensors=automation.build_sensors(experiment, planner),
         executor=executor,
-        resources={"warehouse": WarehouseIOManager(experiment.warehouse, graph.ingredients)},
+        resources={"warehouse": WarehouseIOManager(experiment.warehouse, graph.ingredients, graph.told)},
     )
     return whole

@@ -17,11 +17,14 @@ from dagster import (
     AssetIn,
     AssetOut,
     AssetsDefinition,
+    MetadataValue,
+    MultiPartitionKey,
     Output,
     PartitionsDefinition,
     asset_check,
     multi_asset,
 )
+from dagster._core.definitions.metadata import RawMetadataValue
 
 from deeper_assets.assets import evaluation, histories, iterations, models, personas
 from deeper_assets.checks import evaluation as evaluation_checks
@@ -33,9 +36,11 @@ from deeper_assets.declaring import Check, Declared, In, TableAsset
 from deeper_assets.engines.chat.journal import Purpose, asking_for
 from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
 from deeper_assets.partitions import Partitions, columns_of, partitions_of
+from deeper_assets.reports.previews import ROWS, made_from, preview, settings_table
 from deeper_assets.resources import Experiment
 from deeper_assets.store.io_manager import OPTIONAL, column_schema, partition_expr
-from deeper_assets.store.ledger import JSON, Ingredients, Partition, digest
+from deeper_assets.store.ledger import JSON, Ingredients, Partition, Version, digest
+from deeper_assets.store.rows import first_rows
 from deeper_assets.store.schema import TABLES
 from deeper_assets.values import Tools, Values, described, set_by_settings
 
@@ -195,9 +200,14 @@ class Graph:
             partition = columns_of(context.partition_key if dimensions else None, *dimensions[:1])
             with self._booked(declared, Purpose(first, partition.get("domain", ""), context.run_id)) as spent:
                 made = self.make(declared, partition, frames)
+            rows = {name: output.value for name, output in made.items()}
+            known = {read.table: frames[parameter] for parameter, read in declared.reads.items()} | rows
             for name, output in made.items():
-                metadata = {**output.metadata, **(spent if name == first else {})}
-                yield Output(output.value, name, metadata=metadata)
+                shown = {"preview": MetadataValue.md(preview(name, *first_rows(output.value, ROWS), known))}
+                metadata = {**output.metadata, **(spent if name == first else {}), **shown}
+                # Metadata of an `Output` would stand in the event log twice.
+                context.add_asset_metadata(metadata, name)
+                yield Output(output.value, name)
 
         return multi_asset(
             name=first,
@@ -213,6 +223,14 @@ class Graph:
             },
             partitions_def=self.partitions.of(dimensions),
         )(_signed(compute, AssetExecutionContext, declared))
+
+    def told(self, version: Version) -> dict[str, RawMetadataValue]:
+        """What people are told of a partition that has just been made: its settings, links to its inputs."""
+        inputs = [(one.table, _key(one.partition)) for one in version.inputs]
+        return {
+            "settings": MetadataValue.md(settings_table(version.ingredients.settings)),
+            "made from": MetadataValue.md(made_from(inputs)),
+        }
 
     def _check(self, declared: Check) -> AssetChecksDefinition:
         dimensions = TABLES[declared.table].partition
@@ -280,6 +298,13 @@ def stored(table: str) -> dict[str, Any]:
     if TABLES[table].partition:
         metadata["partition_expr"] = partition_expr(table)
     return {"io_manager_key": "warehouse", "metadata": metadata, "kinds": {"duckdb"}}
+
+
+def _key(partition: Partition) -> str | None:
+    """A partition as Dagster writes its key."""
+    if len(partition) > 1:
+        return str(MultiPartitionKey(partition))
+    return next(iter(partition.values()), None)
 
 
 def _partitions(definition: PartitionsDefinition[str] | None, table: str) -> list[Partition]:

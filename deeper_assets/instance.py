@@ -17,6 +17,7 @@ from dagster import (
     DagsterRun,
     DagsterRunStatus,
     JobDefinition,
+    MetadataValue,
     RunsFilter,
 )
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
@@ -150,7 +151,7 @@ def corrections(instance: DagsterInstance, planner: Planner) -> Iterator[AssetMa
             if event and wrong:
                 said, tag = (OUTDATED, "outdated") if tag == version else (CONFIRMED, version)
                 tags = {**(event.tags or {}), CODE_VERSION_TAG: tag}
-                noted = {**event.metadata, "note": said}
+                noted = {**event.metadata, "note": MetadataValue.text(said)}
                 yield AssetMaterialization(event.asset_key, said, noted, event.partition, tags)
 
 

@@ -45,7 +45,7 @@ ROUNDS = of("persona_rounds", "round_predictions")
 ASKED = of("initial_personas", "initial_predictions", "candidate_predictions_*") | SECOND | ROUNDS
 PREFERENCES = of("preference_pairs_*", "preference_groups_*")
 MODELS = of("model_*")
-DOMAIN = of("rejected_ratings", "rating_windows", "candidates_*", "round_errors") | ASKED | CONTEXTS
+DOMAIN = of("rejected_ratings", "rating_windows", "candidates_*") | ASKED | CONTEXTS
 
 STALE: Mapping[str, frozenset[str]] = {
     "profile": NOTHING,

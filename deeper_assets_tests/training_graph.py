@@ -98,7 +98,7 @@ class RecordingGraph(Graph):
     def definitions(self, warehouse: Warehouse) -> Definitions:
         """Dagster's form of the graph, over this warehouse."""
         return Definitions(
-            self.assets(), resources={"warehouse": WarehouseIOManager(warehouse, self.ingredients)}
+            self.assets(), resources={"warehouse": WarehouseIOManager(warehouse, self.ingredients, self.told)}
         )
 
 
@@ -129,7 +129,7 @@ def make(made: Made, instance: DagsterInstance, table: str, key: Key = None) -> 
         assets,
         selection=[wanted],
         partition_key=key,
-        resources={"warehouse": WarehouseIOManager(made.warehouse, made.graph.ingredients)},
+        resources={"warehouse": WarehouseIOManager(made.warehouse, made.graph.ingredients, made.graph.told)},
         instance=instance,
     )
 

@@ -14,6 +14,7 @@ from deeper_assets.method.floors import floor_errors
 from deeper_assets.method.rounds import play_rounds
 from deeper_assets.method.statistics import compare
 from deeper_assets.method.updates import PROMPT_METHODS, PolicyWriting, by_policy
+from deeper_assets.reports.figures import gap_figures, macro_figures, round_figures
 from deeper_assets.reports.plots import as_markdown, mae_plot
 from deeper_assets.resources import Samplers
 from deeper_assets.store.ledger import Partition
@@ -56,22 +57,13 @@ def persona_rounds(
 
 
 @table("evaluation")
-def round_errors(
-    rating_windows: pd.DataFrame, round_predictions: pd.DataFrame, domain: Domain
-) -> Output[pd.DataFrame]:
+def round_errors(rating_windows: pd.DataFrame, round_predictions: pd.DataFrame) -> Output[pd.DataFrame]:
     """ε(r+1|S_r) of every evaluation user and round; unknown where a prediction could not be read."""
     measured = errors.window_errors(
         round_predictions, rating_windows, ["domain", "method", "user_id", "round", "window"]
     )
-    floors = floor_errors(rating_windows, {domain.name: domain.scale})
-    table = errors.mae_table(measured, errors.mae_by_round(floors))
-    return Output(
-        measured,
-        metadata={
-            "share unreadable": errors.share_missing(measured["error"]),
-            "MAE by round": MetadataValue.md(as_markdown(mae_plot(table, domain.name))),
-        },
-    )
+    unreadable = errors.share_missing(measured["error"])
+    return Output(measured, metadata={"share unreadable": unreadable, **round_figures(measured)})
 
 
 @table("tables", reads={"rating_windows": In("rating_windows", optional=True)})
@@ -86,13 +78,14 @@ def mae_table(round_errors: pd.DataFrame, floors_table: pd.DataFrame) -> Output[
     """The paper's table: MAE per domain, method and round, beside floors and the paper's own figures."""
     table = errors.mae_table(round_errors, floors_table)
     plot = MetadataValue.md(as_markdown(mae_plot(table, errors.MACRO)))
-    return Output(table, metadata={"MAE by round": plot})
+    return Output(table, metadata={"MAE by round": plot, **macro_figures(table)})
 
 
 @table("tables", reads={"round_errors": In("round_errors", optional=True)})
-def comparison_table(round_errors: pd.DataFrame, seed: int) -> pd.DataFrame:
+def comparison_table(round_errors: pd.DataFrame, seed: int) -> Output[pd.DataFrame]:
     """Macro averages by method and round with bootstrap intervals over users, beside `deeper`."""
-    return compare(round_errors, "deeper", seed)
+    comparison = compare(round_errors, "deeper", seed)
+    return Output(comparison, metadata=gap_figures(comparison))
 
 
 @table("tables")

@@ -30,10 +30,7 @@ def raw_ratings(source: Source, scratch: Path) -> Output[Path]:
     if source.identity() != before:
         scratch.unlink()
         raise DeeperError(f"the source of {source.domain.name} changed while it was read; run it again")
-    return Output(
-        scratch,
-        metadata={"ratings": report.rows, "merged copies": report.merged_copies, "source": before},
-    )
+    return Output(scratch, metadata={"ratings": report.rows, "merged copies": report.merged_copies})
 
 
 @table("histories")

@@ -28,6 +28,7 @@ from deeper_assets.method.domains import Domain
 from deeper_assets.method.errors import share_missing
 from deeper_assets.method.prompts import Prompts
 from deeper_assets.partitions import ITERATIONS
+from deeper_assets.reports.figures import reward_figures
 from deeper_assets.resources import Samplers
 
 CONTEXT_TABLES = {
@@ -131,8 +132,8 @@ def rewards(
 ) -> Output[pd.DataFrame]:
     """By how much each candidate lowers the error on the previous, current and future window."""
     scored = scoring.rewards(candidates, context_predictions, candidate_predictions, rating_windows)
-    means = {f"mean {name}": float(scored[name].mean()) for name in scoring.COMPONENTS if len(scored)}
-    return Output(scored, metadata={**means, "share unknown": share_missing(scored["reward_future"])})
+    unknown = share_missing(scored["reward_future"])
+    return Output(scored, metadata={**reward_figures(scored), "share unknown": unknown})
 
 
 def _of_iteration(number: int) -> list[TableAsset]:

@@ -22,6 +22,7 @@ from deeper_assets.method.pairs import (
 from deeper_assets.method.recipes import Recipe, Training
 from deeper_assets.method.updates import PROMPT_METHODS
 from deeper_assets.partitions import every_partition
+from deeper_assets.reports.figures import group_figures, pair_figures, training_figures
 from deeper_assets.reports.plots import as_markdown, loss_plot
 from deeper_assets.resources import Objective, Trained, Trainer, base_policy_rows
 from deeper_assets.store.adapters import identity
@@ -171,7 +172,10 @@ def _preferences(
     """Groups are kept only where the recipe's loss looks at them: they repeat every candidate's text."""
     if recipe.loss == "pairwise":
         groups = groups.iloc[:0]
-    return [Output(mark_validation(rows, validation), metadata=_by_origin(rows)) for rows in (pairs, groups)]
+    return [
+        Output(mark_validation(rows, validation), metadata={**figures(rows), **_by_origin(rows)})
+        for rows, figures in ((pairs, pair_figures), (groups, group_figures))
+    ]
 
 
 def _by_origin(rows: pd.DataFrame) -> dict[str, int]:
@@ -184,6 +188,7 @@ def _model(trained: Trained, recipe: str, reference: str) -> Output[pd.DataFrame
         trained.rows.assign(recipe=recipe),
         metadata={
             "loss curve": MetadataValue.md(as_markdown(loss_plot(trained.history), "loss by step")),
+            **training_figures(trained.history),
             "report": MetadataValue.json(trained.report),
             "trained on": trained.report["trained"],
             "reference": reference,

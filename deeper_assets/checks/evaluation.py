@@ -36,7 +36,11 @@ def floors_beside_methods(mae_table: pd.DataFrame) -> AssetCheckResult:
         (d, r, floor) for d, r in zip(methods["domain"], methods["round"], strict=True) for floor in FLOORS
     }
     missing = wanted - set(zip(floors["domain"], floors["round"], floors["method"], strict=True))
-    return AssetCheckResult(passed=not missing, description=f"{len(missing)} floors missing")
+    return AssetCheckResult(
+        passed=not missing,
+        description=f"{len(missing)} floors missing",
+        metadata={"floors": len(wanted), "missing": len(missing)},
+    )
 
 
 @check("mae_table")
@@ -55,5 +59,9 @@ def methods_beat_the_median(mae_table: pd.DataFrame) -> AssetCheckResult:
         passed=bool(best.min() < floor),
         severity=AssetCheckSeverity.WARN,
         description=f"best method {best.idxmin()} {best.min():.3f}, the user's median {floor:.3f}",
-        metadata={"best": float(best.min()), "floor_user_median": float(floor)},
+        metadata={
+            "best": float(best.min()),
+            "floor_user_median": float(floor),
+            "best minus floor_user_median": float(best.min() - floor),
+        },
     )

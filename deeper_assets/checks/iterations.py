@@ -33,6 +33,7 @@ def candidates_differ(candidates: pd.DataFrame) -> AssetCheckResult:
         description=f"{alone} of {len(texts)} contexts have a single candidate",
         metadata={
             "contexts": len(texts),
+            "with a single candidate": alone,
             "mean candidates a context": float(texts.mean() if len(texts) else 0),
         },
     )
@@ -46,10 +47,11 @@ def chosen_beats_rejected(pairs: pd.DataFrame, recipe: Recipe) -> AssetCheckResu
     )
     wrong = (difference < least) | (difference <= 0) | ((difference - pairs["margin"]).abs() > 1e-6)
     wrong |= _replayed_without_margin(pairs, difference, recipe)
+    smallest = {"smallest margin": float(difference.min())} if difference.notna().any() else {}
     return AssetCheckResult(
         passed=not wrong.any(),
         description=f"{len(pairs)} pairs, {int(wrong.sum())} without their margin",
-        metadata={"pairs": len(pairs), "smallest margin": float(difference.min()) if len(pairs) else 0.0},
+        metadata={"pairs": len(pairs), "without their margin": int(wrong.sum()), **smallest},
     )
 
 
@@ -60,10 +62,11 @@ def groups_compare(groups: pd.DataFrame, recipe: Recipe) -> AssetCheckResult:
     difference = (spread["max"] - spread["min"]).round(DECIMALS)
     wrong = ~(difference > 0) | (spread["count"] < spread["size"])
     wrong |= _replayed_without_margin(spread, difference, recipe)
+    smallest = {"smallest spread": float(difference.min())} if difference.notna().any() else {}
     return AssetCheckResult(
         passed=not wrong.any(),
         description=f"{len(spread)} groups, {int(wrong.sum())} with nothing to compare",
-        metadata={"groups": len(spread), "smallest spread": float(difference.min()) if len(spread) else 0.0},
+        metadata={"groups": len(spread), "with nothing to compare": int(wrong.sum()), **smallest},
     )
 
 
@@ -85,6 +88,7 @@ def only_training_users(
     return AssetCheckResult(
         passed=not strangers.any(),
         description=f"{int(strangers.sum())} of {len(preferences)} rows are of someone who does not train",
+        metadata={"rows": len(preferences), "of someone who does not train": int(strangers.sum())},
     )
 
 
@@ -99,7 +103,11 @@ def _every_domain_trains(
         " or set training_domains"
         if missing
         else f"all {len(training)} are there",
-        metadata={"rows by domain": {str(k): int(v) for k, v in by_domain.items()}},
+        metadata={
+            "training domains": len(training),
+            "missing": len(missing),
+            "rows by domain": {str(k): int(v) for k, v in by_domain.items()},
+        },
     )
 
 

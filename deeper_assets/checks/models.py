@@ -22,7 +22,7 @@ def adapter_whole(model: pd.DataFrame) -> AssetCheckResult:
     return AssetCheckResult(
         passed=not missing and not damaged,
         description=f"missing: {', '.join(missing) or 'none'}; damaged: {', '.join(damaged) or 'none'}",
-        metadata={"bytes": int(model["size"].sum())},
+        metadata={"bytes": int(model["size"].sum()), "missing": len(missing), "damaged": len(damaged)},
     )
 
 

@@ -28,5 +28,10 @@ def share_readable(rows: pd.DataFrame, value: str, limit: float) -> AssetCheckRe
     return AssetCheckResult(
         passed=share <= limit,
         description=summary + (f"; most often: {reasons.index[0]}" if len(reasons) else ""),
-        metadata={"share unreadable": share, "reasons": {str(k): int(v) for k, v in reasons.items()}},
+        metadata={
+            "rows": len(rows),
+            "share unreadable": share,
+            "limit": limit,
+            "reasons": {str(k): int(v) for k, v in reasons.items()},
+        },
     )

@@ -1,6 +1,5 @@
 """One HTML page: the tables with floors, plots, and a few personas to read. No outside files."""
 
-import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from deeper_assets.method.errors import MACRO
-from deeper_assets.reports.plots import mae_plot
+from deeper_assets.reports.plots import as_address, mae_plot
 from deeper_assets.reports.text import figure, interval, last_round, round_table, rounds_of
 
 
@@ -75,7 +74,7 @@ def _section(table: pd.DataFrame, domain: str) -> dict[str, Any]:
     lowest_floor = rows[rows["kind"] == "floor"][rounds].min()
     return {
         "name": "Macro average over domains" if domain == MACRO else _title(domain),
-        "plot": base64.b64encode(mae_plot(table, domain)).decode(),
+        "plot": as_address(mae_plot(table, domain)),
         "rounds": rounds,
         "users": int(table.loc[table["domain"] == domain, "users"].max()),
         "rows": [

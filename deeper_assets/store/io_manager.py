@@ -44,6 +44,10 @@ from deeper_assets.store.schema import PROVENANCE
 from deeper_assets.store.warehouse import Warehouse
 
 Describe = Callable[[str, Partition], Ingredients]
+"""Gives the ingredients of a table's partition."""
+
+Tell = Callable[[Version], Mapping[str, RawMetadataValue]]
+"""Gives what people are told, beside its figures, of a partition that has just been stored."""
 
 
 def column_schema(table: str) -> TableSchema:
@@ -88,18 +92,11 @@ class WarehouseIOManager(DbIOManager):
 
     A Parquet file that an asset returns as a `pathlib.Path` is deleted once its rows are stored. A single
     partition that has never been made cannot be loaded, unless the input has the metadata of `OPTIONAL`.
-    `describe` gives the ingredients of a table's partition.
     """
 
-    def __init__(self, warehouse: Warehouse, describe: Describe):
-        """A manager over `warehouse`.
-
-        Args:
-            warehouse: where everything is stored.
-            describe: gives the ingredients of a table's partition.
-        """
+    def __init__(self, warehouse: Warehouse, describe: Describe, tell: Tell):
         super().__init__(
-            type_handlers=[_RowsHandler(describe)],
+            type_handlers=[_RowsHandler(describe, tell)],
             db_client=_WarehouseClient(warehouse),
             database=warehouse.path.stem,  # what DuckDB calls the file's catalog
             schema="main",
@@ -109,6 +106,8 @@ class WarehouseIOManager(DbIOManager):
     def handle_output(self, context: OutputContext, obj: object) -> None:
         """Replace the asset's partition; see `Warehouse.replace`."""
         super().handle_output(context, obj)
+        # Metadata of the output would stand in the event log twice; that of the asset stands there once.
+        context.step_context.add_asset_metadata(context.consume_logged_metadata(), context.asset_key)
         if isinstance(obj, Path):
             obj.unlink()  # only now: the transaction has been committed
 
@@ -219,8 +218,9 @@ def _partition(context: OutputContext) -> dict[str, str]:
 class _RowsHandler(DbTypeHandler[pd.DataFrame | Path]):
     """Writes and reads rows, and remembers what each step has read, for the ledger's `inputs`."""
 
-    def __init__(self, describe: Describe):
+    def __init__(self, describe: Describe, tell: Tell):
         self._describe = describe
+        self._tell = tell
         self._read: dict[tuple[str, str], dict[tuple[str, str], Input]] = {}
 
     @property
@@ -241,9 +241,9 @@ class _RowsHandler(DbTypeHandler[pd.DataFrame | Path]):
         context.step_context.set_data_version(context.asset_key, DataVersion(version.content))
         return {
             "dagster/row_count": version.row_count,
-            "dagster/column_schema": column_schema(table.name),
             "fingerprint": version.fingerprint,
             "content": version.content,
+            **self._tell(version),
         }
 
     def load_input(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 from duckdb import DuckDBPyConnection
@@ -79,6 +80,16 @@ def insert_partition(
     _refuse_duplicates(connection, table, partition)
     row_count, content = _content(connection, table, partition)
     return enter(connection, table, partition, stamp, row_count, content)
+
+
+def first_rows(data: pd.DataFrame | Path, count: int) -> tuple[pd.DataFrame, int]:
+    """Rows that are to be stored, of a file only the first `count`; and how many there are in all."""
+    if isinstance(data, pd.DataFrame):
+        return data, len(data)
+    with duckdb.connect() as connection:
+        rows = connection.read_parquet(str(data))
+        [(total,)] = rows.count("*").fetchall()
+        return rows.limit(count).df(), total
 
 
 def read_partitions(

@@ -86,8 +86,10 @@ def test_one_domain_through_the_whole_graph(experiment: Experiment) -> None:
     assert event is not None
     metadata = event.asset_materialization.metadata
     assert metadata["dagster/row_count"].value == len(experiment.warehouse.load("mae_table"))
-    assert metadata["MAE by round"].value.startswith("![MAE by round](data:image/png;base64,")
+    assert metadata["MAE by round"].value.startswith("![MAE by round](data:image/svg+xml;base64,")
     table = experiment.warehouse.load("mae_table")
+    macro = table[table["domain"] == "macro"].set_index(["method", "round"])["mae"]
+    assert metadata["slide_regen round 4"].value == macro["slide_regen", 4]
     assert set(table["domain"]) == {"book", "macro"}
     floors = experiment.warehouse.load("floors_table").set_index(["method", "round"])["mae"]
     stands = table[(table["domain"] == "book") & (table["kind"] == "floor")].set_index(["method", "round"])[

@@ -49,6 +49,11 @@ def experiment(tmp_path: Path) -> Experiment:
 TRAINING = ("book", "recipe")
 
 
+def figures(result: AssetCheckResult) -> dict[str, Any]:
+    """The figures of a check, as its page has them."""
+    return {name: value.value for name, value in (result.metadata or {}).items()}
+
+
 def candidates(*unusable: str | None, user: str = "a") -> pd.DataFrame:
     rows = [
         {
@@ -94,6 +99,8 @@ def test_candidates_that_cannot_be_used_stop_a_run_beyond_a_limit() -> None:
     assert failed.description is not None
     assert "75.0% unreadable, limit 50%" in failed.description
     assert failed.description.endswith("most often: truncated")
+    reasons = {"truncated": 2, "echo": 1}
+    assert figures(failed) == {"rows": 4, "share unreadable": 0.75, "limit": 0.5, "reasons": reasons}
 
 
 def test_contexts_with_one_text_alone_are_warned_of() -> None:
@@ -103,6 +110,11 @@ def test_contexts_with_one_text_alone_are_warned_of() -> None:
     assert not failed.passed
     assert failed.severity == AssetCheckSeverity.WARN
     assert failed.description == "2 of 3 contexts have a single candidate"
+    assert figures(failed) == {
+        "contexts": 3,
+        "with a single candidate": 2,
+        "mean candidates a context": pytest.approx(4 / 3),
+    }
 
 
 @pytest.mark.parametrize(
@@ -129,6 +141,13 @@ def test_chosen_beats_rejected_by_the_recipes_margin(
     result = chosen_beats_rejected(pairs, RECIPES[recipe])
     assert result.passed == passes
     assert result.description == f"2 pairs, {int(not passes)} without their margin"
+    row = pair(**changed).iloc[0]
+    smallest = min(9.0, row["reward_chosen"] - row["reward_rejected"])
+    assert figures(result) == {
+        "pairs": 2,
+        "without their margin": int(not passes),
+        "smallest margin": pytest.approx(smallest),
+    }
 
 
 @pytest.mark.parametrize(
@@ -152,8 +171,12 @@ def test_a_pair_of_someone_who_does_not_train_is_found(
 def test_no_pairs_are_left_to_the_training_to_complain_of(experiment: Experiment) -> None:
     nothing = pair().iloc[:0]
     assert only_training_users(nothing, TRAINING, experiment.warehouse).passed
-    assert chosen_beats_rejected(nothing, RECIPES["paper"]).passed
-    assert groups_compare(group().iloc[:0], RECIPES["balanced"]).passed
+    no_pairs = chosen_beats_rejected(nothing, RECIPES["paper"])
+    no_groups = groups_compare(group().iloc[:0], RECIPES["balanced"])
+    assert no_pairs.passed
+    assert no_groups.passed
+    assert figures(no_pairs) == {"pairs": 0, "without their margin": 0}
+    assert figures(no_groups) == {"groups": 0, "with nothing to compare": 0}
 
 
 def group(*rewards: float, origin: str = "iteration_1", user: str = "a") -> pd.DataFrame:
@@ -185,6 +208,7 @@ def test_a_group_of_someone_who_does_not_train_is_found(experiment: Experiment) 
     result = only_training_users(groups, TRAINING, experiment.warehouse)
     assert not result.passed
     assert result.description == "2 of 4 rows are of someone who does not train"
+    assert figures(result) == {"rows": 4, "of someone who does not train": 2}
 
 
 def test_a_domain_that_was_not_sampled_is_named(experiment: Experiment) -> None:
@@ -206,6 +230,7 @@ def test_a_domain_that_was_not_sampled_is_named(experiment: Experiment) -> None:
         first("inc_ft").description
         == "missing: book, recipe; sample them (for the templates of train_recipes), or set training_domains"
     )
+    assert figures(first("inc_ft")) == {"training domains": 2, "missing": 2, "rows by domain": {"book": 1}}
     sampled("recipe")
     assert first("paper").passed
     assert not every_domain_trains_2(pair(), "paper", TRAINING, experiment.warehouse).passed
@@ -222,6 +247,7 @@ def test_a_damaged_or_partial_adapter_is_named(tmp_path: Path) -> None:
     partial = adapter_whole(rows.iloc[:1])
     assert not partial.passed
     assert partial.description == "missing: adapter_model.safetensors; damaged: none"
+    assert figures(partial) == {"bytes": len("adapter_config.json"), "missing": 1, "damaged": 0}
 
 
 def test_the_checks_stand_on_the_tables_of_both_iterations(experiment: Experiment) -> None:

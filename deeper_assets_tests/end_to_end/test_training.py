@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from dagster import DagsterRunStatus
+from dagster import AssetKey, DagsterRunStatus
 
 from deeper_assets.estimating import Rates, estimate
 from deeper_assets.instance import open_instance
@@ -24,6 +24,7 @@ from deeper_assets.method.updates import PROMPT_METHODS
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import load_settings
 from deeper_assets.store.adapters import identity
+from deeper_assets.store.schema import TABLES
 from deeper_assets.store.warehouse import Warehouse
 from deeper_assets_tests.command import deeper, environment
 
@@ -162,9 +163,36 @@ def test_the_run_of_a_model_shows_its_training(home: Path) -> None:
     ]
     assert made["reference"].value == f"start (model_1 {identity(load(home, 'model_1'))})"
     assert made["identity"].value == identity(load(home, "model_2"))
-    assert "data:image/png;base64," in made["loss curve"].value
+    assert "data:image/svg+xml;base64," in made["loss curve"].value
+    for kind in ("training", "validation"):
+        assert made[f"{kind} loss"].value == made["report"].value[kind]["loss"]
+        assert made[f"{kind} accuracy"].value == made["report"].value[kind]["reward_accuracy"]
     groups = load(home, "preference_groups_2")[["domain", "user_id", "round", "origin"]].drop_duplicates()
     assert made["trained on"].value + made["report"].value["validated"] == len(groups) > 0
+
+
+def test_every_table_shows_what_it_holds_what_made_it_and_what_it_is_made_from(home: Path) -> None:
+    told = {}
+    with open_instance(home) as instance:
+        for table in TABLES:
+            made = instance.get_latest_materialization_event(AssetKey(table))
+            assert made is not None
+            told[table] = {name: entry.value for name, entry in made.asset_materialization.metadata.items()}
+    for table, metadata in told.items():
+        assert {"preview", "settings", "made from"} <= set(metadata), table
+        assert len(metadata["preview"]) < 10_000, table
+    row = load(home, "preference_pairs_2").sort_values(["user_id", "domain"]).iloc[0]
+    shown = told["preference_pairs_2"]["preview"]
+    assert f"### user {row['user_id']} of {row['domain']}\n" in shown
+    assert f"> {row['chosen']}\n" in shown
+    assert "| training.beta | " in told["model_2"]["settings"]
+    assert r"- base\_policy: [" not in told["model_2"]["made from"]
+    assert (
+        "- model\\_1: [balanced](/assets/model_1?view=partitions&partition=balanced)"
+        in (told["model_2"]["made from"])
+    )
+    assert r"- [base\_policy](/assets/base_policy)" in told["model_2"]["made from"]
+    assert told["mae_table"]["made from"].endswith(" and 2 more")  # of seven methods
 
 
 def test_an_adapters_rows_are_a_folder_that_peft_loads_and_a_damaged_cache_is_made_anew(

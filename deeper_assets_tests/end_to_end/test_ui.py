@@ -51,7 +51,7 @@ def server(home: Path, variables: dict[str, str]) -> Iterator[str]:
         yield address
 
 
-def test_materialize_a_partition_by_clicking_and_see_its_plot(
+def test_materialize_a_partition_by_clicking_and_see_its_figures(
     browser: webdriver.Chrome, server: str, home: Path
 ) -> None:
     stored = Warehouse(home / "warehouse.duckdb")
@@ -84,13 +84,54 @@ def test_materialize_a_partition_by_clicking_and_see_its_plot(
     person.goes_to("/assets/round_errors?view=partitions&partition=book%7Cslide_regen")
     person.sees("Materialized")
     person.sees("share unreadable")
+    person.sees("MAE round 4")
+
+
+def test_a_page_shows_a_persona_what_it_predicted_and_what_it_was_made_from(
+    browser: webdriver.Chrome, server: str, home: Path
+) -> None:
+    stored, chosen = Warehouse(home / "warehouse.duckdb"), {"domain": ["book"], "method": ["slide_regen"]}
+    last = stored.load("persona_rounds", chosen).sort_values(["user_id", "round"]).groupby("user_id").tail(1)
+    person = Person(browser, server)
+    person.goes_to("/assets/round_predictions?view=partitions&partition=book%7Cslide_regen")
+    person.sees("Materialized")
+    person.sees("chat.prompts.slide_regen")  # a setting, on the page itself
     person.clicks("[Show Markdown]")
+    for persona in last["persona"]:
+        first_sentence = persona.split(".")[0].replace("'", "")
+        person.sees(first_sentence, exactly=False)
+    person.sees("predicted")
+    person.picture("personas of a partition")
+    person.clicks("Close")
+    link = next(link for link in browser.find_elements(By.CSS_SELECTOR, "td a") if link.text == "slide_regen")
+    browser.execute_script("arguments[0].scrollIntoView()", link)
+    person.picture("what a partition was made from")
+    link.click()
+    WebDriverWait(browser, PATIENCE).until(lambda page: "/assets/policies" in page.current_url)
+    assert browser.current_url == f"{server}/assets/policies?view=partitions&partition=slide_regen"
+    person.sees("Materialized")
+    person.sees("no rows")  # of a method that only prompts
+
+
+def test_tables_show_a_plot_and_draw_the_history_of_their_figures(
+    browser: webdriver.Chrome, server: str
+) -> None:
+    person = Person(browser, server)
+    person.goes_to("/assets/mae_table")
+    person.sees("mean over users of ε(round+1|S_round), rating points")  # what a column means
+    row = person.sees("MAE by round").find_element(By.XPATH, "./ancestor::tr")
+    row.find_element(By.XPATH, ".//*[normalize-space(.)='[Show Markdown]'][not(*)]").click()
     plot = WebDriverWait(browser, PATIENCE).until(
-        lambda page: next(iter(page.find_elements(By.CSS_SELECTOR, "img[src^='data:image/png']")), None)
+        lambda page: next(iter(page.find_elements(By.CSS_SELECTOR, ".dagster-markdown img")), None)
     )
     WebDriverWait(browser, PATIENCE).until(lambda _: int(plot.get_attribute("naturalWidth") or 0) > 300)
     assert plot.is_displayed()
     person.picture("plot of the error by round")
+    person.clicks("Close")
+    person.clicks("Plots")
+    drawn = person.sees("slide_regen round 4")
+    browser.execute_script("arguments[0].scrollIntoView()", drawn)
+    person.picture("history of figures")
 
 
 def test_the_graph_shows_its_groups(browser: webdriver.Chrome, server: str) -> None:

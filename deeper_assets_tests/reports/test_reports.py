@@ -1,15 +1,16 @@
 """Tables for people and programs."""
 
+import base64
 import json
 import math
 import re
-import struct
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
 
 from deeper_assets.reports.page import ReEvaluation, render_page
-from deeper_assets.reports.plots import as_markdown, mae_plot
+from deeper_assets.reports.plots import as_markdown, loss_plot, mae_plot
 from deeper_assets.reports.text import as_json, as_text, comparison_text, round_table
 from deeper_assets.store.schema import TABLES
 
@@ -122,12 +123,32 @@ def test_json_of_a_comparison_never_made_is_empty(table: pd.DataFrame, not_made:
     assert as_json(table, not_made, "offline")["comparison"] == []
 
 
-def test_plot_is_a_png(table: pd.DataFrame) -> None:
-    png = mae_plot(table, "book")
-    assert png.startswith(b"\x89PNG")
-    width, height = struct.unpack(">II", png[16:24])
-    assert (width, height) == (750, 420)
-    assert as_markdown(png).startswith("![MAE by round](data:image/png;base64,iVBOR")
+def test_a_plot_is_small_and_says_its_figures(table: pd.DataFrame) -> None:
+    drawn = mae_plot(table, "book")
+    assert drawn == mae_plot(table, "book")
+    assert drawn.startswith('<svg xmlns:xlink="http://www.w3.org/1999/xlink" width="540pt" height="302.4pt"')
+    texts = [
+        element.text for element in ElementTree.fromstring(drawn).iter("{http://www.w3.org/2000/svg}text")
+    ]
+    assert texts[:3] == ["0", "1", "round (updates behind the persona)"]
+    assert texts[-4:] == [
+        *("book: error of the next window by round", "floor_user_mean", "full_regen", "inc_update")
+    ]
+    (told,) = re.findall(r"!\[MAE by round\]\(data:image/svg\+xml;base64,(.*)\)", as_markdown(drawn))
+    assert base64.b64decode(told).decode() == drawn
+    assert len(told) < 20_000
+
+
+def test_the_plot_of_a_long_training_is_small_and_ends_where_it_ends() -> None:
+    log = [
+        {"kind": kind, "step": step, "loss": 1 / (1 + step % 7), "reward_accuracy": step % 10 / 10}
+        for step in range(5001)
+        for kind in ("training", "validation")[: 1 + (step % 500 == 0)]
+    ]
+    drawn = loss_plot(log)
+    assert len(as_markdown(drawn)) < 30_000
+    assert drawn == loss_plot([row for row in log if row["kind"] == "validation" or row["step"] % 51 == 2])
+    assert loss_plot([]).startswith("<svg")
 
 
 def test_page_marks_figures_under_every_floor_and_escapes_personas(

@@ -89,6 +89,10 @@ def describe(table: str, partition: Partition) -> Ingredients:
     return Ingredients("7" if table == "initial_personas" else "1", settings)
 
 
+def tell(version: Version) -> dict[str, str]:
+    return {"told": f"{version.table}, {version.row_count} rows, from {len(version.inputs)} inputs"}
+
+
 def make(
     warehouse: Warehouse, wanted: AssetsDefinition, key: str | None = None, *, graph=GRAPH, **options: Any
 ) -> ExecuteInProcessResult:
@@ -97,7 +101,7 @@ def make(
         list(graph),
         selection=[wanted],
         partition_key=key,
-        resources={"io_manager": WarehouseIOManager(warehouse, describe)},
+        resources={"io_manager": WarehouseIOManager(warehouse, describe, tell)},
         instance=DagsterInstance.ephemeral(),
         **options,
     )
@@ -190,7 +194,7 @@ def test_steps_of_one_run_share_a_manager_and_not_their_inputs(warehouse) -> Non
     make_all = materialize(
         [personas, predictions, rejected],
         partition_key="book",
-        resources={"io_manager": WarehouseIOManager(warehouse, describe)},
+        resources={"io_manager": WarehouseIOManager(warehouse, describe, tell)},
         instance=DagsterInstance.ephemeral(),
     )
     book = {"domain": "book"}
@@ -435,10 +439,10 @@ def test_what_the_ui_is_told_of_an_output(warehouse) -> None:
     [version] = warehouse.current()
     assert told == {
         "dagster/row_count": 3,
-        "dagster/column_schema": column_schema("initial_personas"),
         "dagster/table_name": "warehouse.main.initial_personas",
         "fingerprint": version.fingerprint,
         "content": version.content,
+        "told": "initial_personas, 3 rows, from 0 inputs",
         "Query": "SELECT * FROM main.initial_personas WHERE\n\"domain\" in ('o''brien; DROP TABLE x --')",
     }
 
@@ -474,7 +478,7 @@ def test_the_partition_expr_of_a_table() -> None:
 
 def test_values_are_loaded_outside_a_run(warehouse) -> None:
     make(warehouse, initial_personas, "movies tv")
-    definitions = Definitions(GRAPH, resources={"io_manager": WarehouseIOManager(warehouse, describe)})
+    definitions = Definitions(GRAPH, resources={"io_manager": WarehouseIOManager(warehouse, describe, tell)})
     frame = definitions.load_asset_value("initial_personas", partition_key="movies tv")
     assert frame["user_id"].tolist() == ["u0", "u1"]
 
@@ -520,7 +524,7 @@ def test_dynamic_partitions_are_refused(warehouse) -> None:
             materialize(
                 [other],
                 partition_key="book",
-                resources={"io_manager": WarehouseIOManager(warehouse, describe)},
+                resources={"io_manager": WarehouseIOManager(warehouse, describe, tell)},
                 instance=instance,
             )
 

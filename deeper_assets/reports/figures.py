@@ -1,0 +1,79 @@
+"""The figures of a table under names that stay, so that their history can be drawn.
+
+An unknown figure is left out: it is no number.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from deeper_assets.method.errors import MACRO
+from deeper_assets.method.pairs import CONTEXT
+from deeper_assets.method.rewards import COMPONENTS
+from deeper_assets.reports.text import last_round
+
+Figures = dict[str, float]
+
+
+def round_figures(round_errors: pd.DataFrame) -> Figures:
+    """The mean over users of each round's error (round_errors rows of one domain and method)."""
+    means = round_errors.groupby("round")["error"].mean()
+    return _known({f"MAE round {number}": mae for number, mae in means.items()})
+
+
+def macro_figures(table: pd.DataFrame) -> Figures:
+    """The macro average of every method, then floor, and round (mae_table rows)."""
+    macro = table[table["domain"] == MACRO]
+    ordered = macro.sort_values(["kind", "method", "round"], ascending=[False, True, True])
+    names = ordered["method"] + " round " + ordered["round"].astype(str)
+    return _known(dict(zip(names, ordered["mae"], strict=True)))
+
+
+def gap_figures(comparison: pd.DataFrame) -> Figures:
+    """What each method differs by from the one it is compared with, at the last round, and its interval.
+
+    Below 0 where the method errs less; rating points (comparison_table rows).
+    """
+    rows = last_round(comparison).dropna(subset=["against"])
+    names = rows["method"] + " minus " + rows["against"]
+    ends = {"": "difference", " low": "difference_low", " high": "difference_high"}
+    return _known(
+        {
+            f"{name}{end}": value
+            for end, column in ends.items()
+            for name, value in zip(names, rows[column], strict=True)
+        }
+    )
+
+
+def pair_figures(pairs: pd.DataFrame) -> Figures:
+    """How many pairs there are, and their mean margin, rating points (preference_pairs rows)."""
+    return {"pairs": len(pairs), **_known({"mean margin": pairs["margin"].mean()})}
+
+
+def group_figures(groups: pd.DataFrame) -> Figures:
+    """How many contexts have candidates to compare (preference_groups rows); a replayed one counts again."""
+    return {"groups": len(groups[[*CONTEXT, "origin"]].drop_duplicates())}
+
+
+def reward_figures(rewards: pd.DataFrame) -> Figures:
+    """Mean and spread (standard deviation) of each known reward, rating points (rewards rows)."""
+    means = {f"mean {name}": rewards[name].mean() for name in COMPONENTS}
+    return _known(means | {f"spread {name}": rewards[name].std(ddof=0) for name in COMPONENTS})
+
+
+def training_figures(log: Sequence[Mapping[str, Any]]) -> Figures:
+    """The last loss and reward accuracy of each kind of examples (see `loss_plot` for the log)."""
+    last = {row["kind"]: row for row in log}
+    return _known(
+        {
+            f"{kind} {name}": row[column]
+            for kind, row in sorted(last.items())
+            for column, name in (("loss", "loss"), ("reward_accuracy", "accuracy"))
+        }
+    )
+
+
+def _known(figures: Mapping[str, Any]) -> Figures:
+    return {name: float(value) for name, value in figures.items() if pd.notna(value)}
