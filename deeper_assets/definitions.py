@@ -36,7 +36,7 @@ def defs() -> Definitions:
 def build_definitions(
     experiment: "Experiment", executor: ExecutorDefinition = in_process_executor
 ) -> Definitions:
-    """The graph of one experiment; its domains decide the partitions.
+    """The graph of one experiment; its settings decide the partitions.
 
     Args:
         experiment: whose graph.
@@ -50,11 +50,12 @@ def build_definitions(
     from deeper_assets.store.io_manager import WarehouseIOManager
 
     graph = Graph.of(experiment)
+    assets = graph.assets()
     return Definitions(
-        assets=graph.assets(),
+        assets=assets,
         asset_checks=graph.checks(),
-        jobs=jobs.JOBS,
-        schedules=[jobs.build_schedule(experiment, graph.partitions)],
+        jobs=[job for job in jobs.JOBS if job.selection.resolve(assets)],
+        schedules=[jobs.build_schedule(experiment)],
         sensors=jobs.build_sensors(experiment, graph),
         executor=executor,
         resources={"warehouse": WarehouseIOManager(experiment.warehouse, graph.ingredients)},

@@ -10,6 +10,7 @@ from hashlib import sha256
 from dagster import (
     AssetSelection,
     AutomationConditionSensorDefinition,
+    MultiPartitionKey,
     RunRequest,
     ScheduleDefinition,
     ScheduleEvaluationContext,
@@ -24,7 +25,6 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from deeper_assets.graph import Graph
 from deeper_assets.method.exceptions import DeeperError
-from deeper_assets.partitions import Partitions, columns_of
 from deeper_assets.resources import Experiment
 
 
@@ -78,19 +78,20 @@ JOBS = (
 """In the order in which a run of everything takes them."""
 
 
-def build_schedule(experiment: Experiment, partitions: Partitions) -> ScheduleDefinition:
-    """The weekly re-evaluation of every domain by every method at hand; off until it is switched on."""
+def build_schedule(experiment: Experiment) -> ScheduleDefinition:
+    """The weekly re-evaluation by every method at hand; off until it is switched on."""
 
     @schedule(job=EVALUATION, cron_schedule=experiment.settings.re_evaluation_cron)
     def re_evaluation(context: ScheduleEvaluationContext) -> Iterator[RunRequest]:
-        """Plays the rounds of every domain and method again; switch on refresh_tables to follow it.
+        """Plays the rounds of every evaluated domain and method again; refresh_tables follows it if it is on.
 
-        Methods of recipes that have not been trained are left out.
+        Methods of recipes that have not been trained yet are left out.
         """
         tick = context.scheduled_execution_time.isoformat()
         ready = {version.partition["method"] for version in experiment.warehouse.current("policies")}
-        for key in partitions.by_columns["domain", "method"].get_partition_keys():
-            if columns_of(key)["method"] in ready:
+        for domain in experiment.evaluated:
+            for method in [method for method in experiment.methods if method in ready]:
+                key = MultiPartitionKey({"domain": domain, "method": method})
                 yield RunRequest(partition_key=key, run_key=f"{tick} {key}")
 
     return re_evaluation
@@ -103,7 +104,8 @@ def build_sensors(experiment: Experiment, graph: Graph) -> list[SensorDefinition
     def source_files(context: SensorEvaluationContext) -> SensorResult:
         """Asks for exactly the domains whose source files are new or changed."""
         before = json.loads(context.cursor) if context.cursor else {}
-        now = {name: listing for name in experiment.domains if (listing := file_listing(experiment, name))}
+        listings = {name: file_listing(experiment, name) for name in experiment.domains_in_force}
+        now = {name: listing for name, listing in listings.items() if listing}
         touched = [
             name
             for name, listing in now.items()
