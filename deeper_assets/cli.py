@@ -394,12 +394,9 @@ def _given(
 
 
 def _names(given: str) -> str | list[str]:
-    """Names separated by commas; or the word all."""
-    return (
-        "all"
-        if given.strip().lower() == "all"
-        else [name for part in given.split(",") if (name := part.strip())]
-    )
+    """Names separated by commas, or the word all."""
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    return "all" if names == ["all"] else names
 
 
 def _mae_table(experiment: "Experiment") -> Any:

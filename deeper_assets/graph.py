@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import product
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -31,6 +32,7 @@ from deeper_assets.checks import models as models_checks
 from deeper_assets.checks import personas as personas_checks
 from deeper_assets.declaring import Check, Declared, In, TableAsset
 from deeper_assets.engines.chat.journal import Purpose, asking_for
+from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
 from deeper_assets.partitions import Partitions, columns_of, partitions_of
 from deeper_assets.resources import Experiment
 from deeper_assets.store.io_manager import OPTIONAL, column_schema, partition_expr
@@ -157,7 +159,7 @@ class Graph:
         return {table: _partitions(self.cut(table), table) for table in self.tables}
 
     def in_force(self, table: str, partition: Partition) -> bool:
-        """Whether a run makes this partition: any that is offered, but no evaluation where a domain only trains."""
+        """Whether a run makes this partition. No evaluation is made of domains that only train."""
         domains = self.experiment.evaluated if "method" in partition else self.experiment.domains
         return partition in self.offered.get(table, ()) and partition.get("domain") in [None, *domains]
 
@@ -249,12 +251,20 @@ class Graph:
     def version(self, table: str) -> str:
         """The code version that the UI compares: of the code, and of all that settings decide of the values.
 
-        Dagster knows nothing else of a table that changes when a setting does.
+        Dagster knows nothing else of a table that changes when a setting does. It is of all domains, recipes
+        and methods that are known, so that it does not change where partitions come or go.
         """
-        asset = self.tables[table]
+        asset, here = self.tables[table], self.experiment
+        known = {
+            "domain": here.domains,
+            "recipe": here.settings.all_recipes,
+            "method": [*here.policies, FROZEN_POLICY, *PROMPT_METHODS],
+        }
+        columns = TABLES[table].partition
         values = [
             set_by_settings(self._value(asset, name, partition))
-            for partition in self.offered[table]
+            for keys in product(*(known[column] for column in columns))
+            for partition in [dict(zip(columns, keys, strict=True))]
             for name in asset.values
         ]
         return f"{asset.code_version}-{digest(values)[:12]}"

@@ -19,14 +19,11 @@ from dagster import (
 )
 
 from deeper_assets.definitions import build_definitions
-from deeper_assets.method.domains import PAPER_DOMAINS
+from deeper_assets.method.recipes import RECIPES
 from deeper_assets.method.updates import PROMPT_METHODS
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
 from deeper_assets_tests.store.samples import stamp
-
-OTHERS = ("paper", "future_only", "decayed", "inc_ft")
-"""The built-in recipes beside the default."""
 
 
 def test_everything_that_starts_runs_is_off_to_begin_with(experiment: Experiment) -> None:
@@ -38,17 +35,19 @@ def test_everything_that_starts_runs_is_off_to_begin_with(experiment: Experiment
     assert all(sensor.default_status == DefaultSensorStatus.STOPPED for sensor in sensors)
 
 
-def test_every_recipe_has_its_methods(experiment: Experiment) -> None:
-    graph = build_definitions(experiment).resolve_asset_graph()
-    methods = graph.get(AssetKey("policies")).partitions_def.get_partition_keys()
-    trained = {"deeper", "deeper_iteration_1"} | {f"deeper_{name}" for name in OTHERS}
+def test_every_recipe_has_its_methods(tmp_path: Path) -> None:
+    graph = build_definitions(Experiment(tmp_path, Settings(train_recipes=list(RECIPES))))
+    methods = graph.resolve_asset_graph().get(AssetKey("policies")).partitions_def.get_partition_keys()
+    others = ("paper", "future_only", "decayed", "inc_ft")
+    trained = {"deeper", "deeper_iteration_1"} | {f"deeper_{name}" for name in others}
     assert sorted(methods) == sorted(trained | {"frozen_policy"} | set(PROMPT_METHODS))
 
 
-def test_re_evaluation_asks_for_every_domain_and_method_at_hand(tmp_path: Path) -> None:
-    experiment = Experiment(tmp_path, Settings(re_evaluation_cron="15 4 * * 2"))
+def test_re_evaluation_asks_for_every_evaluated_domain_and_method_at_hand(tmp_path: Path) -> None:
+    settings = Settings(re_evaluation_cron="15 4 * * 2", evaluate=["book", "grocery"])
+    experiment = Experiment(tmp_path, settings)
     definitions = build_definitions(experiment)
-    for method in ("hier_merge", "deeper"):  # of the other recipes, nothing has been trained
+    for method in ("hier_merge", "deeper", "deeper_decayed"):  # decayed is trained no more
         columns = ["method", "recipe", "iteration", "model", "file", "sha256"]
         rows = pd.DataFrame([(method, None, None, "m", None, None)], columns=columns)
         experiment.warehouse.replace("policies", {"method": method}, rows, stamp())
@@ -63,8 +62,8 @@ def test_re_evaluation_asks_for_every_domain_and_method_at_hand(tmp_path: Path) 
         )
     keys = {request.partition_key for request in data.run_requests or []}
     assert keys == {
-        MultiPartitionKey({"domain": domain.name, "method": method})
-        for domain in PAPER_DOMAINS
+        MultiPartitionKey({"domain": domain, "method": method})
+        for domain in ("book", "grocery")
         for method in ("hier_merge", "deeper")
     }
 
