@@ -255,7 +255,7 @@ class Graph:
         and methods that are known, so that it does not change where partitions come or go.
         """
         asset, here = self.tables[table], self.experiment
-        known = {
+        known: Mapping[str, Collection[str]] = {
             "domain": here.domains,
             "recipe": here.settings.all_recipes,
             "method": [*here.policies, FROZEN_POLICY, *PROMPT_METHODS],

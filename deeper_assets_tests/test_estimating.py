@@ -90,6 +90,8 @@ class Graph:
 
     def _iterate(self, i: int, key: str | MultiPartitionKey) -> None:
         job = f"iteration_{i}"
+        if i == 1:
+            self._make(job, key, "training_windows")
         self._make(job, key, f"contexts_{i}", f"context_predictions_{i}")
         self._make(job, key, f"candidates_{i}")
         self._make(job, key, f"candidate_predictions_{i}")
