@@ -103,8 +103,8 @@ def build_schedule(experiment: Experiment, planner: Callable[[], Planner]) -> Sc
 def evaluations(planner: Planner, whole: bool) -> Iterator[tuple[Unit, list[str]]]:
     """Evaluations that can be made of what is stored, with their stale tables; if `whole`, with all."""
     stored = planner.stored()
-    for unit in sorted(planner.units_of(EVALUATION.name), key=str):
-        if planner.is_ready(unit, stored):
+    for unit in planner.units():
+        if unit.job == EVALUATION.name and planner.is_ready(unit, stored):
             stale = planner.stale(unit.tables, unit.partition_key, stored)
             if stale or whole:
                 yield unit, list(unit.tables) if whole else stale
@@ -117,7 +117,11 @@ def build_sensors(experiment: Experiment, planner: Callable[[], Planner]) -> lis
     def source_files(context: SensorEvaluationContext) -> SensorResult:
         """Asks for exactly the domains whose source files are new or changed."""
         before = json.loads(context.cursor) if context.cursor else {}
-        now = {name: listing for name in experiment.domains if (listing := file_listing(experiment, name))}
+        now = {
+            name: listing
+            for name in experiment.domains_in_force
+            if (listing := file_listing(experiment, name))
+        }
         graph = planner().graph
         touched = [
             name
@@ -133,7 +137,7 @@ def build_sensors(experiment: Experiment, planner: Callable[[], Planner]) -> lis
         """Keeps what is called stale here the same as what `deeper run` would make; it starts no run."""
         assets = planner().assets
         versions = {table: assets.get(AssetKey(table)).code_version for table in planner().order}
-        listings = {name: file_listing(experiment, name) for name in experiment.domains}
+        listings = {name: file_listing(experiment, name) for name in experiment.domains_in_force}
         now = digest([versions, listings, experiment.usage().to_csv()])
         if now == context.cursor:
             return SkipReason("Settings and sources are as they were.")
@@ -143,7 +147,7 @@ def build_sensors(experiment: Experiment, planner: Callable[[], Planner]) -> lis
     def refresh_tables(context: SensorEvaluationContext) -> RunRequest | SkipReason:
         """Makes the tables again when evaluations that were started here, or by the schedule, have ended."""
         run = _not_followed(context.instance, experiment)
-        (unit,) = planner().units_of(TABLES_JOB.name)
+        unit = planner().unit(TABLES_JOB.name, None)
         stale = planner().stale(unit.tables, None, planner().stored()) if run else []
         if run is None or not stale:
             return SkipReason("No evaluation that was started here waits for its tables.")

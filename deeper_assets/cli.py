@@ -88,7 +88,7 @@ def _of_experiment(command: Callable[..., None]) -> Callable[..., None]:
             help="Folder with the published rating files.  [default: ratings generated here]",
         ),
         click.option("--profile", help="Built-in profile, or a YAML file of settings.  [default: offline]"),
-        click.option("--domains", help="Only these, separated by commas.  [default: all]"),
+        click.option("--domains", help="Evaluate only these, separated by commas, or `all`.  [default: all]"),
         click.option("--train-users", type=_Count(), help="Training users a domain, at most."),
         click.option("--eval-users", type=_Count(), help="Evaluation users a domain, at most."),
     )
@@ -99,7 +99,7 @@ def _of_experiment(command: Callable[..., None]) -> Callable[..., None]:
 
 @cli.command()
 @_of_experiment
-def run(home: Path | None, domains: str | None, **flags: Any) -> None:
+def run(home: Path | None, **flags: Any) -> None:
     """Make everything that is missing or stale, then print the table.
 
     What is given here is recorded in the home folder, so that the next run, the report and `dagster dev` on
@@ -109,7 +109,6 @@ def run(home: Path | None, domains: str | None, **flags: Any) -> None:
 
     given = _given(**flags)
     experiment = _experiment(home, given)
-    wanted = _wanted(experiment, domains)
     record_settings(experiment.home, given)
 
     from deeper_assets.instance import quiet_dagster
@@ -117,11 +116,11 @@ def run(home: Path | None, domains: str | None, **flags: Any) -> None:
 
     quiet_dagster()
     with _progress() as progress:
-        outcome = run_everything(experiment, wanted, progress)
+        outcome = run_everything(experiment, progress)
     _say_what_was_done(outcome)
     _say_what_it_cost(experiment)
     if not outcome.failed or not experiment.warehouse.load("mae_table").empty:
-        _print_tables(experiment, wanted)
+        _print_tables(experiment)
     click.echo(f"\nLook at it: deeper ui --home {experiment.home}")
     if outcome.failed:
         raise click.exceptions.Exit(1)
@@ -132,7 +131,7 @@ def run(home: Path | None, domains: str | None, **flags: Any) -> None:
 @click.option("--seconds-per-request", type=_ABOVE_0, help="Of the chat model.  [default: 3]")
 @click.option("--candidates-per-second", type=_ABOVE_0, help="Texts of the policy.  [default: 20]")
 @click.option("--training-tokens-per-second", type=_ABOVE_0, help="Of a training.  [default: 8000]")
-def estimate(home: Path | None, domains: str | None, **flags: Any) -> None:
+def estimate(home: Path | None, **flags: Any) -> None:
     """Print what a run would ask, sample and train, what that costs, and what was assumed.
 
     Nothing is asked, made or recorded. With the profile paper and no data, the paper's users are counted.
@@ -142,7 +141,7 @@ def estimate(home: Path | None, domains: str | None, **flags: Any) -> None:
 
     rates = {rate.name: value for rate in fields(Rates) if (value := flags.pop(rate.name)) is not None}
     experiment = _experiment(home, _given(**flags))
-    click.echo(as_text(estimated(experiment, _wanted(experiment, domains), Rates(**rates))))
+    click.echo(as_text(estimated(experiment, Rates(**rates))))
 
 
 @cli.command()
@@ -175,7 +174,7 @@ def report(home: Path | None, as_json_: bool, html: Path | None) -> None:
 
     experiment = _experiment(home)
     if not as_json_ and html is None:
-        _print_tables(experiment, None)
+        _print_tables(experiment)
         return
     table, comparison = _mae_table(experiment), experiment.warehouse.load("comparison_table")
     if others := Graph.of(experiment).made_otherwise():
@@ -379,7 +378,11 @@ def _experiment(home: Path | None, flags: dict[str, Any] | None = None) -> "Expe
 
 
 def _given(
-    data: Path | None, profile: str | None, train_users: int | str | None, eval_users: int | str | None
+    data: Path | None,
+    profile: str | None,
+    domains: str | None,
+    train_users: int | str | None,
+    eval_users: int | str | None,
 ) -> dict[str, Any]:
     """The settings that flags give."""
     if data is not None and not data.is_dir():
@@ -389,19 +392,17 @@ def _given(
     flags = {
         "data": data.resolve() if data else None,
         "profile": _absolute_if_file(profile) if profile else None,
+        "evaluate": _names(domains) if domains else None,
         "train_users": train_users,
         "eval_users": eval_users,
     }
     return {name: value for name, value in flags.items() if value is not None}
 
 
-def _wanted(experiment: "Experiment", domains: str | None) -> list[str]:
-    """The domains that a flag names; all of them where it does not."""
-    wanted = [name.strip() for name in (domains or "").split(",") if name.strip()]
-    wanted = wanted or list(experiment.domains)
-    for name in wanted:
-        experiment.domain(name)
-    return wanted
+def _names(given: str) -> str | list[str]:
+    """Names separated by commas, or the word all."""
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    return "all" if names == ["all"] else names
 
 
 def _mae_table(experiment: "Experiment") -> Any:
@@ -413,12 +414,12 @@ def _mae_table(experiment: "Experiment") -> Any:
     return table
 
 
-def _print_tables(experiment: "Experiment", domains: list[str] | None) -> None:
+def _print_tables(experiment: "Experiment") -> None:
     from deeper_assets.graph import Graph
     from deeper_assets.reports.text import as_text
 
     table, comparison = _mae_table(experiment), experiment.warehouse.load("comparison_table")
-    click.echo("\n" + as_text(table, comparison, domains))
+    click.echo("\n" + as_text(table, comparison))
     others = Graph.of(experiment).made_otherwise()
     if others:
         names = ", ".join(others)
@@ -437,7 +438,7 @@ def _sample_of_personas(experiment: "Experiment") -> Any:
     import pandas as pd
 
     samples = []
-    for domain in experiment.domains:
+    for domain in experiment.evaluated:
         for method in ("deeper", "inc_update"):
             rows = experiment.warehouse.load("persona_rounds", {"domain": [domain], "method": [method]})
             if not rows.empty:

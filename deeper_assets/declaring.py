@@ -71,7 +71,8 @@ class TableAsset(Declared):
         group: its group in the UI.
         code_version: another one makes every partition stale.
         templates: the prompt templates that it uses.
-        training: its partitions are of use in domains that train; in others they have no rows.
+        training: it serves training. Of domains it has those that train, and it is left out of the graph
+            where no recipe is trained.
     """
 
     tables: Mapping[str, str] = field(default_factory=dict)

@@ -37,7 +37,7 @@ def defs() -> Definitions:
 def build_definitions(
     experiment: "Experiment", executor: ExecutorDefinition = in_process_executor
 ) -> Definitions:
-    """The graph of one experiment; its domains decide the partitions.
+    """The graph of one experiment; its settings decide the partitions.
 
     Args:
         experiment: whose graph.
@@ -53,11 +53,13 @@ def build_definitions(
     from deeper_assets.store.io_manager import WarehouseIOManager
 
     graph = Graph.of(experiment)
+    assets = graph.assets()
+    jobs = [job for job in JOBS if job.selection.resolve(assets)]
     planner = cache(lambda: Planner(graph, whole))
     whole = Definitions(
-        assets=graph.assets(),
+        assets=assets,
         asset_checks=graph.checks(),
-        jobs=[*JOBS, automation.build_job(experiment)],
+        jobs=[*jobs, automation.build_job(experiment)],
         schedules=[automation.build_schedule(experiment, planner)],
         sensors=automation.build_sensors(experiment, planner),
         executor=executor,

@@ -96,19 +96,17 @@ class Estimate:
     notes: tuple[str, ...]
 
 
-def estimate(experiment: Experiment, evaluated: Sequence[str], rates: Rates) -> Estimate:
+def estimate(experiment: Experiment, rates: Rates) -> Estimate:
     """What `deeper run` takes if it has to make everything.
 
     Args:
         experiment: whose settings. What its warehouse has of windows and candidates is counted as it is.
-        evaluated: names of the domains to evaluate.
         rates: how fast things go.
     """
     settings = experiment.settings
     planner = Planner(Graph.of(experiment), build_definitions(experiment))
-    plays = list(_plays(planner, evaluated))
-    domains = [play.partition["domain"] for play in plays if "domain" in play.partition]
-    people = {name: _people(experiment, name) for name in dict.fromkeys([*evaluated, *domains])}
+    plays = list(_plays(planner))
+    people = {name: _people(experiment, name) for name in experiment.domains_in_force}
     chat = chat_tokens(settings.chat.model)
     policy = policy_tokens(settings.policy) if settings.train_recipes else chat  # else nothing is sampled
     known = {i: share for i in ITERATIONS if (share := _usable_share(planner.graph, i)) is not None}
@@ -154,10 +152,10 @@ class _Play:
         return next(iter(self.asset.tables)), "".join(cut_by)
 
 
-def _plays(planner: Planner, evaluated: Sequence[str]) -> Iterator[_Play]:
+def _plays(planner: Planner) -> Iterator[_Play]:
     """What a run makes that asks, samples or trains, and what that is made from; inputs first."""
     needed = _needed(planner.graph)
-    for unit in planner.units(evaluated):
+    for unit in planner.units():
         tables = [table for table in planner.order if table in unit.tables and table in needed]
         assets = [planner.graph.tables[table] for table in tables]
         for first, asset in {next(iter(asset.tables)): asset for asset in assets}.items():
@@ -190,7 +188,7 @@ def _play(
     """
     frames = {(WINDOWS, name): some.windows[some.windows["split"] == split] for name, some in people.items()}
     for play in plays:
-        if split == "eval" and (play.asset.training or "trainer" in play.asset.takes):
+        if split == "eval" and play.asset.training and play.partition:
             continue
         tally.made = play.made
         some = people.get(play.partition.get("domain", ""))

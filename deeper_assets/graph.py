@@ -1,10 +1,11 @@
 """The graph of one experiment: its declared assets and checks, what they take, and how Dagster has them."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import product
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -87,8 +88,12 @@ class Graph:
 
     @cached_property
     def declared(self) -> Sequence[TableAsset]:
-        """The assets whose graph it is."""
-        return declared_assets()
+        """The assets whose graph it is. Tables that are left out have no rows for those that read them."""
+        assets = [
+            one for one in declared_assets() if self.experiment.settings.train_recipes or not one.training
+        ]
+        names = {name for asset in assets for name in asset.tables}
+        return [_without_others(asset, names) for asset in assets]
 
     @cached_property
     def tables(self) -> Mapping[str, TableAsset]:
@@ -98,9 +103,14 @@ class Graph:
     @cached_property
     def partitions(self) -> Partitions:
         """How the graph is cut."""
-        untrained = dict.fromkeys([FROZEN_POLICY, *PROMPT_METHODS])
         here = self.experiment
-        return partitions_of(here.domains, here.settings.all_recipes, {**here.policies, **untrained})
+        methods = {method: here.policies.get(method) for method in here.methods}
+        recipes = here.settings.train_recipes
+        return partitions_of(here.domains_in_force, here.training_domains, recipes, methods)
+
+    def cut(self, table: str) -> PartitionsDefinition[str] | None:
+        """How a table is cut; None where it has no partitions."""
+        return self.partitions.of(TABLES[table].partition, self.tables[table].training)
 
     def given(self, declared: Declared, partition: Partition) -> dict[str, Any]:
         """The values and tools that a function takes, for a partition."""
@@ -148,15 +158,15 @@ class Graph:
             return replace(value, prompts=value.prompts.only(templates))
         return value.only(declared.templates_for(self.values, partition)) if name == "prompts" else value
 
+    @cached_property
+    def offered(self) -> Mapping[str, Sequence[Partition]]:
+        """The partitions of every table, made or not."""
+        return {table: _partitions(self.cut(table), table) for table in self.tables}
+
     def in_force(self, table: str, partition: Partition) -> bool:
-        """Whether a run makes this partition: its recipe is trained, its method evaluated, and so on."""
-        here = self.experiment
-        domains = here.training_domains if self.tables[table].training else here.domains
-        return (
-            partition.get("domain") in [None, *domains]
-            and partition.get("recipe") in [None, *here.settings.train_recipes]
-            and partition.get("method") in [None, *here.methods]
-        )
+        """Whether a run makes this partition. No evaluation is made of domains that only train."""
+        domains = self.experiment.evaluated if "method" in partition else self.experiment.domains
+        return partition in self.offered.get(table, ()) and partition.get("domain") in [None, *domains]
 
     def made_otherwise(self) -> list[str]:
         """Domains of which something in force was made from other settings or other inputs than today's.
@@ -190,7 +200,7 @@ class Graph:
 
     def checks(self) -> list[AssetChecksDefinition]:
         """The Dagster checks."""
-        return [self._check(declared) for declared in _declared(CHECKS, Check)]
+        return [self._check(check) for check in _declared(CHECKS, Check) if check.table in self.tables]
 
     def _asset(self, declared: TableAsset) -> AssetsDefinition:
         first = next(iter(declared.tables))
@@ -221,7 +231,7 @@ class Graph:
                 )
                 for name, meaning in declared.tables.items()
             },
-            partitions_def=self.partitions.of(dimensions),
+            partitions_def=self.cut(first),
         )(_signed(compute, AssetExecutionContext, declared))
 
     def told(self, version: Version) -> dict[str, RawMetadataValue]:
@@ -247,7 +257,7 @@ class Graph:
             description=inspect.getdoc(declared.function),
             blocking=declared.blocking,
             additional_ins={name: self._input(read) for name, read in list(declared.reads.items())[1:]},
-            partitions_def=self.partitions.of(dimensions),
+            partitions_def=self.cut(declared.table),
         )(_signed(compute, AssetCheckExecutionContext, declared))
 
     def _input(self, read: In) -> AssetIn:
@@ -258,12 +268,20 @@ class Graph:
     def version(self, table: str) -> str:
         """The code version that the UI compares: of the code, and of all that settings decide of the values.
 
-        Dagster knows nothing else of a table that changes when a setting does.
+        Dagster knows nothing else of a table that changes when a setting does. It is of all domains, recipes
+        and methods that are known, so that it does not change where partitions come or go.
         """
-        asset, definition = self.tables[table], self.partitions.of(TABLES[table].partition)
+        asset, here = self.tables[table], self.experiment
+        known: Mapping[str, Collection[str]] = {
+            "domain": here.domains,
+            "recipe": here.settings.all_recipes,
+            "method": [*here.policies, FROZEN_POLICY, *PROMPT_METHODS],
+        }
+        columns = TABLES[table].partition
         values = [
             set_by_settings(self._value(asset, name, partition))
-            for partition in _partitions(definition, table)
+            for keys in product(*(known[column] for column in columns))
+            for partition in [dict(zip(columns, keys, strict=True))]
             for name in asset.values
         ]
         return f"{asset.code_version}-{digest(values)[:12]}"
@@ -311,6 +329,16 @@ def _partitions(definition: PartitionsDefinition[str] | None, table: str) -> lis
     if definition is None:
         return [{}]
     return [columns_of(key, *TABLES[table].partition[:1]) for key in definition.get_partition_keys()]
+
+
+def _without_others(asset: TableAsset, tables: Collection[str]) -> TableAsset:
+    """An asset that reads none but these tables."""
+    others = {name: read for name, read in asset.reads.items() if read.table not in tables}
+    empty = {
+        name: pd.DataFrame(columns=list(TABLES[read.table].column_names)) for name, read in others.items()
+    }
+    reads = {name: read for name, read in asset.reads.items() if name not in others}
+    return replace(asset, reads=reads, function=partial(asset.function, **empty)) if others else asset
 
 
 def _signed(compute: Callable[..., Any], context: type, declared: Declared) -> Callable[..., Any]:

@@ -1,7 +1,7 @@
 """How the graph is cut: by domain, by recipe, by method, and by domain together with one of the others.
 
-Built from the settings when the code location loads, because a user's own domains are partitions too. Every
-asset shares the very same dimensions: Dagster maps between a dimension and its multi-partitions only then.
+Built from the settings when the code location loads, so the partitions that are offered are those in force.
+Multi-partitions share the very same dimensions with other tables: Dagster maps between them only then.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,8 +17,6 @@ from dagster import (
     StaticPartitionsDefinition,
 )
 
-from deeper_assets.method.exceptions import DeeperError
-
 ITERATIONS = (1, 2)
 
 
@@ -28,16 +26,20 @@ class Partitions:
 
     Attributes:
         by_columns: the definition of the tables with these partition columns.
+        training: the same for tables that serve training, whose domains are those that train.
         models: for what is made by method from the models of an iteration: the model of the method's
             recipe, if it takes that iteration's, else nothing.
     """
 
     by_columns: Mapping[tuple[str, ...], PartitionsDefinition[str]]
+    training: Mapping[tuple[str, ...], PartitionsDefinition[str]]
     models: Mapping[int, PartitionMapping]
 
-    def of(self, columns: tuple[str, ...]) -> PartitionsDefinition[str] | None:
+    def of(self, columns: tuple[str, ...], training: bool) -> PartitionsDefinition[str] | None:
         """The definition of the tables with these partition columns; None for unpartitioned ones."""
-        return self.by_columns[columns] if columns else None
+        if not columns:
+            return None
+        return (self.training if training else self.by_columns)[columns]
 
 
 def every_partition(_: Partitions) -> PartitionMapping:
@@ -46,33 +48,31 @@ def every_partition(_: Partitions) -> PartitionMapping:
 
 
 def partitions_of(
-    domains: Iterable[str], recipes: Iterable[str], methods: Mapping[str, tuple[str, int] | None]
+    domains: Iterable[str],
+    training_domains: Iterable[str],
+    recipes: Iterable[str],
+    methods: Mapping[str, tuple[str, int] | None],
 ) -> Partitions:
-    """The partitions of one experiment, by the names of its domains, recipes and methods.
+    """The partitions of one experiment, by the names of what is in force.
 
-    With a method stand recipe and iteration of the model that writes for it; None where no trained one does.
-
-    Raises:
-        DeeperError: a method's recipe is none of the recipes, or its iteration neither 1 nor 2.
+    Training domains are among the domains. With a method stand recipe and iteration of the model that writes
+    for it; None where no trained one does.
     """
-    recipes = list(recipes)
-    for method, model in methods.items():
-        if model is not None and (model[0] not in recipes or model[1] not in ITERATIONS):
-            raise DeeperError(
-                f"method {method!r} takes model {model[1]} of recipe {model[0]!r}; there are models 1 and 2"
-                f" of {', '.join(recipes) or 'no recipe'}"
-            )
     by_domain = StaticPartitionsDefinition(list(domains))
-    by_recipe = StaticPartitionsDefinition(recipes)
+    by_training = StaticPartitionsDefinition(list(training_domains))
+    by_recipe = StaticPartitionsDefinition(list(recipes))
     by_method = StaticPartitionsDefinition(list(methods))
     trained = {method: model for method, model in methods.items() if model is not None}
     return Partitions(
         {
             ("domain",): by_domain,
-            ("recipe",): by_recipe,
             ("method",): by_method,
-            ("domain", "recipe"): MultiPartitionsDefinition({"domain": by_domain, "recipe": by_recipe}),
             ("domain", "method"): MultiPartitionsDefinition({"domain": by_domain, "method": by_method}),
+        },
+        {
+            ("domain",): by_training,
+            ("recipe",): by_recipe,
+            ("domain", "recipe"): MultiPartitionsDefinition({"domain": by_training, "recipe": by_recipe}),
         },
         {
             iteration: StaticPartitionMapping(

@@ -14,7 +14,7 @@ from dagster import AssetKey, Definitions, MultiPartitionKey, MultiPartitionsDef
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from deeper_assets.graph import Graph
-from deeper_assets.jobs import EVALUATION, JOBS, TABLES_JOB
+from deeper_assets.jobs import EVALUATION, TABLES_JOB
 from deeper_assets.partitions import columns_of
 from deeper_assets.store.catalog import find_table
 from deeper_assets.store.ledger import Input, Partition, Version, canonical_json, fingerprint
@@ -73,17 +73,18 @@ class Planner:
 
     # ------------------------------------------------------------------------------------- units and edges
 
-    def units(self, domains: Sequence[str]) -> dict[Unit, Edges]:
-        """All units of a run that evaluates these domains, each after those it needs.
+    def units(self) -> dict[Unit, Edges]:
+        """All units of a run, each after those it needs.
 
         The models are those of all training domains, whichever domains are evaluated.
         """
+        here = self.graph.experiment
         edges: dict[Unit, Edges] = {}
         left = [self.unit(TABLES_JOB.name, None)]
         left += [
             self.unit(EVALUATION.name, MultiPartitionKey({"domain": domain, "method": method}))
-            for method in self.graph.experiment.methods
-            for domain in domains
+            for method in here.methods
+            for domain in here.evaluated
         ]
         while left:
             unit = left.pop()
@@ -92,10 +93,6 @@ class Planner:
                 left += edges[unit].needs
         units = sorted(edges, key=self._place)
         return {unit: Edges(edges[unit].needs, edges[unit].follows & edges.keys()) for unit in units}
-
-    def units_of(self, job: str) -> list[Unit]:
-        """All units of a job, made or not."""
-        return [self.unit(job, key) for key in self.keys(self._tables_of[job][0])]
 
     def is_ready(self, unit: Unit, stored: Stored) -> bool:
         """Whether everything that other units make for it is stored."""
@@ -108,14 +105,13 @@ class Planner:
         )
 
     def _before(self, unit: Unit, optional: bool) -> frozenset[Unit]:
-        """The other units in force that make an input of a unit's tables."""
+        """The other units that make an input of a unit's tables."""
         parents = {
             self.unit(self._job_of[parent], key)
             for table in unit.tables
             for read in self.graph.tables[table].reads.values()
             if read.optional == optional and (parent := read.table)
             for key in self.parent_keys(table, unit.partition_key, parent)
-            if self.graph.in_force(parent, self.columns(parent, key))
         }
         return frozenset(parents - {unit})
 
@@ -126,7 +122,7 @@ class Planner:
         orders = (
             ("recipe", here.settings.train_recipes),
             ("method", here.methods),
-            ("domain", list(here.domains)),
+            ("domain", here.domains_in_force),
         )
         return (
             list(self._tables_of).index(unit.job),
@@ -136,10 +132,10 @@ class Planner:
     @cached_property
     def _tables_of(self) -> Mapping[str, tuple[str, ...]]:
         """Job → its tables, in the order of the jobs."""
-        layers = {job.name: self.definitions.resolve_job_def(job.name).asset_layer for job in JOBS}
+        jobs = [self.definitions.resolve_job_def(job.name) for job in self.definitions.jobs or ()]
         return {
-            name: tuple(sorted(key.to_user_string() for key in layer.executable_asset_keys))
-            for name, layer in layers.items()
+            job.name: tuple(sorted(key.to_user_string() for key in job.asset_layer.executable_asset_keys))
+            for job in jobs
         }
 
     @cached_property

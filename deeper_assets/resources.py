@@ -179,6 +179,17 @@ class Experiment:
                 raise DeeperError(f"training_domains: {name!r} only evaluates; leave it out, or set it seen")
         return [name for name, domain in self.domains.items() if domain.seen and name in (chosen or [name])]
 
+    @cached_property
+    def evaluated(self) -> list[str]:
+        """Names of the domains that are evaluated."""
+        return [name for name in self.domains if name in (self.settings.evaluate or self.domains)]
+
+    @cached_property
+    def domains_in_force(self) -> list[str]:
+        """Names of the domains that a run makes something of: they are evaluated, or train a recipe."""
+        training = self.training_domains if self.settings.train_recipes else []
+        return [name for name in self.domains if name in {*self.evaluated, *training}]
+
     @property
     def fills_gpu(self) -> bool:
         """Whether a policy is loaded on this machine's GPU to be sampled."""

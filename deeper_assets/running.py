@@ -99,23 +99,21 @@ Report = Callable[[str, int, int], None]
 """Told about progress: what is at work, how many units are done, how many there are."""
 
 
-def run_everything(experiment: Experiment, domains: Sequence[str], report: Report) -> Outcome:
-    """Brings every table of these domains up to date, and the tables over all domains.
+def run_everything(experiment: Experiment, report: Report) -> Outcome:
+    """Brings every table up to date of the domains that are evaluated or train, and the tables over them.
 
     A domain that fails leaves the other domains untouched.
 
     Raises:
         DeeperError: a domain is not configured, or another `deeper run` is at work in the same home.
     """
-    for name in domains:
-        experiment.domain(name)
     worker = Worker(experiment)
     planner = Planner(Graph.of(experiment), worker.definitions)
     outcome = Outcome()
     with _alone_in(experiment.home), _Crew(worker) as crew:
         bury_the_dead(worker.instance)
         _sweep(experiment.home / "scratch")
-        edges = planner.units(domains)
+        edges = planner.units()
         units = list(edges)
         job = ""
         waiting = units

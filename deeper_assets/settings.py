@@ -34,7 +34,7 @@ from pydantic_settings import (
 from deeper_assets.engines.chat.endpoint import Endpoint
 from deeper_assets.engines.http import Address, VariableName
 from deeper_assets.engines.training.hardware import ONE_DEVICE, Hardware
-from deeper_assets.method.domains import Scale
+from deeper_assets.method.domains import PAPER_DOMAINS, Scale
 from deeper_assets.method.exceptions import DeeperError, did_you_mean
 from deeper_assets.method.protocols import Decoding
 from deeper_assets.method.recipes import DEFAULT_RECIPE, RECIPES, Recipe, Training
@@ -56,6 +56,10 @@ def _all_is_none(value: object) -> object:
 
 Count = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_all_is_none)]
 """How many users; None (written `all`) for every one."""
+
+
+Names = Annotated[Annotated[list[str], Field(min_length=1)] | None, BeforeValidator(_all_is_none)]
+"""One name or several; None (written `all`) for all there are."""
 
 
 _UNSPOKEN = re.compile(r"\.(base_url|key_env|urls)\b")
@@ -176,6 +180,7 @@ class Settings(BaseSettings):
         ["balanced", "paper"], description="recipes that `deeper run` trains; [] for no policy"
     )
     training_domains: list[str] | None = Field(None, description="domains that train; null: all seen ones")
+    evaluate: Names = Field(None, description="domains that are evaluated; null or `all`: all")
 
     processes: int | None = Field(
         None, ge=1, description="of `deeper run`; null: one a core, at most four, or 16 to wait for batches"
@@ -204,6 +209,15 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"train_recipes: {name!r} is no recipe{did_you_mean(name, self.all_recipes)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _domains_are_known(self) -> "Settings":
+        known = [*(domain.name for domain in PAPER_DOMAINS), *self.domains]
+        for setting, names in (("evaluate", self.evaluate), ("training_domains", self.training_domains)):
+            for name in names or []:
+                if name not in known:
+                    raise ValueError(f"{setting}: {name!r} is no domain{did_you_mean(name, known)}")
         return self
 
     @cached_property

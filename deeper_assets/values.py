@@ -18,6 +18,7 @@ from deeper_assets.engines.training.hardware import Hardware
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.candidates import CandidateDraw
 from deeper_assets.method.domains import Domain, Scale
+from deeper_assets.method.errors import Evaluated
 from deeper_assets.method.pairs import ValidationSplit
 from deeper_assets.method.prompts import Prompts
 from deeper_assets.method.protocols import Decoding
@@ -83,8 +84,12 @@ class Values:
         return self.experiment.domain(partition["domain"])
 
     def scales(self, _: Partition) -> Mapping[str, Scale]:
-        """The rating scale of every domain."""
-        return {name: domain.scale for name, domain in self.experiment.domains.items()}
+        """The rating scale of every domain that is evaluated."""
+        return {name: self.experiment.domain(name).scale for name in self.experiment.evaluated}
+
+    def evaluated(self, _: Partition) -> Evaluated:
+        """The domains and methods that are evaluated."""
+        return Evaluated(tuple(self.experiment.evaluated), tuple(self.experiment.methods))
 
     def training_domains(self, _: Partition) -> tuple[str, ...]:
         """Names of the domains whose training users train the policies."""
@@ -114,10 +119,8 @@ class Values:
         """The experiment's seed."""
         return self.experiment.settings.seed
 
-    def templates(self, partition: Partition) -> tuple[str, ...]:
-        """The templates that the trained recipes refine by; none in a domain that does not train."""
-        if partition["domain"] not in self.experiment.training_domains:
-            return ()
+    def templates(self, _: Partition) -> tuple[str, ...]:
+        """The templates that the trained recipes refine by."""
         trained = self.experiment.settings.train_recipes
         return tuple(dict.fromkeys(str(self.experiment.recipe(name).template) for name in trained))
 

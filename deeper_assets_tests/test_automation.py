@@ -34,6 +34,7 @@ from deeper_assets.settings import Settings
 
 SETTINGS: dict[str, Any] = {
     "train_recipes": [],
+    "evaluate": ["book", "recipe"],
     "synthetic_users": 20,
     "train_users": 2,
     "eval_users": 3,
@@ -46,7 +47,7 @@ TICK = datetime(2026, 1, 6, 4, 15, tzinfo=UTC)
 @pytest.fixture(scope="module")
 def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("automation") / "home"
-    outcome = run_everything(Experiment(home, Settings(**SETTINGS)), ["book", "recipe"], lambda *_: None)
+    outcome = run_everything(Experiment(home, Settings(**SETTINGS)), lambda *_: None)
     assert not outcome.failed
     return home
 

@@ -90,6 +90,8 @@ class Graph:
 
     def _iterate(self, i: int, key: str | MultiPartitionKey) -> None:
         job = f"iteration_{i}"
+        if i == 1:
+            self._make(job, key, "training_windows")
         self._make(job, key, f"contexts_{i}", f"context_predictions_{i}")
         self._make(job, key, f"candidates_{i}")
         self._make(job, key, f"candidate_predictions_{i}")
@@ -119,7 +121,7 @@ def small(home: Path, **changed: Any) -> Experiment:
     values = {
         **{"synthetic_users": 12, "train_users": 3, "eval_users": 2, "persona_words": 40, "candidates": 4},
         **{"policy": "somebody/some-model", "training_domains": ["book"]},
-        **{"train_recipes": ["balanced", "inc_ft"], **changed},
+        **{"train_recipes": ["balanced", "inc_ft"], "evaluate": ["grocery"], **changed},
     }
     return Experiment(home, Settings(**values))
 
@@ -132,27 +134,27 @@ METHODS = [
 
 def test_it_counts_what_every_asset_asks_and_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = small(tmp_path)
-    expected = estimate(here, ["grocery"], Rates())
+    expected = estimate(here, Rates())
     assert not here.warehouse.path.exists()  # the windows were counted, and not kept
     graph = Graph(here, monkeypatch)
     graph.make_everything(["grocery"], ["balanced", "inc_ft"], METHODS)
     assert counts(expected.chat) == graph.asked
     assert counts(expected.sampling) == graph.written
     assert {by for table, by in graph.asked if table == "persona_rounds"} == set(METHODS)
-    again = estimate(here, ["grocery"], Rates())
+    again = estimate(here, Rates())
     assert counts(again.chat) == graph.asked
-    assert again.notes[0] == "users stored in this home: grocery, book"
+    assert again.notes[0] == "users stored in this home: book, grocery"
     assert "candidates of iteration 2: 100% are usable and different, as those in this home" in again.notes
 
 
 def test_of_candidates_that_are_alike_it_bounds_the_questions_until_it_has_seen_some(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = small(tmp_path, train_recipes=["balanced"], candidates=8)
-    before = counts(estimate(here, ["book"], Rates()).chat)
+    here = small(tmp_path, train_recipes=["balanced"], candidates=8, evaluate=["book"])
+    before = counts(estimate(here, Rates()).chat)
     graph = Graph(here, monkeypatch, alike)
     graph.make_everything(["book"], ["balanced"], ["full_regen"])
-    after = counts(estimate(here, ["book"], Rates()).chat)
+    after = counts(estimate(here, Rates()).chat)
     first, second = ("candidate_predictions_1", ""), ("candidate_predictions_2", "balanced")
     for name in (first, second):
         assert graph.asked[name] <= after[name] < before[name]
@@ -163,7 +165,7 @@ def test_of_candidates_that_are_alike_it_bounds_the_questions_until_it_has_seen_
 def test_the_papers_full_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEEPER_PROFILE", "paper")
     here = Experiment(tmp_path / "home", load_settings(tmp_path / "home"))
-    found = estimate(here, list(here.domains), Rates())
+    found = estimate(here, Rates())
     asked = counts(found.chat)
     assert asked["initial_personas", ""] == 10_800 + 4_809
     assert asked["initial_predictions", ""] == 3 * 10_800 + 4_809
@@ -186,11 +188,12 @@ def test_the_papers_full_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_some_users_stand_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = small(tmp_path, synthetic_users=60, train_users=14, eval_users=9, windows_at_most=6)
+    users = {"synthetic_users": 60, "train_users": 14, "eval_users": 9}
+    here = small(tmp_path, evaluate=["book"], windows_at_most=6, **users)
     monkeypatch.setattr(estimating, "SAMPLE", 14)
-    every = estimate(here, ["book"], Rates())
+    every = estimate(here, Rates())
     monkeypatch.setattr(estimating, "SAMPLE", 5)
-    some = estimate(here, ["book"], Rates())
+    some = estimate(here, Rates())
     assert counts(some.chat)["initial_personas", ""] == 23
     for one, other in ((some.chat, every.chat), (some.sampling, every.sampling)):
         assert counts(one) == pytest.approx(counts(other), rel=0.1)
@@ -209,7 +212,7 @@ CHAT = {
 
 
 def personas_of(here: Experiment, rates: Rates | None = None) -> tuple[Step, Estimate]:
-    found = estimate(here, ["grocery"], rates or Rates())
+    found = estimate(here, rates or Rates())
     return next(step for step in found.chat if step.table == "initial_personas"), found
 
 
@@ -237,7 +240,7 @@ def test_cost_and_hours_are_counts_times_prices_and_rates(tmp_path: Path) -> Non
 def test_a_schema_is_paid_for_with_every_prediction(tmp_path: Path) -> None:
     def asked(structured: bool) -> dict[str, int]:
         chat = {**CHAT, "structured": structured}
-        found = estimate(small(tmp_path, train_recipes=[], chat=chat), ["grocery"], Rates())
+        found = estimate(small(tmp_path, train_recipes=[], chat=chat), Rates())
         return {step.table: step.tokens_in for step in found.chat}
 
     plain, schema = asked(False), asked(True)
@@ -246,9 +249,9 @@ def test_a_schema_is_paid_for_with_every_prediction(tmp_path: Path) -> None:
 
 
 def test_rates_of_policy_and_training_are_the_flags(tmp_path: Path) -> None:
-    here = small(tmp_path, train_recipes=["paper"])
-    slow = estimate(here, ["book"], Rates(candidates_per_second=1, training_tokens_per_second=10))
-    fast = estimate(here, ["book"], Rates(candidates_per_second=2, training_tokens_per_second=100))
+    here = small(tmp_path, train_recipes=["paper"], evaluate=["book"])
+    slow = estimate(here, Rates(candidates_per_second=1, training_tokens_per_second=10))
+    fast = estimate(here, Rates(candidates_per_second=2, training_tokens_per_second=100))
     candidates = next(step for step in slow.sampling if step.table == "candidates_1")
     assert candidates.hours == pytest.approx(3 * 4 / 3600)
     for one, other, factor in ((slow.sampling, fast.sampling, 2), (slow.training, fast.training, 10)):
@@ -257,8 +260,9 @@ def test_rates_of_policy_and_training_are_the_flags(tmp_path: Path) -> None:
     epochs = here.settings.training.epochs
     once = first.tokens_in / epochs / 10 / 3600
     assert first.hours == pytest.approx(once * (epochs + 1 / 3), rel=1e-4)
-    again = small(tmp_path, train_recipes=["paper"], hardware={"precompute_reference": False})
-    often = estimate(again, ["book"], Rates(training_tokens_per_second=10))
+    in_every_epoch = {"hardware": {"precompute_reference": False}}
+    again = small(tmp_path, train_recipes=["paper"], evaluate=["book"], **in_every_epoch)
+    often = estimate(again, Rates(training_tokens_per_second=10))
     assert often.training[0].hours == pytest.approx(once * epochs * (1 + 1 / 3), rel=1e-4)
     assert often.notes[-1].endswith("scoring the reference takes a third of an epoch, in every epoch")
 

@@ -59,7 +59,7 @@ STALE: Mapping[str, frozenset[str]] = {
     "domains.podcasts.scale.lowest": DOMAIN | of("floors_table"),
     "domains.podcasts.scale.highest": DOMAIN | of("floors_table"),
     "domains.podcasts.scale.step": DOMAIN | of("floors_table"),
-    "domains.podcasts.seen": of("rating_windows") | CONTEXTS - SECOND | PREFERENCES,
+    "domains.podcasts.seen": of("rating_windows") | PREFERENCES,
     "domains.podcasts.columns.user": of("raw_ratings"),
     "domains.podcasts.columns.item": of("raw_ratings"),
     "domains.podcasts.columns.rating": of("raw_ratings"),
@@ -149,8 +149,9 @@ STALE: Mapping[str, frozenset[str]] = {
     "recipes.mine.template": PREFERENCES | CONTEXTS | ROUNDS,
     "recipes.mine.loss": PREFERENCES | MODELS,
     "recipes.mine.reference": PREFERENCES | of("model_2"),
-    "train_recipes": CONTEXTS - SECOND,
-    "training_domains": CONTEXTS - SECOND | PREFERENCES,
+    "train_recipes": CONTEXTS - SECOND | of("mae_table", "comparison_table"),
+    "training_domains": PREFERENCES,
+    "evaluate": of("floors_table", "mae_table", "comparison_table"),
     "processes": NOTHING,
     "executor": NOTHING,
     "re_evaluation_cron": NOTHING,
@@ -208,6 +209,7 @@ def base(folder: Path) -> dict[str, Any]:
         "recipes": {"mine": {"like": "paper", "chosen_at_least": 0.1, "margin_1": 0.1, "margin_2": 0.1}},
         "train_recipes": ["paper", "mine"],
         "training_domains": ["book", "podcasts"],
+        "evaluate": ["book", "podcasts"],
     }
 
 
@@ -248,6 +250,7 @@ def changes(folder: Path) -> Mapping[str, Any]:
         "recipes.mine.reference": "base",
         "train_recipes": ["paper", "inc_ft"],
         "training_domains": ["podcasts"],
+        "evaluate": ["podcasts"],
         "processes": 3,
         "executor": "multiprocess",
         "re_evaluation_cron": "0 7 * * 1",
@@ -473,7 +476,7 @@ def played(folder: Path) -> Played:
     planner = Planner(graph, build_definitions(here))
     inputs: Frames = {}
     made: Made = {}
-    for unit in planner.units(["book", "podcasts"]):
+    for unit in planner.units():
         key = unit.partition_key
         for table in [table for table in planner.order if table in unit.tables]:
             tables = tuple(graph.tables[table].tables)

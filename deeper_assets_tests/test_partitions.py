@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ from dagster import (
     AllPartitionMapping,
     AssetKey,
     DagsterInstance,
+    IdentityPartitionMapping,
     MultiPartitionKey,
     MultiToSingleDimensionPartitionMapping,
     StaticPartitionMapping,
@@ -21,6 +23,7 @@ from deeper_assets.definitions import build_definitions
 from deeper_assets.graph import Graph
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.recipes import RECIPES
+from deeper_assets.method.updates import PROMPT_METHODS
 from deeper_assets.partitions import columns_of, partitions_of
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
@@ -50,6 +53,11 @@ BOTH = [("book",), ("grocery",)]
     ("table", "partition", "expected"),
     [
         ("contexts_1", "book", {"initial_personas": [("book",)]}),
+        (
+            "persona_rounds",
+            "films|deeper",
+            {"initial_personas": [("films",)], "policies": [("deeper",)]},
+        ),
         ("preference_pairs_1", "balanced", {"contexts_1": BOTH}),
         ("preference_pairs_1", "inc_ft", {"contexts_1": BOTH}),
         ("model_1", "paper", {"preference_pairs_1": [("paper",)], "preference_groups_1": [("paper",)]}),
@@ -123,14 +131,14 @@ def test_what_is_made_from_a_partition_is_the_other_way_round() -> None:
 
     below = children("context_predictions_1", "book")
     assert {key for table, key in below if table == "rewards_1"} == {"book"}
-    assert {key for table, key in below if table == "contexts_2"} == {f"book|{name}" for name in RECIPES}
-    assert {key for table, key in children("rewards_1", "book") if table == "preference_pairs_1"} == set(
-        RECIPES
-    )
+    assert {key for table, key in below if table == "contexts_2"} == {"book|balanced", "book|paper"}
+    above_pairs = children("rewards_1", "book")
+    assert {key for table, key in above_pairs if table == "preference_pairs_1"} == {"balanced", "paper"}
     assert children("model_2", "balanced") == {("policies", "deeper")}
-    assert (
-        children("model_1", "inc_ft") & {("policies", name) for name in ("deeper", "deeper_inc_ft")} == set()
-    )
+    assert [table for table, _ in children("model_1", "paper") if table == "policies"] == []
+    # Windows of every domain are evaluated, and those of domains that train are sampled for too.
+    tables = {table for table, _ in children("rating_windows", "book")}
+    assert tables - {table for table, _ in children("rating_windows", "grocery")} == {"training_windows"}
 
 
 def test_the_code_server_hands_every_mapping_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,11 +159,13 @@ def test_the_code_server_hands_every_mapping_on(tmp_path: Path, monkeypatch: pyt
 
         assert type(mapping("preference_pairs_1", "contexts_1")) is AllPartitionMapping
         assert type(mapping("contexts_2", "contexts_1")) is MultiToSingleDimensionPartitionMapping
+        assert type(mapping("training_windows", "rating_windows")) is IdentityPartitionMapping
         models = Graph.of(Experiment(tmp_path, Settings())).partitions.models
         assert mapping("policies", "model_2") == models[2]
         assert isinstance(models[2], StaticPartitionMapping)
         # A backfill is refused where a partition needs one that does not exist.
-        for table in ("preference_pairs_1", "contexts_2", "policies", "persona_rounds"):
+        tables = ("training_windows", "contexts_1", "preference_pairs_1", "contexts_2", "policies")
+        for table in (*tables, "persona_rounds"):
             for partition in graph.get(AssetKey(table)).partitions_def.get_partition_keys():
                 needed = graph.get_parents_partitions(AssetKey(table), partition)
                 assert not needed.required_but_nonexistent_parents_partitions
@@ -168,29 +178,58 @@ def test_building_the_graph_warns_of_nothing() -> None:
 
 
 def test_dimensions_are_shared() -> None:
-    p = partitions_of(["book"], ["paper", "decayed"], {"full_regen": None})
-    for name in ("recipe", "method"):
-        multi = p.of(("domain", name))
-        assert multi.get_partitions_def_for_dimension("domain") is p.of(("domain",))
-        assert multi.get_partitions_def_for_dimension(name) is p.of((name,))
+    p = partitions_of(["book", "grocery"], ["book"], ["paper", "decayed"], {"full_regen": None})
+    for name, training in (("recipe", True), ("method", False)):
+        multi = p.of(("domain", name), training)
+        assert multi.get_partitions_def_for_dimension("domain") is p.of(("domain",), training)
+        assert multi.get_partitions_def_for_dimension(name) is p.of((name,), training)
+    assert p.of(("domain",), training=True).get_partition_keys() == ["book"]
 
 
-@pytest.mark.parametrize(
-    ("model", "fault"),
-    [
-        (
-            ("balance", 2),
-            "method 'deeper' takes model 2 of recipe 'balance'; there are models 1 and 2 of paper",
+def offered(**settings: Any) -> dict[str, list[str] | None]:
+    """Every table with the keys that its page offers; None where it has no partitions."""
+    graph = build_definitions(Experiment(Path("nowhere"), Settings(**settings))).resolve_asset_graph()
+    cuts = {key.to_user_string(): graph.get(key).partitions_def for key in graph.get_all_asset_keys()}
+    return {table: list(cut.get_partition_keys()) if cut else None for table, cut in cuts.items()}
+
+
+PROMPTED = ["full_regen", "slide_regen", "inc_update", "hier_merge"]
+
+
+def test_partitions_are_those_of_the_domains_recipes_and_methods_in_force() -> None:
+    given = offered(evaluate=["grocery", "book"], training_domains=["recipe"], train_recipes=["inc_ft"])
+    domains, methods = ["recipe", "book", "grocery"], ["deeper_inc_ft", "frozen_policy", *PROMPTED]
+    assert set(given) == set(TABLES)
+    for table in ("raw_ratings", "rating_windows", "initial_personas"):
+        assert given[table] == domains
+    for table in ("training_windows", "contexts_1", "rewards_1"):
+        assert given[table] == ["recipe"]
+    for table in ("preference_pairs_1", "model_1", "preference_groups_2", "model_2"):
+        assert given[table] == ["inc_ft"]
+    assert given["candidates_2"] == ["recipe|inc_ft"]
+    assert given["policies"] == methods
+    assert given["round_errors"] == [f"{domain}|{method}" for domain in domains for method in methods]
+
+
+def test_where_nothing_is_trained_tables_that_serve_training_are_left_out() -> None:
+    """Dagster cannot map between partitions of which there are none."""
+    given = offered(evaluate=["book"], train_recipes=[])
+    assert set(TABLES) - set(given) == {
+        *("base_policy", "training_windows"),
+        *(
+            f"{table}_{number}"
+            for number in (1, 2)
+            for table in (
+                *("contexts", "context_predictions", "candidates", "candidate_predictions", "rewards"),
+                *("preference_pairs", "preference_groups", "model"),
+            )
         ),
-        (
-            ("paper", 3),
-            "method 'deeper' takes model 3 of recipe 'paper'; there are models 1 and 2 of paper",
-        ),
-    ],
-)
-def test_a_method_of_a_model_that_is_never_trained(model: tuple[str, int], fault: str) -> None:
-    with pytest.raises(DeeperError, match=fault):
-        partitions_of(["book"], ["paper"], {"deeper": model})
+    }
+    assert given["raw_ratings"] == ["book"]
+    assert given["policies"] == PROMPTED
+    assert given["round_errors"] == [f"book|{method}" for method in PROMPTED]
+    jobs = build_definitions(Experiment(Path("nowhere"), Settings(train_recipes=[]))).jobs
+    assert [job.name for job in jobs] == ["personas", "methods", "evaluation", "tables"]
 
 
 def test_keys_read_as_columns() -> None:
@@ -201,3 +240,11 @@ def test_keys_read_as_columns() -> None:
         "domain": "book",
         "method": "deeper",
     }
+
+
+def test_every_recipe_has_its_methods(tmp_path: Path) -> None:
+    graph = build_definitions(Experiment(tmp_path, Settings(train_recipes=list(RECIPES))))
+    methods = graph.resolve_asset_graph().get(AssetKey("policies")).partitions_def.get_partition_keys()
+    others = ("paper", "future_only", "decayed", "inc_ft")
+    trained = {"deeper", "deeper_iteration_1"} | {f"deeper_{name}" for name in others}
+    assert sorted(methods) == sorted(trained | {"frozen_policy"} | set(PROMPT_METHODS))

@@ -7,9 +7,11 @@ import pytest
 import yaml
 
 from deeper_assets.engines.chat.endpoint import OPENAI, Prices
+from deeper_assets.method.domains import PAPER_DOMAINS
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.protocols import Decoding
 from deeper_assets.method.recipes import RECIPES, Training
+from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings, load_settings, record_settings, recorded_settings
 
 OWN_DOMAIN = {
@@ -161,6 +163,25 @@ def test_all_means_every_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert settings.train_users is None
 
 
+def test_the_evaluated_domains_are_named_or_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def evaluated(flags: dict[str, object]) -> list[str]:
+        return Experiment(tmp_path, load_settings(tmp_path, flags)).evaluated
+
+    every = [domain.name for domain in PAPER_DOMAINS]
+    assert evaluated({}) == every
+    record_settings(tmp_path, {"evaluate": ["grocery", "book"]})
+    assert evaluated({}) == ["book", "grocery"]
+    assert evaluated({"evaluate": "all"}) == every
+    monkeypatch.setenv("DEEPER_EVALUATE", '["automotive"]')
+    assert evaluated({}) == ["automotive"]
+
+
+def test_domains_are_in_force_that_are_evaluated_or_train_a_recipe(tmp_path: Path) -> None:
+    given = {"evaluate": ["grocery"], "training_domains": ["recipe", "book"]}
+    assert Experiment(tmp_path, Settings(**given)).domains_in_force == ["recipe", "book", "grocery"]
+    assert Experiment(tmp_path, Settings(**given, train_recipes=[])).domains_in_force == ["grocery"]
+
+
 def test_recording_adds_to_what_was_recorded(tmp_path: Path) -> None:
     record_settings(tmp_path, {"eval_users": 3})
     record_settings(tmp_path, {"data": tmp_path / "x"})
@@ -223,6 +244,12 @@ def test_paths_in_a_profile_are_meant_from_its_folder(tmp_path: Path) -> None:
         (
             {"domains": {"p": {**OWN_DOMAIN, "database": "x"}}},
             "a file needs neither",
+        ),
+        ({"evaluate": ["boks"]}, "settings: evaluate: 'boks' is no domain; did you mean 'book'?"),
+        ({"evaluate": []}, "command line: setting evaluate = []: List should have at least 1 item"),
+        (
+            {"training_domains": ["grocry"]},
+            "training_domains: 'grocry' is no domain; did you mean 'grocery'?",
         ),
         (
             {"train_recipes": ["balancd"]},

@@ -10,6 +10,7 @@ from deeper_assets.declaring import In, table
 from deeper_assets.method import errors
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.domains import Domain, Scale
+from deeper_assets.method.errors import Evaluated
 from deeper_assets.method.floors import floor_errors
 from deeper_assets.method.rounds import play_rounds
 from deeper_assets.method.statistics import compare
@@ -69,22 +70,25 @@ def round_errors(rating_windows: pd.DataFrame, round_predictions: pd.DataFrame) 
 @table("tables", reads={"rating_windows": In("rating_windows", optional=True)})
 def floors_table(rating_windows: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFrame:
     """What predictions that read no text reach on the same users and rounds."""
-    floors = errors.mae_by_round(floor_errors(rating_windows, scales))
+    evaluated = rating_windows[rating_windows["domain"].isin(scales)]
+    floors = errors.mae_by_round(floor_errors(evaluated, scales))
     return floors[["domain", "method", "round", "users", "mae"]]
 
 
 @table("tables", reads={"round_errors": In("round_errors", optional=True)})
-def mae_table(round_errors: pd.DataFrame, floors_table: pd.DataFrame) -> Output[pd.DataFrame]:
+def mae_table(
+    round_errors: pd.DataFrame, floors_table: pd.DataFrame, evaluated: Evaluated
+) -> Output[pd.DataFrame]:
     """The paper's table: MAE per domain, method and round, beside floors and the paper's own figures."""
-    table = errors.mae_table(round_errors, floors_table)
+    table = errors.mae_table(evaluated.of(round_errors), floors_table)
     plot = MetadataValue.md(as_markdown(mae_plot(table, errors.MACRO)))
     return Output(table, metadata={"MAE by round": plot, **macro_figures(table)})
 
 
 @table("tables", reads={"round_errors": In("round_errors", optional=True)})
-def comparison_table(round_errors: pd.DataFrame, seed: int) -> Output[pd.DataFrame]:
+def comparison_table(round_errors: pd.DataFrame, evaluated: Evaluated, seed: int) -> Output[pd.DataFrame]:
     """Macro averages by method and round with bootstrap intervals over users, beside `deeper`."""
-    comparison = compare(round_errors, "deeper", seed)
+    comparison = compare(evaluated.of(round_errors), "deeper", seed)
     return Output(comparison, metadata=gap_figures(comparison))
 
 

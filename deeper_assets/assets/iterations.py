@@ -1,8 +1,8 @@
 """Iterations: contexts, sampled candidates, what they predict, and what that is worth.
 
 Iteration 1 is by domain, because recipes that refine by one template share the base policy's candidates; a
-row says its template. Iteration 2 is by domain and recipe, because each recipe's Model 1 samples anew. A
-domain that trains nobody has partitions without rows.
+row says its template. Iteration 2 is by domain and recipe, because each recipe's Model 1 samples anew. Of
+domains there are those that train.
 """
 
 from typing import Any
@@ -37,6 +37,12 @@ CONTEXT_TABLES = {
 }
 
 
+@table("iteration_1", training=True)
+def training_windows(rating_windows: pd.DataFrame) -> pd.DataFrame:
+    """Windows of the users who train: another number of evaluation users leaves them as they are."""
+    return rating_windows[rating_windows["split"] == "train"]
+
+
 @table(
     "iteration_1",
     tables={f"{name}_1": meaning for name, meaning in CONTEXT_TABLES.items()},
@@ -44,7 +50,7 @@ CONTEXT_TABLES = {
     training=True,
 )
 def contexts_1(
-    rating_windows: pd.DataFrame,
+    training_windows: pd.DataFrame,
     initial_personas: pd.DataFrame,
     initial_predictions: pd.DataFrame,
     domain: Domain,
@@ -53,7 +59,7 @@ def contexts_1(
 ) -> list[Output[pd.DataFrame]]:
     """Contexts (S0, O1) of a domain's training users, and what S0 predicts around them."""
     return _outputs(
-        initial_contexts(rating_windows, initial_personas, initial_predictions, domain, prompts, templates)
+        initial_contexts(training_windows, initial_personas, initial_predictions, domain, prompts, templates)
     )
 
 
@@ -64,7 +70,7 @@ def contexts_1(
     training=True,
 )
 def contexts_2(
-    rating_windows: pd.DataFrame,
+    training_windows: pd.DataFrame,
     contexts_1: pd.DataFrame,
     context_predictions_1: pd.DataFrame,
     base_policy: pd.DataFrame,
@@ -79,16 +85,16 @@ def contexts_2(
     """Contexts (S1, O2), where Model 1 wrote S1, beside those of iteration 1."""
     first = Contexts(of_template(contexts_1, template), of_template(context_predictions_1, template))
     refined = sampling.sample_candidates(
-        first.contexts, samplers.sampler(base_policy, model_1), refining_draw, rating_windows, domain
+        first.contexts, samplers.sampler(base_policy, model_1), refining_draw, training_windows, domain
     )
     personas = refined_personas(first.contexts, refined)
-    second = next_contexts(rating_windows, personas, domain, chat, template)
+    second = next_contexts(training_windows, personas, domain, chat, template)
     return _outputs(of_recipe(recipe_name, first, second))
 
 
 @table("iteration_1", training=True)
 def candidates_1(
-    rating_windows: pd.DataFrame,
+    training_windows: pd.DataFrame,
     contexts_1: pd.DataFrame,
     base_policy: pd.DataFrame,
     domain: Domain,
@@ -97,13 +103,13 @@ def candidates_1(
 ) -> Output[pd.DataFrame]:
     """Refinements of every context, sampled from the base policy; equal texts once, with their number."""
     sampler = samplers.sampler(base_policy)
-    sampled = sampling.sample_candidates(contexts_1, sampler, candidate_draw, rating_windows, domain)
+    sampled = sampling.sample_candidates(contexts_1, sampler, candidate_draw, training_windows, domain)
     return Output(sampled, metadata={"model": sampler.name, "engine": samplers.engine, **_shares(sampled)})
 
 
 @table("iteration_2", training=True)
 def candidates_2(
-    rating_windows: pd.DataFrame,
+    training_windows: pd.DataFrame,
     contexts_2: pd.DataFrame,
     base_policy: pd.DataFrame,
     model_1: pd.DataFrame,
@@ -113,25 +119,25 @@ def candidates_2(
 ) -> Output[pd.DataFrame]:
     """Refinements of every context, sampled from the recipe's Model 1; equal texts once, counted."""
     sampler = samplers.sampler(base_policy, model_1)
-    sampled = sampling.sample_candidates(contexts_2, sampler, candidate_draw, rating_windows, domain)
+    sampled = sampling.sample_candidates(contexts_2, sampler, candidate_draw, training_windows, domain)
     return Output(sampled, metadata={"model": sampler.name, "engine": samplers.engine, **_shares(sampled)})
 
 
 def candidate_predictions(
-    rating_windows: pd.DataFrame, candidates: pd.DataFrame, domain: Domain, chat: ChatSetup
+    training_windows: pd.DataFrame, candidates: pd.DataFrame, domain: Domain, chat: ChatSetup
 ) -> Output[pd.DataFrame]:
     """What every usable candidate predicts for the previous, current and future window of its context."""
-    return with_share(sampling.predict_candidates(candidates, rating_windows, domain, chat), "predicted")
+    return with_share(sampling.predict_candidates(candidates, training_windows, domain, chat), "predicted")
 
 
 def rewards(
-    rating_windows: pd.DataFrame,
+    training_windows: pd.DataFrame,
     candidates: pd.DataFrame,
     context_predictions: pd.DataFrame,
     candidate_predictions: pd.DataFrame,
 ) -> Output[pd.DataFrame]:
     """By how much each candidate lowers the error on the previous, current and future window."""
-    scored = scoring.rewards(candidates, context_predictions, candidate_predictions, rating_windows)
+    scored = scoring.rewards(candidates, context_predictions, candidate_predictions, training_windows)
     unknown = share_missing(scored["reward_future"])
     return Output(scored, metadata={**reward_figures(scored), "share unknown": unknown})
 

@@ -34,7 +34,7 @@ PREFERENCE_TABLES = {
 }
 
 
-@table("base")
+@table("base", training=True)
 def base_policy(policy: BasePolicy) -> Output[pd.DataFrame]:
     """The policy before any training: the tiny one that is shipped, or a model of one's own."""
     rows = base_policy_rows(policy.name)
@@ -94,7 +94,7 @@ def preferences_2(
     return _preferences(recipe, pairs, groups, validation)
 
 
-@table("model_1", code_version=CODE_VERSION)
+@table("model_1", training=True, code_version=CODE_VERSION)
 def model_1(
     base_policy: pd.DataFrame,
     preference_pairs_1: pd.DataFrame,
@@ -113,7 +113,7 @@ def model_1(
     return _model(trained, recipe_name, "start")
 
 
-@table("model_2", code_version=CODE_VERSION)
+@table("model_2", training=True, code_version=CODE_VERSION)
 def model_2(
     base_policy: pd.DataFrame,
     model_1: pd.DataFrame,

@@ -68,15 +68,15 @@ def initial_contexts(
         predictions: initial_predictions rows, which are used as they are: nothing is asked.
         domain: that domain.
         prompts: these templates at least.
-        templates: keys of PROMPTS; none give no contexts.
+        templates: keys of PROMPTS, one or several.
     """
     personas = personas[personas["split"] == "train"]
-    users = _learning(personas, histories(windows), 1) if templates else {}
+    users = _learning(personas, histories(windows), 1)
     predictions = predictions[predictions["user_id"].isin(users)].assign(round=1)
     return _joined(
         [
             _contexts(users, personas, predictions.assign(template=one), domain, prompts, one, 1)
-            for one in templates or ("",)
+            for one in templates
         ]
     )
 

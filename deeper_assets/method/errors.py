@@ -3,6 +3,7 @@
 And their table by domain, method and round, as the paper prints it (Tables 13–17), never without floors.
 """
 
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -13,6 +14,19 @@ MACRO = "macro"
 
 COLUMNS = ["domain", "method", "kind", "round", "users", "mae", "unreadable", "paper_mae"]
 """Of the table."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The domains and the methods that are evaluated, by name."""
+
+    domains: tuple[str, ...]
+    methods: tuple[str, ...]
+
+    def of(self, round_errors: pd.DataFrame) -> pd.DataFrame:
+        """Their rows: errors of others may be left from the time when these were evaluated."""
+        own = round_errors["domain"].isin(self.domains) & round_errors["method"].isin(self.methods)
+        return round_errors[own]
 
 
 def window_errors(predictions: pd.DataFrame, windows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

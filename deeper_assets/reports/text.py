@@ -1,6 +1,5 @@
 """Tables as plain text for a terminal, and as the JSON other programs read."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -40,16 +39,15 @@ def last_round(comparison: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values(["mae", "method"], ignore_index=True)
 
 
-def as_text(table: pd.DataFrame, comparison: pd.DataFrame, domains: Sequence[str] | None = None) -> str:
-    """mae_table and comparison_table for a terminal: the macro average, how sure it is, then these domains.
+def as_text(table: pd.DataFrame, comparison: pd.DataFrame) -> str:
+    """mae_table and comparison_table for a terminal: the macro average, how sure it is, then each domain.
 
     Without rows of comparison_table, that part is left out.
     """
-    names = list(dict.fromkeys(table["domain"]))
-    wanted = [name for name in names if name != MACRO and (domains is None or name in domains)]
-    blocks = [_block(table, MACRO, f"macro average over {len(names) - 1} domains")]
+    names = [name for name in dict.fromkeys(table["domain"]) if name != MACRO]
+    blocks = [_block(table, MACRO, f"macro average over {len(names)} domains")]
     blocks += [comparison_text(comparison)] if len(comparison) else []
-    blocks += [_block(table, name, name) for name in wanted]
+    blocks += [_block(table, name, name) for name in names]
     return "\n\n".join(blocks)
 
 

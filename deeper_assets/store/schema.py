@@ -116,6 +116,19 @@ _REWARDS = tuple(
 )
 
 
+_WINDOWS = (
+    _DOMAIN,
+    _USER,
+    _SPLIT,
+    _WINDOW,
+    _PLACE,
+    _text("item_id", "the source's own id of the item, or its title"),
+    _text("title", "what the item is called", check="trim(title) <> ''"),
+    _number("rating", "the user's rating, in rating points, on the domain's scale"),
+    _RATED_AT,
+)
+
+
 def _samples(number: int, by: Column) -> tuple[Table, ...]:
     """What iteration `number` samples and measures; `by` is what its samples are drawn for beside the domain.
 
@@ -260,22 +273,7 @@ _RATINGS_AND_PERSONAS = (
         key=("domain", "user_id", "row", "reason"),
         partition=("domain",),
     ),
-    Table(
-        "rating_windows",
-        (
-            _DOMAIN,
-            _USER,
-            _SPLIT,
-            _WINDOW,
-            _PLACE,
-            _text("item_id", "the source's own id of the item, or its title"),
-            _text("title", "what the item is called", check="trim(title) <> ''"),
-            _number("rating", "the user's rating, in rating points, on the domain's scale"),
-            _RATED_AT,
-        ),
-        key=("domain", "user_id", "window", "place"),
-        partition=("domain",),
-    ),
+    Table("rating_windows", _WINDOWS, ("domain", "user_id", "window", "place"), partition=("domain",)),
     Table(
         "initial_personas",
         (_DOMAIN, _USER, _SPLIT, _PERSONA, _NOTE, _ATTEMPTS, _MODEL),
@@ -423,6 +421,7 @@ TABLES: dict[str, Table] = {
     for table in (
         *_RATINGS_AND_PERSONAS,
         Table("base_policy", _FILES, key=("file",)),
+        Table("training_windows", _WINDOWS, ("domain", "user_id", "window", "place"), partition=("domain",)),
         *_samples(1, _TEMPLATE),
         *_preferences(1),
         *_samples(2, _RECIPE),

@@ -200,6 +200,36 @@ def test_what_is_in_force_no_more_is_not_called_outdated(tmp_path: Path) -> None
     assert Graph.of(here).made_otherwise() == ["recipe"]
 
 
+def test_an_evaluation_of_a_domain_that_only_trains_now_is_not_called_outdated(tmp_path: Path) -> None:
+    here = Experiment(tmp_path, Settings(evaluate=["grocery"], training_domains=["book"]))
+    empty = pd.DataFrame(columns=list(TABLES["round_errors"].column_names))
+    partitions = [{"domain": domain, "method": "full_regen"} for domain in ("book", "grocery", "automotive")]
+    for partition in partitions:
+        here.warehouse.replace("round_errors", partition, empty, Stamp("run", Ingredients("0")))
+    graph = Graph.of(here)
+    assert [graph.in_force("round_errors", partition) for partition in partitions] == [False, True, False]
+    assert graph.in_force("raw_ratings", {"domain": "book"})
+    assert graph.made_otherwise() == ["grocery"]
+
+
+def test_another_number_of_evaluation_users_leaves_training_as_it_is(experiment: Experiment) -> None:
+    """Their windows are other rows, and those of the training users the same."""
+    tables = ("rating_windows", "training_windows", "contexts_1", "context_predictions_1")
+
+    def contents(one: Experiment) -> dict[str, str]:
+        with DagsterInstance.ephemeral() as instance:
+            make(one, "personas", "book", instance)
+            job = build_definitions(one).resolve_job_def("iteration_1")
+            selected = [AssetKey(table) for table in tables[1:]]
+            job.execute_in_process(instance=instance, partition_key="book", asset_selection=selected)
+        return {table: one.warehouse.current(table)[0].content for table in tables}
+
+    fewer = Experiment(experiment.home, experiment.settings.model_copy(update={"eval_users": 2}))
+    before, after = contents(experiment), contents(fewer)
+    assert {table for table in tables if before[table] != after[table]} == {"rating_windows"}
+    assert set(fewer.warehouse.load("training_windows")["split"]) == {"train"}
+
+
 def test_preferences_are_of_domains_that_train_now() -> None:
     """Another domain's candidates may be stored from the time when it trained."""
     frames = told({("book", "a", 1): [1.0, -1.0], ("recipe", "b", 1): [1.0, -1.0]})

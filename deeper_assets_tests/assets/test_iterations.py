@@ -116,18 +116,6 @@ def test_from_contexts_to_preferences_and_no_model_with_a_domain_missing(
     assert stored.load("rewards_2")["reward_future"].notna().all()
 
 
-def test_a_domain_that_trains_nobody_has_partitions_without_rows(
-    tmp_path: Path, sampler: ScriptedSampler
-) -> None:
-    here = Experiment(tmp_path, Settings(synthetic_users=16, train_users=1, eval_users=1, policy="x"))
-    definitions = build_definitions(here)
-    with DagsterInstance.ephemeral() as instance:
-        for job, partition in (("pretraining", None), ("personas", "grocery"), ("iteration_1", "grocery")):
-            definitions.resolve_job_def(job).execute_in_process(instance=instance, partition_key=partition)
-    assert {version.row_count for version in here.warehouse.current("rewards_1")} == {0}
-    assert [prompt for prompts, _, _ in sampler.calls for prompt in prompts] == []
-
-
 def test_a_policy_made_anew_since_is_not_taken_for_the_one_that_was_named(tmp_path: Path) -> None:
     here = Experiment(tmp_path, Settings(policy="x"))
     here.warehouse.replace("base_policy", {}, pd.DataFrame([piece(b"x")], columns=PIECE), stamp())

@@ -58,7 +58,7 @@ def test_the_json_holds_every_method_and_floor_in_every_round(small_home: Path) 
 
 def test_run_again_there_is_nothing_to_do(small_home: Path) -> None:
     before = ledger(small_home)
-    said = deeper("run", "--home", small_home, "--domains", "book,grocery")  # the rest was recorded
+    said = deeper("run", "--home", small_home)  # what flags said was recorded
     assert "0 partitions made in 0 runs, 15 had nothing to do" in said.stdout
     assert ledger(small_home) == before
 
@@ -101,9 +101,28 @@ def test_a_changed_setting_makes_stale_what_it_touches_and_nothing_else(
 
 def test_figures_of_different_settings_are_not_mixed_in_silence(small_home: Path, tmp_path: Path) -> None:
     home = Path(shutil.copytree(small_home, tmp_path / "home"))
-    said = deeper("run", "--home", home, "--domains", "book", "--eval-users", "2").stdout
-    assert "Made from other settings or inputs than now: grocery; `deeper run` makes them anew." in said
-    assert "Made from other settings" in deeper("report", "--home", home).stdout
+    said = "Made from other settings or inputs than now: book, grocery; `deeper run` makes them anew."
+    assert said not in deeper("report", "--home", home).stdout
+    assert said in deeper("report", "--home", home, DEEPER_EVAL_USERS="2").stdout
+
+
+def test_domains_are_recorded_and_the_tables_are_of_those_alone(
+    small_home: Path, tmp_path: Path, tables: Tables
+) -> None:
+    home = Path(shutil.copytree(small_home, tmp_path / "home"))
+    said = deeper("run", "--home", home, "--domains", "book").stdout
+    assert "3 partitions made in 1 runs, 9 had nothing to do" in said  # the tables over all domains
+    reported = deeper("report", "--home", home).stdout
+    for text in (said, reported, deeper("lineage", "mae_table", "--home", home).stdout):
+        assert "grocery" not in text
+    for text in (said, reported):
+        assert "macro average over 1 domains: MAE on the next window by round, 4 users" in text
+    estimated = deeper("estimate", "--home", home, "--domains", "grocery").stdout
+    assert "users stored in this home: grocery\n" in estimated
+    assert "0 partitions made in 0 runs, 10 had nothing" in deeper("run", "--home", home).stdout
+    said = deeper("run", "--home", home, "--domains", "book,grocery").stdout
+    assert "3 partitions made in 1 runs, 14 had nothing to do" in said
+    assert_same(tables(home), tables(small_home))
 
 
 def test_figures_of_inputs_that_have_changed_are_not_shown_in_silence(
@@ -269,7 +288,7 @@ def test_the_page_stands_alone(small_home: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "--domains", "boks"], "domain 'boks' is not configured; known: recipe, book"),
+        (["run", "--domains", "boks"], "evaluate: 'boks' is no domain; did you mean 'book'?"),
         (["run", "--data", "nowhere"], "no such folder"),
         (["run", "--profile", "ofline"], "did you mean 'offline'?"),
         (["run", "--eval-users", "0"], "0 is too few"),

@@ -27,8 +27,12 @@ pytestmark = pytest.mark.slow
 Partitions = set[tuple[str, str | None]]
 """Tables with their partition keys; None for a table without partitions."""
 
+OF_ALL_DOMAINS: Partitions = {(table, None) for table in ("floors_table", "mae_table", "comparison_table")}
 OF_METHODS = ("persona_rounds", "round_predictions", "round_errors")
-SETTINGS = {"train_recipes": [], "synthetic_users": 24, "train_users": 2, "eval_users": 3}
+SETTINGS = {
+    **{"train_recipes": [], "evaluate": ["mine", "recipe"]},
+    **{"synthetic_users": 24, "train_users": 2, "eval_users": 3},
+}
 COLUMNS = {"user": "user", "item": "item", "rating": "rating"}
 
 
@@ -48,6 +52,29 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(home: Path) -> Iterator[str]:
     with opened(home, variables(home)) as address:
         yield address
+
+
+def test_a_finished_home_is_green_whatever_has_been_made_beside_it(
+    server: str, home: Path, browser: webdriver.Chrome
+) -> None:
+    person = Person(browser, server)
+    assert missing_in_the_ui(server) == stale_in_the_ui(server) == set()
+    write(home, evaluate=["mine"])
+    wait_for(home, lambda: stale_in_the_ui(server) == OF_ALL_DOMAINS)
+    assert stale_for_a_run(home) == OF_ALL_DOMAINS
+    assert missing_in_the_ui(server) == set()
+    run(home)
+    assert missing_in_the_ui(server) == stale_in_the_ui(server) == stale_for_a_run(home) == set()
+    # Partitions that were made are no longer offered, and their events are still in the log.
+    person.goes_to("/assets/persona_rounds?view=partitions")
+    person.sees("4 Partitions Selected")
+    person.sees("Missing (0)")
+    person.picture("green")
+
+    write(home)
+    wait_for(home, lambda: stale_in_the_ui(server) == OF_ALL_DOMAINS)
+    assert stale_for_a_run(home) == OF_ALL_DOMAINS
+    run(home)
 
 
 def test_the_ui_and_the_planner_agree_on_what_is_stale(
@@ -140,7 +167,7 @@ def write(home: Path, **changed: object) -> None:
 
 
 def run(home: Path) -> None:
-    call = [sys.executable, "-m", "deeper_assets.cli", "run", "--home", str(home), "--domains", "mine,recipe"]
+    call = [sys.executable, "-m", "deeper_assets.cli", "run", "--home", str(home)]
     done = subprocess.run(call, env=variables(home), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -151,6 +178,18 @@ def unsynced(person: Person, table: str, key: str = "") -> bool:
     person.sees("Materialized" if key else table, exactly=False)
     time.sleep(2)  # the page asks for the state after the rest
     return bool(person.browser.find_elements("xpath", "//*[contains(text(), 'Unsynced')]"))
+
+
+def missing_in_the_ui(server: str) -> set[str]:
+    """Tables of which something is offered that has not been made, by the counts on their pages."""
+    counts = "partitionStats { numMaterialized numPartitions } assetMaterializations(limit: 1) { runId }"
+    nodes = ask(server, f"{{ assetNodes {{ assetKey {{ path }} {counts} }} }}")["assetNodes"]
+    missing = set()
+    for node in nodes:
+        stats = node["partitionStats"]
+        made = stats["numMaterialized"] == stats["numPartitions"] if stats else node["assetMaterializations"]
+        missing |= set() if made else {node["assetKey"]["path"][-1]}
+    return missing
 
 
 def stale_in_the_ui(server: str) -> Partitions:

@@ -17,6 +17,7 @@ import psutil
 import pytest
 from dagster import AssetKey, DagsterRunStatus
 
+from deeper_assets.definitions import build_definitions
 from deeper_assets.estimating import Rates, estimate
 from deeper_assets.instance import open_instance
 from deeper_assets.method.protocols import Decoding
@@ -87,8 +88,24 @@ def test_policies_stand_in_the_tables_beside_the_other_methods(home: Path) -> No
 
 
 def test_run_again_there_is_nothing_to_do(home: Path, small: dict[str, str]) -> None:
-    said = deeper("run", "--home", home, "--domains", "book", **small)
+    said = deeper("run", "--home", home, **small)
     assert f"0 partitions made in 0 runs, {UNITS} had nothing to do" in said.stdout
+
+
+def test_a_finished_home_is_green(home: Path, small: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the log that the UI reads, all is made but the evaluation of the domain that only trains."""
+    graph = build_definitions(experiment(home, small, monkeypatch)).resolve_asset_graph()
+    missing = {}
+    with open_instance(home) as instance:
+        for key in graph.get_all_asset_keys():
+            cut = graph.get(key).partitions_def
+            made = instance.get_materialized_partitions(key) if cut else {None}
+            missing[key.to_user_string()] = set(cut.get_partition_keys() if cut else [None]) - made
+            assert cut or instance.get_latest_materialization_event(key)
+    assert {table: keys for table, keys in missing.items() if keys} == {
+        table: {f"recipe|{method}" for method in METHODS}
+        for table in ("persona_rounds", "round_predictions", "round_errors")
+    }
 
 
 def test_only_training_users_are_in_the_pairs(home: Path) -> None:
@@ -316,7 +333,7 @@ def test_a_run_has_asked_what_was_estimated(
         keys = ["domain", "user_id", "round", "candidate"]
         return len(asked(predictions.merge(candidates[[*keys, "persona"]], on=keys), "window", "persona"))
 
-    estimated = estimate(experiment(copy, small, monkeypatch), ["book"], Rates())
+    estimated = estimate(experiment(copy, small, monkeypatch), Rates())
     found = {(step.table, step.by): step.count for step in estimated.chat}
     assert found["initial_personas", ""] == len(asked(load(home, "initial_personas")))
     assert found["initial_predictions", ""] == len(asked(load(home, "initial_predictions"), "window"))
@@ -330,9 +347,9 @@ def test_a_run_has_asked_what_was_estimated(
     for method in METHODS:
         own = written[method] if method in PROMPT_METHODS else 0
         assert found["persona_rounds", method] == (predictions["method"] == method).sum() + own, method
-    said = deeper("estimate", "--home", home, "--domains", "book", **small).stdout
+    said = deeper("estimate", "--home", home, **small).stdout
     assert f"{sum(found.values()):,}" in said
-    assert "\nassumed\n  - users stored in this home: book, recipe\n" in said
+    assert "\nassumed\n  - users stored in this home: recipe, book\n" in said
 
 
 def test_a_push_without_token_or_hub_is_one_line(home: Path, small: dict[str, str], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`deeper ui` as a person uses it: a real server, a real browser, real clicks, and screenshots of them."""
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -163,10 +164,12 @@ def test_schedule_and_sensors_are_there_and_off(browser: webdriver.Chrome, serve
 
 def test_backfill_chosen_domains(server: str, home: Path, variables: dict[str, str]) -> None:
     stored = Warehouse(home / "warehouse.duckdb")
-    dagster(variables, "job", "backfill", "-j", "personas", "--partitions", "grocery,clothing", "--noprompt")
+    dagster(
+        variables, "job", "backfill", "-j", "personas", "--partitions", "movielens,clothing", "--noprompt"
+    )
     wait_for(home, lambda: len(stored.current("initial_predictions")) == 4)
     made = {version.partition["domain"] for version in stored.current("initial_predictions")}
-    assert made == {"book", "recipe", "grocery", "clothing"}
+    assert made == {"book", "recipe", "movielens", "clothing"}
 
 
 @pytest.mark.timeout(1200)  # vLLM takes its time to start
@@ -217,16 +220,17 @@ def test_what_deeper_run_did_is_shown_and_can_be_done_again(
 def test_a_source_that_is_missing_is_a_failed_run_with_its_message(
     browser: webdriver.Chrome, server: str, home: Path, tmp_path: Path
 ) -> None:
-    given = ("--domains", "grocery", "--data", tmp_path)
+    given = ("--domains", "movies_tv", "--data", tmp_path)
+    recorded = Path(shutil.copy(home / "settings.yaml", tmp_path))
     done = deeper("run", "--home", home, *given, check=False)
-    (home / "settings.yaml").write_text("train_users: 2\neval_users: 3\n")  # without the folder again
+    recorded.replace(home / "settings.yaml")  # without the folder again
     assert done.returncode == 1
     failed = [run for run in runs(server) if run["status"] == "FAILURE"]
-    assert [(run["jobName"], "amazon_grocery" in messages(server, run["id"])) for run in failed] == [
+    assert [(run["jobName"], "amazon_movies" in messages(server, run["id"])) for run in failed] == [
         ("personas", True)
     ]
     person = Person(browser, server)
-    person.goes_to("/assets/raw_ratings?view=partitions&partition=grocery")
+    person.goes_to("/assets/raw_ratings?view=partitions&partition=movies_tv")
     person.sees("failed, and did not materialize this asset", exactly=False)
     person.picture("failed source")
 
@@ -235,7 +239,10 @@ def test_the_ui_makes_its_home_and_ends_with_the_command(tmp_path: Path) -> None
     """Also where the command is killed."""
     home = tmp_path / "new"
     process = subprocess.Popen(
-        command("ui", "--home", home), env=environment(), stdout=subprocess.PIPE, text=True
+        command("ui", "--home", home),
+        env=environment(DEEPER_TRAIN_RECIPES='["balanced"]'),
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     address = process.stdout.readline().split(" ")[0]

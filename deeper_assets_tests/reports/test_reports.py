@@ -63,13 +63,6 @@ def test_text_never_shows_an_unknown_as_a_number(table: pd.DataFrame, not_made: 
     assert lines[0] == "macro average over 1 domains: MAE on the next window by round, 4 users"
 
 
-def test_text_of_chosen_domains_keeps_the_average(table: pd.DataFrame, comparison: pd.DataFrame) -> None:
-    text = as_text(table, comparison, ["grocery"])
-    assert "book:" not in text
-    assert "macro average over" in text
-    assert comparison_text(comparison) in text
-
-
 def test_text_compares_methods_in_the_last_round_the_best_first(comparison: pd.DataFrame) -> None:
     assert comparison_text(comparison.sample(frac=1, random_state=1)).splitlines() == [
         "last round, macro average with 95 % intervals (bootstrap over users)",
