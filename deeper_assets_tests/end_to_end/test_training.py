@@ -203,7 +203,6 @@ def test_every_table_shows_what_it_holds_what_made_it_and_what_it_is_made_from(h
     assert f"### user {row['user_id']} of {row['domain']}\n" in shown
     assert f"> {row['chosen']}\n" in shown
     assert "| training.beta | " in told["model_2"]["settings"]
-    assert r"- base\_policy: [" not in told["model_2"]["made from"]
     assert (
         "- model\\_1: [balanced](/assets/model_1?view=partitions&partition=balanced)"
         in (told["model_2"]["made from"])
