@@ -229,7 +229,7 @@ def test_where_nothing_is_trained_tables_that_serve_training_are_left_out() -> N
     assert given["policies"] == PROMPTED
     assert given["round_errors"] == [f"book|{method}" for method in PROMPTED]
     jobs = build_definitions(Experiment(Path("nowhere"), Settings(train_recipes=[]))).jobs
-    assert [job.name for job in jobs] == ["personas", "methods", "evaluation", "tables"]
+    assert [job.name for job in jobs] == ["personas", "methods", "evaluation", "tables", "materialize_stale"]
 
 
 def test_keys_read_as_columns() -> None:

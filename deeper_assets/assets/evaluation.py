@@ -11,9 +11,9 @@ from deeper_assets.method import errors
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.domains import Domain, Scale
 from deeper_assets.method.errors import Evaluated
-from deeper_assets.method.floors import floor_errors
+from deeper_assets.method.floors import MEDIAN, floor_errors
 from deeper_assets.method.rounds import play_rounds
-from deeper_assets.method.statistics import compare
+from deeper_assets.method.statistics import bootstrap_gaps, compare
 from deeper_assets.method.updates import PROMPT_METHODS, PolicyWriting, by_policy
 from deeper_assets.reports.figures import gap_figures, macro_figures, round_figures
 from deeper_assets.reports.plots import as_markdown, mae_plot
@@ -85,11 +85,19 @@ def mae_table(
     return Output(table, metadata={"MAE by round": plot, **macro_figures(table)})
 
 
-@table("tables", reads={"round_errors": In("round_errors", optional=True)})
-def comparison_table(round_errors: pd.DataFrame, evaluated: Evaluated, seed: int) -> Output[pd.DataFrame]:
+@table("tables", reads={name: In(name, optional=True) for name in ("round_errors", "rating_windows")})
+def comparison_table(
+    round_errors: pd.DataFrame,
+    rating_windows: pd.DataFrame,
+    scales: Mapping[str, Scale],
+    evaluated: Evaluated,
+    seed: int,
+) -> Output[pd.DataFrame]:
     """Macro averages by method and round with bootstrap intervals over users, beside `deeper`."""
-    comparison = compare(evaluated.of(round_errors), "deeper", seed)
-    return Output(comparison, metadata=gap_figures(comparison))
+    measured = evaluated.of(round_errors)
+    windows = rating_windows[rating_windows["domain"].isin(set(measured["domain"]))]
+    gaps = bootstrap_gaps(measured, floor_errors(windows, scales), MEDIAN, seed)
+    return Output(compare(measured, "deeper", seed), metadata=gap_figures(gaps))
 
 
 @table("tables")

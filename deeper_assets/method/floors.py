@@ -12,10 +12,13 @@ import pandas as pd
 from deeper_assets.method.domains import Scale
 from deeper_assets.method.rounds import ROUNDS
 
+MEDIAN = "floor_user_median"
+"""The lowest of them where users rate as they are used to."""
+
 FLOORS: dict[str, str] = {
     "floor_constant": "the scale's highest mark for everything",
     "floor_user_mean": "the mean of the user's ratings in all windows before the predicted one",
-    "floor_user_median": "the median of the user's ratings in all windows before the predicted one",
+    MEDIAN: "the median of the user's ratings in all windows before the predicted one",
 }
 
 

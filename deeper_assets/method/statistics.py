@@ -81,6 +81,27 @@ def compare(errors: pd.DataFrame, against: str, seed: int, resamples: int = RESA
     return table.astype(dict.fromkeys(numbers, "float64"))
 
 
+def bootstrap_gaps(errors: pd.DataFrame, floors: pd.DataFrame, floor: str, seed: int) -> pd.DataFrame:
+    """How much every method differs from a floor in the last round, on the same users.
+
+    Args:
+        errors: round_errors rows, of any number of methods.
+        floors: rows of `floor_errors`, of the same users.
+        floor: which of them.
+        seed: as for `bootstrap_mae`.
+
+    Returns:
+        Rows of `bootstrap_difference`; none where the floor has no errors in that round.
+    """
+    columns = ["domain", "user_id", "method", "round", "error"]
+    both = pd.concat([errors[columns], floors.loc[floors["method"] == floor, columns]])
+    both = both[both["round"] == errors["round"].max()]
+    if floor in set(both["method"]):
+        return bootstrap_difference(both, floor, seed)
+    none: pd.DataFrame = both.iloc[:0].assign(against=floor)
+    return none
+
+
 def _by_user(errors: pd.DataFrame) -> pd.DataFrame:
     """Errors with a row a user (domain, user_id) and a column a method and round, sorted both ways."""
     indexed = errors.set_index(["domain", "user_id", "method", "round"])["error"].astype("float64")

@@ -11,7 +11,6 @@ import pandas as pd
 from deeper_assets.method.errors import MACRO
 from deeper_assets.method.pairs import CONTEXT
 from deeper_assets.method.rewards import COMPONENTS
-from deeper_assets.reports.text import last_round
 
 Figures = dict[str, float]
 
@@ -30,19 +29,17 @@ def macro_figures(table: pd.DataFrame) -> Figures:
     return _known(dict(zip(names, ordered["mae"], strict=True)))
 
 
-def gap_figures(comparison: pd.DataFrame) -> Figures:
-    """What each method differs by from the one it is compared with, at the last round, and its interval.
+def gap_figures(gaps: pd.DataFrame) -> Figures:
+    """What each method differs by from a floor, and its interval (rows of `bootstrap_gaps`).
 
-    Below 0 where the method errs less; rating points (comparison_table rows).
+    Below 0 where the method errs less; rating points.
     """
-    rows = last_round(comparison).dropna(subset=["against"])
-    names = rows["method"] + " minus " + rows["against"]
-    ends = {"": "difference", " low": "difference_low", " high": "difference_high"}
+    ends = {"": "difference", " low": "low", " high": "high"}
     return _known(
         {
-            f"{name}{end}": value
+            f"{row['method']} minus {row['against']}{end}": row[column]
             for end, column in ends.items()
-            for name, value in zip(names, rows[column], strict=True)
+            for row in gaps.to_dict("records")
         }
     )
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from deeper_assets.method.errors import mae_by_round, with_macro_average
 from deeper_assets.method.exceptions import DeeperError
-from deeper_assets.method.statistics import bootstrap_difference, bootstrap_mae
+from deeper_assets.method.statistics import bootstrap_difference, bootstrap_gaps, bootstrap_mae
 
 
 def errors(of: dict[tuple[str, str, int], list[float | None]]) -> pd.DataFrame:
@@ -86,6 +86,16 @@ def test_a_difference_counts_users_whom_both_know() -> None:
     frame = errors({("a", "old", 0): [1.0, 2.0, None], ("a", "new", 0): [0.5, None, 9.0]})
     (row,) = bootstrap_difference(frame, "old", 7).to_dict("records")
     assert (row["users"], row["difference"], row["low"]) == (1, -0.5, -0.5)
+
+
+def test_gaps_are_those_of_the_last_round_from_one_floor() -> None:
+    methods = errors({("a", "m", 0): [9.0, 9.0], ("a", "m", 1): [1.0, 2.0], ("a", "n", 1): [0.5, 1.5]})
+    others = {("a", "best", 0): [0.0, 0.0], ("a", "other", 1): [3.0, 3.0]}
+    floors = errors({**others, ("a", "best", 1): [0.5, 1.5]})
+    gaps = bootstrap_gaps(methods, floors, "best", 7)
+    columns = ["method", "against", "round", "difference", "low", "high"]
+    assert gaps[columns].values.tolist() == [["m", "best", 1, 0.5, 0.5, 0.5], ["n", "best", 1, 0.0, 0.0, 0.0]]
+    assert bootstrap_gaps(methods.iloc[:0], floors.iloc[:0], "best", 7).empty
 
 
 def test_a_method_without_a_domain_has_no_macro_average() -> None:

@@ -36,17 +36,13 @@ def test_the_macro_average_of_methods_comes_before_that_of_floors() -> None:
     ]
 
 
-def test_the_gap_is_that_of_the_last_round_with_its_interval() -> None:
-    rows = [
-        ("deeper", 1, 0.5, None, NAN, NAN, NAN),
-        ("inc_update", 0, 0.7, "deeper", 0.3, 0.2, 0.4),
-        ("inc_update", 1, 0.75, "deeper", 0.25, 0.125, 0.5),
-    ]
-    columns = ["method", "round", "mae", "against", "difference", "difference_low", "difference_high"]
+def test_the_gap_has_its_interval() -> None:
+    columns = ["method", "against", "round", "users", "difference", "low", "high"]
+    rows = [("deeper", "floor_user_median", 4, 9, 0.25, 0.125, 0.5)]
     assert gap_figures(pd.DataFrame(rows, columns=columns)) == {
-        "inc_update minus deeper": 0.25,
-        "inc_update minus deeper low": 0.125,
-        "inc_update minus deeper high": 0.5,
+        "deeper minus floor_user_median": 0.25,
+        "deeper minus floor_user_median low": 0.125,
+        "deeper minus floor_user_median high": 0.5,
     }
     assert gap_figures(pd.DataFrame(columns=columns)) == {}
 
