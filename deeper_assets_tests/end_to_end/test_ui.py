@@ -220,17 +220,17 @@ def test_what_deeper_run_did_is_shown_and_can_be_done_again(
 def test_a_source_that_is_missing_is_a_failed_run_with_its_message(
     browser: webdriver.Chrome, server: str, home: Path, tmp_path: Path
 ) -> None:
-    given = ("--domains", "movies_tv", "--data", tmp_path)
+    given = ("--domains", "clothing", "--data", tmp_path)
     recorded = Path(shutil.copy(home / "settings.yaml", tmp_path))
     done = deeper("run", "--home", home, *given, check=False)
     recorded.replace(home / "settings.yaml")  # without the folder again
     assert done.returncode == 1
     failed = [run for run in runs(server) if run["status"] == "FAILURE"]
-    assert [(run["jobName"], "amazon_movies" in messages(server, run["id"])) for run in failed] == [
+    assert [(run["jobName"], "amazon_clothing" in messages(server, run["id"])) for run in failed] == [
         ("personas", True)
     ]
     person = Person(browser, server)
-    person.goes_to("/assets/raw_ratings?view=partitions&partition=movies_tv")
+    person.goes_to("/assets/raw_ratings?view=partitions&partition=clothing")
     person.sees("failed, and did not materialize this asset", exactly=False)
     person.picture("failed source")
 
