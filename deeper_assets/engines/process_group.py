@@ -10,7 +10,7 @@ from urllib.request import ProxyHandler, build_opener
 GRACE = 20.0
 """Seconds that a process has to end by itself."""
 
-_GROUP = 'exec 3<&0; (cat <&3 >/dev/null; kill -KILL 0) & exec "$@" </dev/null 3<&-'
+_GROUP = 'exec 3<&0; (cat <&3; kill -KILL 0) >/dev/null 2>&1 & exec "$@" </dev/null 3<&-'
 """A shell starts the command so. Beside it, in the same process group, waits what kills that group as soon as
 nobody has the other end of their standard input any more."""
 
