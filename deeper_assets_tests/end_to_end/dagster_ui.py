@@ -57,6 +57,23 @@ def ask(server: str, query: str, **variables: Any) -> Any:
     return answer["data"]
 
 
+def runs(server: str) -> list[dict[str, Any]]:
+    """All runs, the latest first."""
+    fields = "id jobName status parentRunId"
+    query = f"{{ runsOrError {{ ... on Runs {{ results {{ {fields} }} }} }} }}"
+    results: list[dict[str, Any]] = ask(server, query)["runsOrError"]["results"]
+    return results
+
+
+def messages(server: str, run: str) -> str:
+    """What a run's events say."""
+    query = (
+        "query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection"
+        " { events { ... on MessageEvent { message } } } } }"
+    )
+    return " ".join(event["message"] for event in ask(server, query, id=run)["logsForRun"]["events"])
+
+
 class Person:
     """Someone in front of the page: looks for what it says, clicks, takes pictures."""
 

@@ -1,12 +1,10 @@
 """`deeper ui` as a person uses it: a real server, a real browser, real clicks, and screenshots of them."""
 
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -162,16 +160,6 @@ def test_schedule_and_sensors_are_there_and_off(browser: webdriver.Chrome, serve
     assert not any(switch.is_selected() for switch in switches)
 
 
-def test_backfill_chosen_domains(server: str, home: Path, variables: dict[str, str]) -> None:
-    stored = Warehouse(home / "warehouse.duckdb")
-    dagster(
-        variables, "job", "backfill", "-j", "personas", "--partitions", "movielens,clothing", "--noprompt"
-    )
-    wait_for(home, lambda: len(stored.current("initial_predictions")) == 4)
-    made = {version.partition["domain"] for version in stored.current("initial_predictions")}
-    assert made == {"book", "recipe", "movielens", "clothing"}
-
-
 @pytest.mark.timeout(1200)  # vLLM takes its time to start
 def test_a_backfill_loads_the_policy_once_for_all_domains(
     server: str, home: Path, variables: dict[str, str]
@@ -199,42 +187,6 @@ def test_a_backfill_is_shown(browser: webdriver.Chrome, server: str) -> None:
     person.picture("backfill")
 
 
-def test_what_deeper_run_did_is_shown_and_can_be_done_again(
-    browser: webdriver.Chrome, server: str, home: Path
-) -> None:
-    person = Person(browser, server)
-    person.goes_to("/overview/activity/timeline")
-    for job in ("personas", "evaluation", "tables"):
-        person.sees(job)
-    person.picture("timeline")
-    of_tables = [run for run in runs(server) if run["jobName"] == "tables"][-1]
-    person.goes_to(f"/runs/{of_tables['id']}")
-    person.clicks("Re-execute all (*)")
-
-    def again() -> list[str]:
-        return [run["status"] for run in runs(server) if run["parentRunId"] == of_tables["id"]]
-
-    wait_for(home, lambda: again() == ["SUCCESS"])
-
-
-def test_a_source_that_is_missing_is_a_failed_run_with_its_message(
-    browser: webdriver.Chrome, server: str, home: Path, tmp_path: Path
-) -> None:
-    given = ("--domains", "clothing", "--data", tmp_path)
-    recorded = Path(shutil.copy(home / "settings.yaml", tmp_path))
-    done = deeper("run", "--home", home, *given, check=False)
-    recorded.replace(home / "settings.yaml")  # without the folder again
-    assert done.returncode == 1
-    failed = [run for run in runs(server) if run["status"] == "FAILURE"]
-    assert [(run["jobName"], "amazon_clothing" in messages(server, run["id"])) for run in failed] == [
-        ("personas", True)
-    ]
-    person = Person(browser, server)
-    person.goes_to("/assets/raw_ratings?view=partitions&partition=clothing")
-    person.sees("failed, and did not materialize this asset", exactly=False)
-    person.picture("failed source")
-
-
 def test_the_ui_makes_its_home_and_ends_with_the_command(tmp_path: Path) -> None:
     """Also where the command is killed."""
     home = tmp_path / "new"
@@ -251,20 +203,3 @@ def test_the_ui_makes_its_home_and_ends_with_the_command(tmp_path: Path) -> None
     assert len(ask(address, "{ assetNodes { id } }")["assetNodes"]) == len(TABLES)
     process.kill()
     assert not psutil.wait_procs(children, timeout=30)[1]
-
-
-def runs(server: str) -> list[dict[str, Any]]:
-    """All runs, the latest first."""
-    fields = "id jobName status parentRunId"
-    query = f"{{ runsOrError {{ ... on Runs {{ results {{ {fields} }} }} }} }}"
-    results: list[dict[str, Any]] = ask(server, query)["runsOrError"]["results"]
-    return results
-
-
-def messages(server: str, run: str) -> str:
-    """What a run's events say."""
-    query = (
-        "query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection"
-        " { events { ... on MessageEvent { message } } } } }"
-    )
-    return " ".join(event["message"] for event in ask(server, query, id=run)["logsForRun"]["events"])

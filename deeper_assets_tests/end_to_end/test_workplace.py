@@ -1,4 +1,5 @@
-"""The UI and `deeper run` agree on what is stale: a real server and browser over a home that changes."""
+"""A walk through the UI over one home, from nothing made to a source that is gone: each test goes on where
+the one before it has ended. At every step, the UI and `deeper run` agree on what is stale."""
 
 import subprocess
 import sys
@@ -19,8 +20,9 @@ from deeper_assets.method.updates import PROMPT_METHODS
 from deeper_assets.planning import Planner
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import load_settings
+from deeper_assets.store.warehouse import Warehouse
 from deeper_assets_tests.command import environment
-from deeper_assets_tests.end_to_end.dagster_ui import Person, ask, dagster, opened, wait_for
+from deeper_assets_tests.end_to_end.dagster_ui import Person, ask, dagster, messages, opened, runs, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -38,13 +40,12 @@ COLUMNS = {"user": "user", "item": "item", "rating": "rating"}
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home in which two domains have been made: generated ratings and a file."""
-    folder = tmp_path_factory.mktemp("stale") / "home"
+    """A home with settings and a file of ratings, in which nothing has been made."""
+    folder = tmp_path_factory.mktemp("workplace") / "home"
     folder.mkdir()
     rows = [f"u{user},i{item},{1 + (user * item + user) % 5}" for user in range(20) for item in range(50)]
     (folder / "mine.csv").write_text("\n".join(["user,item,rating", *rows, ""]))
     write(folder)
-    run(folder)
     return folder
 
 
@@ -54,11 +55,37 @@ def server(home: Path) -> Iterator[str]:
         yield address
 
 
+@pytest.fixture
+def person(browser: webdriver.Chrome, server: str) -> Person:
+    return Person(browser, server)
+
+
+def test_a_click_makes_everything_in_a_fresh_home(person: Person, server: str, home: Path) -> None:
+    assert stale_in_the_ui(server) == set()  # what is missing is not called stale
+    assert "mae_table" in missing_in_the_ui(server)
+    launch(person, home)
+    assert statuses(server, "materialize_stale") == ["SUCCESS"]
+    assert missing_in_the_ui(server) == stale_in_the_ui(server) == stale_for_a_run(home) == set()
+    for job, count in (("personas", 2), ("methods", 4), ("evaluation", 8), ("tables", 1)):
+        assert statuses(server, job) == ["SUCCESS"] * count
+    assert ticks(server) == []  # nothing is stale, so the schedule asks for nothing
+    person.goes_to("/overview/activity/timeline")
+    for job in ("personas", "evaluation", "tables", "materialize_stale"):
+        person.sees(job)
+    person.picture("timeline")
+
+
+def test_a_run_of_the_command_can_be_executed_again(person: Person, server: str, home: Path) -> None:
+    (first,) = [run["id"] for run in runs(server) if run["jobName"] == "tables"]
+    person.goes_to(f"/runs/{first}")
+    person.clicks("Re-execute all (*)")
+    wait_for(home, lambda: statuses(server, "tables", of=first) == ["SUCCESS"])
+    assert stale_in_the_ui(server) == set()  # the same rows
+
+
 def test_a_finished_home_is_green_whatever_has_been_made_beside_it(
-    server: str, home: Path, browser: webdriver.Chrome
+    person: Person, server: str, home: Path
 ) -> None:
-    person = Person(browser, server)
-    assert missing_in_the_ui(server) == stale_in_the_ui(server) == set()
     write(home, evaluate=["mine"])
     wait_for(home, lambda: stale_in_the_ui(server) == OF_ALL_DOMAINS)
     assert stale_for_a_run(home) == OF_ALL_DOMAINS
@@ -71,16 +98,27 @@ def test_a_finished_home_is_green_whatever_has_been_made_beside_it(
     person.sees("Missing (0)")
     person.picture("green")
 
+
+def test_missing_domains_are_backfilled_with_a_click(person: Person, server: str, home: Path) -> None:
+    write(home, evaluate=["mine", "recipe", "grocery", "clothing"])
+    wait_for(home, lambda: "raw_ratings" in missing_in_the_ui(server))
+    person.goes_to("/locations/deeper_assets/jobs/personas")
+    person.clicks("Materialize all…")
+    person.clicks("Missing")
+    person.sees("2 partitions")
+    person.picture("backfill")
+    person.clicks("Launch backfill")
+    stored = Warehouse(home / "warehouse.duckdb")
+    wait_for(home, lambda: len(stored.current("initial_predictions")) == 4)
+    domains = {version.partition["domain"] for version in stored.current("initial_predictions")}
+    assert domains == {"mine", "recipe", "grocery", "clothing"}
+
     write(home)
     wait_for(home, lambda: stale_in_the_ui(server) == OF_ALL_DOMAINS)
-    assert stale_for_a_run(home) == OF_ALL_DOMAINS
     run(home)
 
 
-def test_the_ui_and_the_planner_agree_on_what_is_stale(
-    server: str, home: Path, browser: webdriver.Chrome
-) -> None:
-    person = Person(browser, server)
+def test_a_click_makes_exactly_what_is_stale(person: Person, server: str, home: Path) -> None:
     assert stale_in_the_ui(server) == stale_for_a_run(home) == set()
 
     # A setting: exactly the tables that list it, each of their partitions, before anything is made again.
@@ -98,42 +136,50 @@ def test_the_ui_and_the_planner_agree_on_what_is_stale(
     dagster(variables(home), "asset", "materialize", "-m", "deeper_assets.definitions", *chosen)
     after_mine = stale_for_a_run(home)
     assert after_mine - windows == {
-        *(("initial_personas", "mine"), ("initial_predictions", "mine"), ("floors_table", None)),
+        *(("initial_personas", "mine"), ("initial_predictions", "mine")),
+        *(("floors_table", None), ("comparison_table", None)),
         *((table, f"mine|{method}") for table in OF_METHODS for method in PROMPT_METHODS),
     }
     assert windows - after_mine == {("rating_windows", "mine")}
     assert stale_in_the_ui(server) == after_mine
     assert unsynced(person, "floors_table")
 
-    run(home)
+    made = last_version(home)
+    launch(person, home)
     assert stale_in_the_ui(server) == stale_for_a_run(home) == set()
+    remade = {table for table, _ in made_after(home, made)}
+    assert not remade & {"raw_ratings", "rejected_ratings", "policies", "chat_usage"}
+    assert {("rating_windows", "recipe"), *after_mine} - {("rating_windows", "mine")} <= made_after(
+        home, made
+    )
     assert not unsynced(person, "rating_windows", "mine")
     person.picture("fresh partition")
 
 
-def test_a_setting_marks_the_partitions_that_it_concerns(
-    server: str, home: Path, browser: webdriver.Chrome
+def test_the_schedule_asks_for_the_partitions_that_a_setting_concerns(
+    person: Person, server: str, home: Path
 ) -> None:
     """Dagster has one code version a table; the sensor confirms the others, without a run."""
-    person = Person(browser, server)
-    assert stale_in_the_ui(server) == stale_for_a_run(home) == set()
     template = home / "slide_regen.txt"
     template.write_text(f"Take your time.\n{BUILT_IN['slide_regen']}")
-    changed = {"eval_users": 4, "prompts": {"slide_regen": str(template)}}
-    write(home, **changed)
+    write(home, eval_users=4, prompts={"slide_regen": str(template)})
     concerned = stale_for_a_run(home)
     assert {key for _, key in concerned} == {"mine|slide_regen", "recipe|slide_regen"}
     wait_for(home, lambda: stale_in_the_ui(server) == concerned)
     assert unsynced(person, "persona_rounds", "mine|slide_regen")
     assert not unsynced(person, "persona_rounds", "mine|full_regen")
 
+    assert sorted(ticks(server)) == ["mine|slide_regen", "recipe|slide_regen"]
+    person.goes_to("/locations/deeper_assets/schedules/re_evaluation")
+    person.clicks("Preview tick result")
+    person.picture("preview of a tick")
+
     template.write_text(BUILT_IN["slide_regen"])  # as it was; the file is looked at, too
     wait_for(home, lambda: stale_in_the_ui(server) == set())
+    assert ticks(server) == []
 
 
-def test_a_changed_source_marks_its_domain(server: str, home: Path, browser: webdriver.Chrome) -> None:
-    person = Person(browser, server)
-    assert stale_in_the_ui(server) == stale_for_a_run(home) == set()
+def test_a_changed_source_marks_its_domain(person: Person, server: str, home: Path) -> None:
     ratings = home / "mine.csv"
     before = ratings.read_text()
     ratings.write_text(before.replace("u1,i7,4", "u1,i7,5"))
@@ -147,10 +193,76 @@ def test_a_changed_source_marks_its_domain(server: str, home: Path, browser: web
     ratings.write_text(before)
     wait_for(home, lambda: stale_in_the_ui(server) == set())
 
-    write(home, eval_users=4, seed=7)
-    generated = {("raw_ratings", "recipe")}
-    assert generated < stale_for_a_run(home)
-    wait_for(home, lambda: stale_in_the_ui(server) == stale_for_a_run(home))
+
+def test_a_source_that_is_gone_is_red_with_its_message(person: Person, server: str, home: Path) -> None:
+    ratings = home / "mine.csv"
+    gone = ratings.rename(home / "away.csv")
+    launch(person, home)
+    gone.rename(ratings)
+    assert statuses(server, "materialize_stale")[0] == "FAILURE"
+    (failed,) = [
+        one["id"] for one in runs(server) if (one["jobName"], one["status"]) == ("personas", "FAILURE")
+    ]
+    assert "mine.csv" in messages(server, failed)
+    person.goes_to("/assets/raw_ratings?view=partitions&partition=mine")
+    person.sees("failed, and did not materialize this asset", exactly=False)
+    person.picture("failed source")
+
+
+def launch(person: Person, home: Path) -> None:
+    """Launches `materialize_stale` on its page, and waits for its end."""
+    before = len(statuses(person.server, "materialize_stale"))
+    person.goes_to("/locations/deeper_assets/jobs/materialize_stale/playground")
+    while "/runs/" not in person.browser.current_url:  # the button does nothing until the page is ready
+        person.clicks("Launch Run")
+        time.sleep(3)
+
+    def ended() -> bool:
+        now = statuses(person.server, "materialize_stale")
+        return len(now) > before and now[0] in ("SUCCESS", "FAILURE")
+
+    wait_for(home, ended)
+
+
+def statuses(server: str, job: str, of: str | None = None) -> list[str]:
+    """Of a job's runs, the latest first; of those alone that executed a run again."""
+    return [
+        run["status"]
+        for run in runs(server)
+        if run["jobName"] == job and (of is None or run["parentRunId"] == of)
+    ]
+
+
+def ticks(server: str) -> list[str]:
+    """What a tick of the schedule would ask for, as its preview shows it."""
+    data = ask(
+        server,
+        "mutation($which: ScheduleSelector!) { scheduleDryRun(selectorData: $which, timestamp: 1767672900) {"
+        " ... on DryRunInstigationTick {"
+        " evaluationResult { error { message } runRequests { tags { key value } } } } } }",
+        which={
+            "repositoryLocationName": "deeper_assets",
+            "repositoryName": "__repository__",
+            "scheduleName": "re_evaluation",
+        },
+    )
+    result = data["scheduleDryRun"]["evaluationResult"]
+    assert result["error"] is None
+    tags = [{tag["key"]: tag["value"] for tag in request["tags"]} for request in result["runRequests"]]
+    return [one["deeper/evaluates"] for one in tags]
+
+
+def last_version(home: Path) -> int:
+    return max(version.version for version in Warehouse(home / "warehouse.duckdb").current())
+
+
+def made_after(home: Path, version: int) -> Partitions:
+    """What has been made since a version of the ledger."""
+    return {
+        (one.table, "|".join(one.partition[name] for name in sorted(one.partition)) or None)
+        for one in Warehouse(home / "warehouse.duckdb").current()
+        if one.version > version
+    }
 
 
 def variables(home: Path) -> dict[str, str]:
