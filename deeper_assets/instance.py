@@ -32,6 +32,7 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.planning import Key, Planner, Stored, Unit
 from deeper_assets.resources import Experiment
+from deeper_assets.store.ledger import canonical_json
 from deeper_assets.ui import LOCATION, WORKSPACE
 
 RUN_TAG = "deeper/command"
@@ -146,13 +147,19 @@ def corrections(instance: DagsterInstance, planner: Planner) -> Iterator[AssetMa
         events = _last_events(instance, AssetKey(table))
         for key in planner.made(table, stored):
             event = events.get(str(key) if key else None)
-            tag = (event.tags or {}).get(CODE_VERSION_TAG) if event else None
-            wrong = event and _wrongly_called(planner, table, key, stored, fresh=tag == version)
-            if event and wrong:
-                said, tag = (OUTDATED, "outdated") if tag == version else (CONFIRMED, version)
-                tags = {**(event.tags or {}), CODE_VERSION_TAG: tag}
-                noted = {**event.metadata, "note": MetadataValue.text(said)}
-                yield AssetMaterialization(event.asset_key, said, noted, event.partition, tags)
+            if event is None:
+                continue
+            tags = dict(event.tags or {})
+            fresh = tags.get(CODE_VERSION_TAG) == version
+            if _wrongly_called(planner, table, key, stored, fresh):
+                made_by = stored[table, canonical_json(planner.columns(table, key))].run_id
+                told = MetadataValue.text(OUTDATED if fresh else CONFIRMED)
+                yield AssetMaterialization(
+                    event.asset_key,
+                    metadata={**event.metadata, "made by": MetadataValue.dagster_run(made_by), "note": told},
+                    partition=event.partition,
+                    tags={**tags, CODE_VERSION_TAG: "outdated" if fresh else version},
+                )
 
 
 CONFIRMED = "Up to date under the settings as they are now."

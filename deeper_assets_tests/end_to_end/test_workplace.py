@@ -172,6 +172,9 @@ def test_the_schedule_asks_for_the_partitions_that_a_setting_concerns(
     assert sorted(ticks(server)) == ["mine|slide_regen", "recipe|slide_regen"]
     person.goes_to("/locations/deeper_assets/schedules/re_evaluation")
     person.clicks("Preview tick result")
+    person.clicks("Continue")
+    for key in ("mine|slide_regen", "recipe|slide_regen"):
+        person.sees(key, exactly=False)
     person.picture("preview of a tick")
 
     template.write_text(BUILT_IN["slide_regen"])  # as it was; the file is looked at, too
