@@ -25,9 +25,12 @@ from dagster import (
 from dagster._core.definitions.data_version import CODE_VERSION_TAG
 
 from deeper_assets.definitions import build_definitions
+from deeper_assets.history import re_evaluations
 from deeper_assets.instance import OUTDATED, TICK_TAG, open_instance, prune
+from deeper_assets.method.errors import MACRO
 from deeper_assets.method.prompts import BUILT_IN
 from deeper_assets.method.updates import PROMPT_METHODS
+from deeper_assets.reports.page import ReEvaluation
 from deeper_assets.resources import Experiment
 from deeper_assets.running import run_everything
 from deeper_assets.settings import Settings
@@ -166,6 +169,35 @@ def test_tables_follow_an_evaluation_without_a_second_switch(home: Path, instanc
 
     tables.execute_in_process(instance=instance, asset_selection=request.asset_selection)
     assert tables_asked(definitions, instance) == []
+
+
+def test_what_a_tick_has_changed_is_remembered(home: Path, instance: DagsterInstance) -> None:
+    experiment = Experiment(home, Settings(**{**SETTINGS, "eval_users": 2}))
+    definitions = build_definitions(experiment)
+    assert re_evaluations(instance) == []
+
+    def figures() -> dict[str, float]:
+        """The macro average of the last round, as the table has it."""
+        table = experiment.warehouse.load("mae_table")
+        last = table[(table["domain"] == MACRO) & (table["round"] == table["round"].max())]
+        return {str(method): float(mae) for method, mae in zip(last["method"], last["mae"], strict=True)}
+
+    before = figures()
+    definitions.resolve_job_def("personas").execute_in_process(instance=instance, partition_key="book")
+    evaluate(definitions, instance, "book", **{TICK_TAG: "first"})
+    (nothing_followed,) = re_evaluations(instance)
+    assert nothing_followed == ReEvaluation("first", ["book|slide_regen"], [], {}, {})
+
+    tables = definitions.resolve_job_def("tables")
+    tables.execute_in_process(instance=instance, tags={TICK_TAG: "first"})
+    after = figures()
+    assert after["floor_user_median"] != before["floor_user_median"]
+    assert re_evaluations(instance) == [ReEvaluation("first", ["book|slide_regen"], [], before, after)]
+
+    tables.execute_in_process(instance=instance, tags={TICK_TAG: "second"})
+    assert [one.tick for one in re_evaluations(instance)] == ["second", "first"]
+    assert re_evaluations(instance)[0] == ReEvaluation("second", [], [], after, after)
+    assert [one.tick for one in re_evaluations(instance, at_most=1)] == ["second"]
 
 
 def test_tables_do_not_follow_an_evaluation_that_gave_the_same(home: Path, instance: DagsterInstance) -> None:
