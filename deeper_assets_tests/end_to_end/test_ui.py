@@ -100,7 +100,7 @@ def test_a_page_shows_a_persona_what_it_predicted_and_what_it_was_made_from(
         first_sentence = persona.split(".")[0].replace("'", "")
         person.sees(first_sentence, exactly=False)
     person.sees("predicted")
-    person.picture("personas of a partition")
+    person.picture("personas")
     person.clicks("Close")
     link = next(link for link in browser.find_elements(By.CSS_SELECTOR, "td a") if link.text == "slide_regen")
     browser.execute_script("arguments[0].scrollIntoView()", link)
@@ -135,9 +135,11 @@ def test_tables_show_a_plot_and_draw_the_history_of_their_figures(
 
 def test_the_graph_shows_its_groups(browser: webdriver.Chrome, server: str) -> None:
     person = Person(browser, server)
+    browser.set_window_size(1500, 750)  # the graph is wide
     person.goes_to("/asset-groups")
     for group in dict.fromkeys(asset.group for asset in declared_assets()):
         person.sees(group)
+    time.sleep(3)  # the graph moves into place
     person.picture("groups")
     person.goes_to("/locations/deeper_assets/asset-groups/tables/lineage")
     person.sees("mae_table")
@@ -148,16 +150,17 @@ def test_the_graph_shows_its_groups(browser: webdriver.Chrome, server: str) -> N
     person.picture("mae_table")
 
 
-def test_schedule_and_sensors_are_there_and_off(browser: webdriver.Chrome, server: str) -> None:
+def test_what_keeps_the_pages_true_is_on_and_what_can_cost_is_off(
+    browser: webdriver.Chrome, server: str
+) -> None:
     person = Person(browser, server)
     person.goes_to("/automation")
-    for name in ("re_evaluation", "source_files", "refresh_tables"):
-        person.sees(name)
+    on = {"re_evaluation": False, "source_files": False, "refresh_tables": True, "staleness": True}
+    for name, expected in on.items():
+        row = person.sees(name).find_element(By.XPATH, "./ancestor::*[.//input[@type='checkbox']][1]")
+        switch = row.find_elements(By.CSS_SELECTOR, "input[type=checkbox]")[-1]  # the first selects the row
+        assert switch.is_selected() == expected, name
     person.picture("automation")
-    switches = browser.find_elements(
-        By.CSS_SELECTOR, "input[type=checkbox][role=switch], input[type=checkbox]"
-    )
-    assert not any(switch.is_selected() for switch in switches)
 
 
 @pytest.mark.timeout(1200)  # vLLM takes its time to start
