@@ -365,7 +365,7 @@ def test_the_picture_is_the_graph() -> None:
 
 
 def test_screenshots_are_those_that_a_test_takes() -> None:
-    """To take them anew, run the tests of the UI and copy them from `test-artifacts/`."""
+    """To take them anew, see the page on extending."""
     shown = set(re.findall(r"!\[.+\]\(docs/images/(.+)\.png\)", page(README).text))
     test = (REPOSITORY / "deeper_assets_tests" / "end_to_end" / "test_ui.py").read_text()
     assert shown == set(re.findall(r'picture\("(\w+)"\)', test)) & shown == {"groups", "personas"}
