@@ -1,9 +1,9 @@
 """The UI before and after a change: `python -m deeper_assets_tests.benchmarks.workplace --before COMMIT`.
 
-Measures a checkout of the commit and this tree side by side, in turn: seconds of `deeper run` over ten domains
-without training, and of its first units; over that home, seconds until the UI answers, its memory at rest, and
-seconds a partition of a backfill of ten domains; and megabytes of event log that ten re-evaluations of eight
-partitions add. Prints a row a measure; of times, the median.
+Measures a checkout of the commit and this tree side by side, in turn: seconds of `deeper run` over ten
+domains without training, and of its first units; over that home, seconds until the UI answers, its memory
+at rest, and seconds a partition of a backfill of ten domains; and megabytes of event log that ten
+re-evaluations of eight partitions add. Prints a row a measure; of times, the median.
 """
 
 import argparse
@@ -188,7 +188,7 @@ def measure(trees: Mapping[str, Tree], times: int) -> dict[str, dict[str, list[f
 
     def note(measure: str, tree: str, figure: float) -> None:
         figures.setdefault(measure, {}).setdefault(tree, []).append(figure)
-        print(f"  {tree}, {measure}: {figure:.1f} (loop {yardstick():.1f} s)", file=sys.stderr, flush=True)
+        print(f"  {tree}, {measure}: {figure:.2f} (loop {yardstick():.1f} s)", file=sys.stderr, flush=True)
 
     for _ in range(times):
         homes = {name: tree.fresh() for name, tree in trees.items()}
@@ -225,7 +225,7 @@ def main() -> None:
     print(f"{'':<45}{'before':>9}{'now':>9}   median of {given.times}, {os.cpu_count()} cores")
     for measure_, by_tree in figures.items():
         medians = [statistics.median(by_tree[name]) for name in trees]
-        print(f"{measure_:<45}{medians[0]:>9.1f}{medians[1]:>9.1f}")
+        print(f"{measure_:<45}{medians[0]:>9.2f}{medians[1]:>9.2f}")
 
 
 if __name__ == "__main__":
