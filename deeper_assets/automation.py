@@ -10,11 +10,13 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from typing import TypeVar
 
 from dagster import (
     AssetKey,
     DagsterInstance,
     DagsterRun,
+    DefaultScheduleStatus,
     DefaultSensorStatus,
     Failure,
     JobDefinition,
@@ -35,16 +37,18 @@ from dagster import (
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from deeper_assets.engines.process_group import ends_with_me, stop
-from deeper_assets.instance import RUN_TAG, TICK_TAG, corrections, prune
+from deeper_assets.instance import RUN_TAG, TICK_TAG, bury_if_dead, corrections, prune
 from deeper_assets.jobs import EVALUATION, PERSONAS, TABLES_JOB
-from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.exceptions import DeeperError, one_line
 from deeper_assets.planning import Planner, Unit
 from deeper_assets.resources import Experiment
 from deeper_assets.store.ledger import digest
 
+Result = TypeVar("Result")
 
-def build_job(experiment: Experiment) -> JobDefinition:
-    """The job that does what `deeper run` does, for a click."""
+
+def build_jobs(experiment: Experiment, planner: Callable[[], Planner]) -> list[JobDefinition]:
+    """Jobs that make no table themselves."""
 
     @op
     def deeper_run(context: OpExecutionContext) -> None:
@@ -66,6 +70,7 @@ def build_job(experiment: Experiment) -> JobDefinition:
             status = process.wait()
         finally:
             stop(process)
+            bury_if_dead(context.instance, experiment.home)  # it may have been terminated
         if status:
             raise Failure(last or f"the command has ended with exit code {status}; its reasons stand above")
 
@@ -74,20 +79,29 @@ def build_job(experiment: Experiment) -> JobDefinition:
         """Makes exactly what is missing or stale, as `deeper run` does; a run of its own for each unit."""
         deeper_run()
 
-    return materialize_stale
+    @op
+    def prune_runs(context: OpExecutionContext) -> None:
+        """Deletes runs that are older than `event_log_days`, but for those that lineage names."""
+        prune(context.instance, planner())
+
+    @job
+    def prune_event_log() -> None:
+        """Makes the event log smaller, as the setting `event_log_days` says."""
+        prune_runs()
+
+    return [materialize_stale, *([prune_event_log] if experiment.settings.event_log_days else [])]
 
 
-def build_schedule(experiment: Experiment, planner: Callable[[], Planner]) -> ScheduleDefinition:
-    """The re-evaluation of every domain by every method at hand; off until it is switched on."""
+def build_schedules(experiment: Experiment, planner: Callable[[], Planner]) -> list[ScheduleDefinition]:
+    """The re-evaluation, off until it is switched on; and the pruning, where a setting asks for it."""
 
     @schedule(job=EVALUATION, cron_schedule=experiment.settings.re_evaluation_cron)
     def re_evaluation(context: ScheduleEvaluationContext) -> Iterator[RunRequest]:
         """Plays the rounds again of domains and methods whose evaluation is stale; the tables follow.
 
-        What is made before an evaluation is not made: where it is missing, so is the evaluation. With the
-        setting `re_evaluation: all`, what is not stale is played again too.
+        Nothing is evaluated whose histories, personas or policies are missing or stale: that is for
+        `materialize_stale`. With the setting `re_evaluation: all`, what is not stale is played again too.
         """
-        prune(context.instance, experiment)
         tick = context.scheduled_execution_time.isoformat(timespec="minutes")
         for unit, tables in evaluations(planner(), whole=experiment.settings.re_evaluation == "all"):
             yield RunRequest(
@@ -97,17 +111,29 @@ def build_schedule(experiment: Experiment, planner: Callable[[], Planner]) -> Sc
                 tags={TICK_TAG: tick, "deeper/evaluates": str(unit.partition_key)},
             )
 
-    return re_evaluation
+    pruning = ScheduleDefinition(
+        name="pruning",
+        job_name="prune_event_log",
+        cron_schedule="0 5 * * *",
+        default_status=DefaultScheduleStatus.RUNNING,
+        description="Makes the event log smaller every day.",
+    )
+    return [re_evaluation, *([pruning] if experiment.settings.event_log_days else [])]
 
 
 def evaluations(planner: Planner, whole: bool) -> Iterator[tuple[Unit, list[str]]]:
-    """Evaluations that can be made of what is stored, with their stale tables; if `whole`, with all."""
+    """Evaluations of inputs that are up to date, with their stale tables; if `whole`, with all."""
     stored = planner.stored()
-    for unit in planner.units():
-        if unit.job == EVALUATION.name and planner.is_ready(unit, stored):
+    held_up: set[Unit] = set()
+    for unit, before in planner.units().items():  # each after those it needs
+        try:
             stale = planner.stale(unit.tables, unit.partition_key, stored)
-            if stale or whole:
-                yield unit, list(unit.tables) if whole else stale
+        except DeeperError:  # a source that is not there
+            stale = list(unit.tables)
+        if before.needs & held_up or (stale and unit.job != EVALUATION.name):
+            held_up.add(unit)
+        elif unit.job == EVALUATION.name and (stale or whole):
+            yield unit, list(unit.tables) if whole else stale
 
 
 def build_sensors(experiment: Experiment, planner: Callable[[], Planner]) -> list[SensorDefinition]:
@@ -117,11 +143,7 @@ def build_sensors(experiment: Experiment, planner: Callable[[], Planner]) -> lis
     def source_files(context: SensorEvaluationContext) -> SensorResult:
         """Asks for exactly the domains whose source files are new or changed."""
         before = json.loads(context.cursor) if context.cursor else {}
-        now = {
-            name: listing
-            for name in experiment.domains_in_force
-            if (listing := file_listing(experiment, name))
-        }
+        now = {name: listing for name, listing in _listings(experiment).items() if listing}
         graph = planner().graph
         touched = [
             name
@@ -135,42 +157,85 @@ def build_sensors(experiment: Experiment, planner: Callable[[], Planner]) -> lis
     @sensor(minimum_interval_seconds=10, default_status=DefaultSensorStatus.RUNNING)
     def staleness(context: SensorEvaluationContext) -> SensorResult | SkipReason:
         """Keeps what is called stale here the same as what `deeper run` would make; it starts no run."""
-        assets = planner().assets
-        versions = {table: assets.get(AssetKey(table)).code_version for table in planner().order}
-        listings = {name: file_listing(experiment, name) for name in experiment.domains_in_force}
-        now = digest([versions, listings, experiment.usage().to_csv()])
-        if now == context.cursor:
-            return SkipReason("Settings and sources are as they were.")
-        return SensorResult(asset_events=list(corrections(context.instance, planner())), cursor=now)
+        bury_if_dead(context.instance, experiment.home)
+        return _or_skip(lambda: _corrected(context, experiment, planner()))
 
     @sensor(job=TABLES_JOB, minimum_interval_seconds=15, default_status=DefaultSensorStatus.RUNNING)
     def refresh_tables(context: SensorEvaluationContext) -> RunRequest | SkipReason:
         """Makes the tables again when evaluations that were started here, or by the schedule, have ended."""
-        run = _not_followed(context.instance, experiment)
-        unit = planner().unit(TABLES_JOB.name, None)
-        stale = planner().stale(unit.tables, None, planner().stored()) if run else []
-        if run is None or not stale:
-            return SkipReason("No evaluation that was started here waits for its tables.")
-        tags = {TICK_TAG: run.tags[TICK_TAG]} if TICK_TAG in run.tags else {}
-        return RunRequest(run.run_id, asset_selection=[AssetKey(table) for table in stale], tags=tags)
+        return _or_skip(lambda: _followed(context.instance, experiment, planner()))
 
     return [source_files, staleness, refresh_tables]
 
 
-def _not_followed(instance: DagsterInstance, experiment: Experiment) -> DagsterRun | None:
-    """The run of the latest evaluation, if the tables are older; None while anything is being made.
+def _corrected(
+    context: SensorEvaluationContext, experiment: Experiment, planner: Planner
+) -> SensorResult | SkipReason:
+    """The corrections that are due since the last tick.
 
-    `deeper run` makes the tables itself. A run that has said nothing for a day is taken for dead.
+    Settings and sources change at once. What runs store and ask is looked at when they have ended.
     """
+    before = json.loads(context.cursor) if context.cursor else {}
+    assets = planner.assets
+    last = max((version.version for version in planner.stored().values()), default=0)
+    versions = {table: assets.get(AssetKey(table)).code_version for table in planner.order}
+    settings, sources = digest(versions), _listings(experiment)
+    now = {"settings": settings, "sources": sources, "made": digest([last, experiment.usage().to_csv()])}
+    if now == before:
+        return SkipReason("Settings, sources and tables are as they were.")
+    if now == {**before, "made": now["made"]} and _at_work(context.instance):
+        return SkipReason("Something is being made.")
+    known = before.get("sources", {})
+    changed = [domain for domain, listing in sources.items() if listing != known.get(domain)]
+    events = list(corrections(context.instance, planner, changed))
+    return SensorResult(asset_events=events, cursor=json.dumps(now))
+
+
+def _or_skip(tick: Callable[[], Result]) -> Result | SkipReason:
+    """What a tick gives; skipped with the reason where the warehouse is held for long, until the next one."""
+    try:
+        return tick()
+    except DeeperError as error:
+        return SkipReason(one_line(error))
+
+
+def _followed(instance: DagsterInstance, experiment: Experiment, planner: Planner) -> RunRequest | SkipReason:
+    """The tables that have to follow an evaluation."""
+    if _at_work(instance):
+        return SkipReason("Something is being made.")
+    run = _not_followed(instance, experiment)
+    unit = planner.unit(TABLES_JOB.name, None)
+    stale = planner.stale(unit.tables, None, planner.stored()) if run else []
+    if run is None or not stale:
+        return SkipReason("No evaluation that was started here waits for its tables.")
+    tags = {TICK_TAG: run.tags[TICK_TAG]} if TICK_TAG in run.tags else {}
+    return RunRequest(run.run_id, asset_selection=[AssetKey(table) for table in stale], tags=tags)
+
+
+def _at_work(instance: DagsterInstance) -> bool:
+    """Whether a run has not ended; not one that began more than a day ago, which may be dead."""
     recently = datetime.now(UTC) - timedelta(days=1)
-    if instance.get_runs_count(RunsFilter(statuses=NOT_FINISHED_STATUSES, updated_after=recently)):
-        return None
+    wanted = RunsFilter(statuses=NOT_FINISHED_STATUSES, updated_after=recently)
+    return instance.get_runs_count(wanted) > 0
+
+
+def _not_followed(instance: DagsterInstance, experiment: Experiment) -> DagsterRun | None:
+    """The run of the latest evaluation that the tables are older than and that was started in the UI.
+
+    `deeper run` makes the tables itself.
+    """
     current = experiment.warehouse.current
-    evaluated = max(current("round_errors"), key=lambda one: one.version, default=None)
-    if evaluated is None or any(one.version > evaluated.version for one in current("mae_table")):
-        return None
-    run = instance.get_run_by_id(evaluated.run_id)
-    return None if run is None or (RUN_TAG in run.tags and run.parent_run_id is None) else run
+    tables = max((one.version for one in current("mae_table")), default=0)
+    newer = [one for one in current("round_errors") if one.version > tables]
+    for version in sorted(newer, key=lambda one: one.version, reverse=True):
+        run = instance.get_run_by_id(version.run_id)
+        if run is not None and (RUN_TAG not in run.tags or run.parent_run_id is not None):
+            return run
+    return None
+
+
+def _listings(experiment: Experiment) -> dict[str, str]:
+    return {name: file_listing(experiment, name) for name in experiment.domains_in_force}
 
 
 def file_listing(experiment: Experiment, domain: str) -> str:

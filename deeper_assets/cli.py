@@ -149,12 +149,13 @@ def estimate(home: Path | None, **flags: Any) -> None:
 @click.option("--port", type=click.IntRange(1, 65535), help="To listen on.  [default: 3000, or a free one]")
 def ui(home: Path | None, port: int | None) -> None:
     """Open the home folder in Dagster's UI: a webserver and its daemon, until Ctrl-C."""
-    from deeper_assets.instance import open_instance
+    from deeper_assets.instance import bury_if_dead, open_instance
     from deeper_assets.settings import settings_files
     from deeper_assets.ui import free_port
 
     folder = _experiment(home).home  # settings that cannot be read are said here, not on a page
-    open_instance(folder).dispose()
+    with open_instance(folder) as instance:
+        bury_if_dead(instance, folder)
     chosen = free_port(port)
     if chosen is None:
         raise DeeperError(f"port {port} is taken; without --port a free one is chosen")
@@ -402,7 +403,9 @@ def _given(
 def _names(given: str) -> str | list[str]:
     """Names separated by commas, or the word all."""
     names = [name.strip() for name in given.split(",") if name.strip()]
-    return "all" if names == ["all"] else names
+    if not names:
+        raise DeeperError(f"--domains {given!r} names no domain; give names, or `all`")
+    return "all" if names[0].lower() == "all" else names
 
 
 def _mae_table(experiment: "Experiment") -> Any:

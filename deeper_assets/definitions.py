@@ -50,18 +50,24 @@ def build_definitions(
     from deeper_assets.graph import Graph
     from deeper_assets.jobs import JOBS
     from deeper_assets.planning import Planner
+    from deeper_assets.resources import Experiment
     from deeper_assets.store.io_manager import WarehouseIOManager
 
     graph = Graph.of(experiment)
     assets = graph.assets()
     jobs = [job for job in JOBS if job.selection.resolve(assets)]
-    planner = cache(lambda: Planner(graph, whole))
+    # Dagster gives a tick of a sensor or schedule a minute. It waits for no lock that long.
+    hurried = experiment.settings.model_copy(
+        update={"lock_timeout": min(20, experiment.settings.lock_timeout)}
+    )
+    waits_less = Experiment(experiment.home, hurried)
+    planner = cache(lambda: Planner(Graph.of(waits_less), whole))
     whole = Definitions(
         assets=assets,
         asset_checks=graph.checks(),
-        jobs=[*jobs, automation.build_job(experiment)],
-        schedules=[automation.build_schedule(experiment, planner)],
-        sensors=automation.build_sensors(experiment, planner),
+        jobs=[*jobs, *automation.build_jobs(experiment, planner)],
+        schedules=automation.build_schedules(waits_less, planner),
+        sensors=automation.build_sensors(waits_less, planner),
         executor=executor,
         resources={"warehouse": WarehouseIOManager(experiment.warehouse, graph.ingredients, graph.told)},
     )

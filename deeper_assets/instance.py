@@ -1,9 +1,11 @@
 """The Dagster instance in a home folder: its configuration, and what its event log says of units."""
 
+import fcntl
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,17 +23,18 @@ from dagster import (
     RunsFilter,
 )
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
-from dagster._core.definitions.data_version import CODE_VERSION_TAG
+from dagster._core.definitions.data_version import CODE_VERSION_TAG, DATA_VERSION_TAG
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.instance.utils import RUNLESS_RUN_ID
 from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
+from deeper_assets.lineage import ancestry
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.planning import Key, Planner, Stored, Unit
-from deeper_assets.resources import Experiment
 from deeper_assets.store.ledger import canonical_json
 from deeper_assets.ui import LOCATION, WORKSPACE
 
@@ -122,48 +125,92 @@ def latest_checks(
     return instance.event_log_storage.get_latest_asset_check_execution_by_key(keys, partition)
 
 
+@contextmanager
+def alone_in(home: Path) -> Iterator[None]:
+    """Holds the home for this process; the lock goes with the process, however it ends.
+
+    Raises:
+        DeeperError: a `deeper run` holds it.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "run.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise DeeperError(
+                f"another `deeper run` (process {file.read().strip() or 'unknown'}) is at work in {home}; "
+                "wait for it, or give --home another folder"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
 def bury_the_dead(instance: DagsterInstance) -> None:
     """Marks runs of an earlier, killed `deeper run` as failed; in the UI they would seem to go on forever.
 
     Only runs of this command, and only while this process holds the home's lock, so that none is at work.
     """
+    for run in _unfinished(instance):
+        instance.report_run_failed(run, "the process that ran it was killed")
+
+
+def bury_if_dead(instance: DagsterInstance, home: Path) -> None:
+    """Does that if no `deeper run` is at work: whoever waits for a turn would wait for its runs forever."""
+    if _unfinished(instance):
+        with suppress(DeeperError), alone_in(home):
+            bury_the_dead(instance)
+
+
+def _unfinished(instance: DagsterInstance) -> list[DagsterRun]:
+    """Runs of `deeper run` that have not ended."""
     unfinished = [DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.NOT_STARTED]
-    for run in instance.get_runs(RunsFilter(statuses=unfinished)):
-        if RUN_TAG in run.tags and run.parent_run_id is None:  # the UI copies tags when it executes one again
-            instance.report_run_failed(run, "the process that ran it was killed")
+    runs = instance.get_runs(RunsFilter(statuses=unfinished))
+    # The UI copies tags when it executes one again.
+    return [run for run in runs if RUN_TAG in run.tags and run.parent_run_id is None]
 
 
-def corrections(instance: DagsterInstance, planner: Planner) -> Iterator[AssetMaterialization]:
+def corrections(
+    instance: DagsterInstance, planner: Planner, sources: Collection[str]
+) -> Iterator[AssetMaterialization]:
     """Events that make the UI call stale what the planner calls stale, where it would not by itself.
 
     The UI compares one code version a table with that of each partition's last event. So it marks every
     partition when a setting changes that concerns one of them, and none when a source file changes. The last
     event of such a partition is repeated: with the code version of now where nothing is to be made again, and
     with one that no table has where something is.
+
+    Args:
+        instance: whose log it is.
+        planner: says what is stale.
+        sources: domains whose source files may have changed; only these are read, since files may be large.
     """
     stored = planner.stored()
     for table in planner.order:
+        looks_outside = "source" in planner.graph.tables[table].values
         version = str(planner.assets.get(AssetKey(table)).code_version)
         events = _last_events(instance, AssetKey(table))
         for key in planner.made(table, stored):
-            event = events.get(str(key) if key else None)
-            if event is None:
-                continue
-            tags = dict(event.tags or {})
+            partition = planner.columns(table, key)
+            known, event = stored[table, canonical_json(partition)], events.get(str(key) if key else None)
+            tags = dict(event.tags or {}) if event else {}
+            if event is None or tags.get(DATA_VERSION_TAG) != known.content:
+                continue  # a run is about to log what it has stored
             fresh = tags.get(CODE_VERSION_TAG) == version
+            if fresh and looks_outside and partition["domain"] not in sources:
+                continue
             if _wrongly_called(planner, table, key, stored, fresh):
-                made_by = stored[table, canonical_json(planner.columns(table, key))].run_id
-                told = MetadataValue.text(OUTDATED if fresh else CONFIRMED)
-                yield AssetMaterialization(
-                    event.asset_key,
-                    metadata={**event.metadata, "made by": MetadataValue.dagster_run(made_by), "note": told},
-                    partition=event.partition,
-                    tags={**tags, CODE_VERSION_TAG: "outdated" if fresh else version},
-                )
+                tags[CODE_VERSION_TAG] = "outdated" if fresh else version
+                note = MetadataValue.text(OUTDATED if fresh else CONFIRMED)
+                made_by = MetadataValue.dagster_run(known.run_id)
+                metadata = {**event.metadata, "made by": made_by, "note": note}
+                yield AssetMaterialization(event.asset_key, None, metadata, event.partition, tags)
 
 
 CONFIRMED = "Up to date under the settings as they are now."
-OUTDATED = "Not up to date: what it was made from outside of this home has changed since."
+OUTDATED = "Not up to date: source files or the journal have changed since."
 
 
 def _wrongly_called(planner: Planner, table: str, key: Key, stored: Stored, fresh: bool) -> bool:
@@ -186,16 +233,23 @@ def _last_events(instance: DagsterInstance, table: AssetKey) -> Mapping[str | No
     return {event.partition: event for event in events if event is not None}
 
 
-def prune(instance: DagsterInstance, experiment: Experiment) -> None:
-    """Deletes old runs and their events, as `event_log_days` says, but for those that made what is stored."""
+def prune(instance: DagsterInstance, planner: Planner) -> None:
+    """Deletes old runs and their events, as `event_log_days` says, but for those that lineage names.
+
+    Repeated events belong to no run. They are deleted, and those that are still needed are told again.
+    """
+    experiment = planner.graph.experiment
     days = experiment.settings.event_log_days
     if days is None:
         return
-    needed = {version.run_id for version in experiment.warehouse.current()}
+    needed = {version.run_id for version in ancestry(experiment.warehouse)}
     old = RunsFilter(statuses=FINISHED_STATUSES, created_before=datetime.now(UTC) - timedelta(days=days))
     for run in instance.get_runs(old):
         if run.run_id not in needed:
             instance.delete_run(run.run_id)
+    instance.event_log_storage.delete_events(RUNLESS_RUN_ID)
+    for event in corrections(instance, planner, sources=experiment.domains_in_force):
+        instance.report_runless_asset_event(event)
 
 
 def quiet_dagster() -> None:

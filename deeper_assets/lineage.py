@@ -88,8 +88,8 @@ def trace(
     return node
 
 
-def ancestry(warehouse: Warehouse, table: str) -> list[Version]:
-    """All versions that a table's rows come from now, and the table's own."""
+def ancestry(warehouse: Warehouse, table: str | None = None) -> list[Version]:
+    """All versions that a table's rows come from now, and the table's own; without one, of all tables."""
     known = _known(warehouse)
     versions: dict[int, Version] = {}
     left = warehouse.current(table)

@@ -94,16 +94,6 @@ class Planner:
         units = sorted(edges, key=self._place)
         return {unit: Edges(edges[unit].needs, edges[unit].follows & edges.keys()) for unit in units}
 
-    def is_ready(self, unit: Unit, stored: Stored) -> bool:
-        """Whether everything that other units make for it is stored."""
-        return all(
-            _stored_at(read.table, self.columns(read.table, key)) in stored
-            for table in unit.tables
-            for read in self.graph.tables[table].reads.values()
-            if not read.optional and read.table not in unit.tables
-            for key in self.parent_keys(table, unit.partition_key, read.table)
-        )
-
     def _before(self, unit: Unit, optional: bool) -> frozenset[Unit]:
         """The other units that make an input of a unit's tables."""
         parents = {

@@ -6,7 +6,6 @@ the units whose inputs are there, in the order of the graph: while one process t
 on with the units that do not need it.
 """
 
-import fcntl
 import multiprocessing
 import os
 import signal
@@ -17,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing.util import Finalize
@@ -38,6 +37,7 @@ from deeper_assets.engines.sampling.server_keeper import PARENT as SAMPLING_PARE
 from deeper_assets.graph import Graph
 from deeper_assets.instance import (
     RUN_TAG,
+    alone_in,
     begin,
     bury_the_dead,
     corrections,
@@ -110,7 +110,7 @@ def run_everything(experiment: Experiment, report: Report) -> Outcome:
     worker = Worker(experiment)
     planner = Planner(Graph.of(experiment), worker.definitions)
     outcome = Outcome()
-    with _alone_in(experiment.home), _Crew(worker) as crew:
+    with alone_in(experiment.home), _Crew(worker) as crew:
         bury_the_dead(worker.instance)
         _sweep(experiment.home / "scratch")
         edges = planner.units()
@@ -135,9 +135,9 @@ def run_everything(experiment: Experiment, report: Report) -> Outcome:
                     else:
                         outcome.failed.append((unit, failure))
                     report(str(unit), outcome.done, len(units))
-        for event in corrections(worker.instance, planner):
+        for event in corrections(worker.instance, planner, sources=[]):
             worker.instance.report_runless_asset_event(event)
-        prune(worker.instance, experiment)
+        prune(worker.instance, planner)
     return outcome
 
 
@@ -345,22 +345,3 @@ def _sweep(scratch: Path) -> None:
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > 24 * 3600:
                 path.unlink()
-
-
-@contextmanager
-def _alone_in(home: Path) -> Iterator[None]:
-    """Holds the home for this process; the lock goes with the process, however it ends."""
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "run.lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise DeeperError(
-                f"another `deeper run` (process {file.read().strip() or 'unknown'}) is at work in {home}; "
-                "wait for it, or give --home another folder"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield

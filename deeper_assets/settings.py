@@ -214,10 +214,14 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _domains_are_known(self) -> "Settings":
         known = [*(domain.name for domain in PAPER_DOMAINS), *self.domains]
-        for setting, names in (("evaluate", self.evaluate), ("training_domains", self.training_domains)):
-            for name in names or []:
+        for setting, given in (("evaluate", self.evaluate), ("training_domains", self.training_domains)):
+            for name in given or []:
                 if name not in known:
-                    raise ValueError(f"{setting}: {name!r} is no domain{did_you_mean(name, known)}")
+                    hint = did_you_mean(name, known)
+                    back = "; `--domains all` goes back to all" if setting == "evaluate" else ""
+                    raise ValueError(
+                        f"{setting}: {name!r} is no domain{hint} (known: {', '.join(known)}){back}"
+                    )
         return self
 
     @cached_property

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from socket import SO_REUSEADDR, SOL_SOCKET, socket
@@ -44,7 +43,7 @@ def main() -> int:
     """
     home, port = Path(sys.argv[1]), int(sys.argv[2])
     files = [Path(name) for name in sys.argv[3:]]
-    seen = _times(files)
+    seen = {path: _time_of(path) for path in files}
     command = [sys.executable, "-W", "ignore:Function `dev_command`", "-m", "dagster", "dev"]
     command += ["-w", str(home / "dagster" / WORKSPACE), "-h", "127.0.0.1", "-p", str(port)]
     command += ["--log-level", "warning", "--code-server-log-level", "warning"]
@@ -59,11 +58,10 @@ def main() -> int:
             print(f"{address} shows {home}; Ctrl-C stops it", flush=True)
         while server.poll() is None:
             time.sleep(1)
-            now = _times(files)
+            now = {path: _time_of(path) for path in seen}
             if now != seen and _reload(address):
-                seen = now
-                if changed := _settings_files(home):
-                    files, seen = changed, _times(changed)
+                # Times from before the reload: what is saved while it goes on is seen by the next look.
+                seen = {path: now.get(path, _time_of(path)) for path in _settings_files(home) or now}
         status = server.returncode
     except KeyboardInterrupt:
         return 0
@@ -82,9 +80,11 @@ def _settings_files(home: Path) -> list[Path]:
     return [Path(line) for line in asked.stdout.splitlines()]
 
 
-def _times(files: Sequence[Path]) -> list[int]:
-    """When each of them was changed; 0 where there is none."""
-    return [path.stat().st_mtime_ns if path.exists() else 0 for path in files]
+def _time_of(file: Path) -> int:
+    """When it was changed; 0 where there is none."""
+    with suppress(OSError):
+        return file.stat().st_mtime_ns
+    return 0
 
 
 def _reload(address: str) -> bool:

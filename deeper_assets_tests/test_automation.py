@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from dagster import (
     AssetKey,
+    AssetMaterialization,
     DagsterInstance,
     DagsterRunStatus,
     DefaultScheduleStatus,
@@ -25,11 +26,14 @@ from dagster import (
 from dagster._core.definitions.data_version import CODE_VERSION_TAG
 
 from deeper_assets.definitions import build_definitions
+from deeper_assets.engines.chat.journal import Entry, Journal, Purpose, asking_for
+from deeper_assets.graph import Graph
 from deeper_assets.history import re_evaluations
-from deeper_assets.instance import OUTDATED, TICK_TAG, open_instance, prune
+from deeper_assets.instance import OUTDATED, RUN_TAG, TICK_TAG, alone_in, open_instance, prune
 from deeper_assets.method.errors import MACRO
 from deeper_assets.method.prompts import BUILT_IN
 from deeper_assets.method.updates import PROMPT_METHODS
+from deeper_assets.planning import Planner
 from deeper_assets.reports.page import ReEvaluation
 from deeper_assets.resources import Experiment
 from deeper_assets.running import run_everything
@@ -154,12 +158,14 @@ def test_tables_follow_an_evaluation_without_a_second_switch(home: Path, instanc
     definitions.resolve_job_def("personas").execute_in_process(instance=instance, partition_key="book")
     assert tables_asked(definitions, instance) == []  # nothing has been evaluated
     run = evaluate(definitions, instance, "book", **{TICK_TAG: "this tick"})
+    journal = Journal(home / "journal.sqlite", None)
+    with asking_for(Purpose("persona_rounds", "book", run)):
+        journal.book_hits([Entry("an answer", None, 10, 0, 5, 0.5)], "a model")
     (request,) = tables_asked(definitions, instance)
     assert request.run_key == run
     assert request.tags[TICK_TAG] == "this tick"
-    # Nobody was asked for money, so what that cost is as it was.
-    tables_of = {AssetKey(name) for name in ("floors_table", "mae_table", "comparison_table")}
-    assert set(request.asset_selection or []) == tables_of
+    tables_of = ("floors_table", "mae_table", "comparison_table", "chat_usage")
+    assert set(request.asset_selection or []) == {AssetKey(name) for name in tables_of}
 
     tables = definitions.resolve_job_def("tables")
     waiting = instance.create_run_for_job(tables, status=DagsterRunStatus.STARTED)
@@ -209,44 +215,85 @@ def test_tables_do_not_follow_an_evaluation_that_gave_the_same(home: Path, insta
 # ----------------------------------------------------------------------------------- staleness and its files
 
 
+def told(
+    definitions: Definitions, instance: DagsterInstance, cursor: str | None
+) -> tuple[list[tuple[str, str | None, str]], str | None]:
+    """What the sensor has the log tell: tables, partitions and their code versions; and its cursor."""
+    context = build_sensor_context(instance, cursor, repository_def=definitions.get_repository_def())
+    data = definitions.resolve_sensor_def("staleness").evaluate_tick(context)
+    for event in data.asset_events:
+        instance.report_runless_asset_event(event)
+    events = [
+        (event.asset_key.to_user_string(), event.partition, event.tags[CODE_VERSION_TAG])
+        for event in data.asset_events
+    ]
+    return events, data.cursor
+
+
+def test_a_run_that_began_before_a_change_and_ends_after_it_is_called_fresh_at_last(
+    home: Path, instance: DagsterInstance
+) -> None:
+    """Its event has the code version of before, which the first look at the new settings cannot know."""
+    before = build_definitions(Experiment(home, Settings(**SETTINGS)))
+    after = with_another_template(home)
+    events, cursor = told(after, instance, None)
+    confirmed = {table for table, _, _ in events}
+    assert confirmed == {"persona_rounds", "round_predictions"}  # those of the other methods
+    key = MultiPartitionKey({"domain": "book", "method": "full_regen"})
+    before.resolve_job_def("evaluation").execute_in_process(instance=instance, partition_key=key)
+    events, cursor = told(after, instance, cursor)
+    assert {(table, key) for table, key, _ in events} == {
+        ("persona_rounds", "book|full_regen"),
+        ("round_predictions", "book|full_regen"),
+    }
+    assert told(after, instance, cursor)[0] == []
+
+
+def test_runs_of_a_killed_command_are_buried_while_none_is_at_work(
+    home: Path, instance: DagsterInstance
+) -> None:
+    definitions = build_definitions(Experiment(home, Settings(**SETTINGS)))
+    tables = definitions.resolve_job_def("tables")
+    killed = instance.create_run_for_job(tables, status=DagsterRunStatus.STARTED, tags={RUN_TAG: "1"}).run_id
+
+    def status() -> DagsterRunStatus:
+        run = instance.get_run_by_id(killed)
+        assert run is not None
+        return run.status
+
+    with alone_in(home):
+        told(definitions, instance, None)
+        assert status() == DagsterRunStatus.STARTED
+    told(definitions, instance, None)
+    assert status() == DagsterRunStatus.FAILURE
+
+
 def test_a_changed_file_is_called_stale_until_it_is_as_it_was(files: Path, tmp_path: Path) -> None:
     experiment = Experiment(tmp_path / "home", Settings(data=files))
     definitions = build_definitions(experiment)
     changed = files / "amazon_book" / "split_data" / "test_dataset.csv"
     with open_instance(experiment.home) as instance:
-        sensor = definitions.resolve_sensor_def("staleness")
-
-        def told(cursor: str | None) -> tuple[list[tuple[str, str | None]], str | None]:
-            """What the sensor tells: the partitions of raw_ratings and their code versions."""
-            context = build_sensor_context(instance, cursor, repository_def=definitions.get_repository_def())
-            data = sensor.evaluate_tick(context)
-            for event in data.asset_events:
-                instance.report_runless_asset_event(event)
-            assert {event.asset_key.to_user_string() for event in data.asset_events} <= {"raw_ratings"}
-            versions = [(event.partition, event.tags[CODE_VERSION_TAG]) for event in data.asset_events]
-            return versions, data.cursor
-
         job = definitions.resolve_job_def("personas")
         for domain in ("book", "recipe"):
             selection = [AssetKey("raw_ratings")]
             job.execute_in_process(instance=instance, partition_key=domain, asset_selection=selection)
-        events, cursor = told(None)
+        events, cursor = told(definitions, instance, None)
         assert events == []
 
         before = changed.read_text()
         changed.write_text(before.replace("Title 3", "Another"))
         os.utime(changed, ns=(1, 1))
-        events, cursor = told(cursor)
-        assert events == [("book", "outdated")]
+        events, cursor = told(definitions, instance, cursor)
+        assert events == [("raw_ratings", "book", "outdated")]
         last = instance.get_latest_materialization_event(AssetKey("raw_ratings"))
         assert last is not None and last.asset_materialization is not None
         assert last.asset_materialization.metadata["note"].value == OUTDATED
-        assert told(cursor) == ([], cursor)  # nothing new
+        assert told(definitions, instance, cursor) == ([], cursor)  # nothing new
 
         changed.write_text(before)
         version = definitions.resolve_asset_graph().get(AssetKey("raw_ratings")).code_version
-        events, _ = told(cursor)
-        assert events == [("book", version)]
+        events, _ = told(definitions, instance, cursor)
+        assert events == [("raw_ratings", "book", version)]
 
 
 @pytest.fixture
@@ -308,19 +355,39 @@ def test_the_sensor_leaves_alone_what_is_stored_already(files: Path, tmp_path: P
 # ------------------------------------------------------------------------------------------------------ prune
 
 
-def test_old_runs_that_made_nothing_of_what_is_stored_are_pruned(
-    home: Path, instance: DagsterInstance
-) -> None:
-    definitions = build_definitions(Experiment(home, Settings(**SETTINGS)))
+def test_old_runs_that_lineage_does_not_name_are_pruned(home: Path, instance: DagsterInstance) -> None:
+    experiment = Experiment(home, Settings(**SETTINGS, event_log_days=100))
+    definitions = build_definitions(experiment)
+    planner = Planner(Graph.of(experiment), definitions)
+    personas = definitions.resolve_job_def("personas")
+    chosen = {"instance": instance, "partition_key": "book", "asset_selection": [AssetKey("rating_windows")]}
     made = {run.run_id for run in instance.get_runs()}
     again = evaluate(definitions, instance, "book")
-    (replaced,) = made - {version.run_id for version in Experiment(home, Settings()).warehouse.current()}
+    # What one of the first runs has made is replaced by now, but the tables are of its rows: lineage says so.
+    assert made - {version.run_id for version in experiment.warehouse.current()}
+    fewer = build_definitions(Experiment(home, Settings(**{**SETTINGS, "eval_users": 2})))
+    others = fewer.resolve_job_def("personas").execute_in_process(**chosen).run_id
+    lastly = personas.execute_in_process(**chosen).run_id
+    instance.report_runless_asset_event(AssetMaterialization("rating_windows", partition="book"))
     with sqlite3.connect(home / "dagster" / "history" / "runs.db") as runs:
         runs.execute("UPDATE runs SET create_timestamp = '2026-01-01 00:00:00'")
 
-    prune(instance, Experiment(home, Settings(**SETTINGS)))  # off
-    assert {run.run_id for run in instance.get_runs()} == {*made, again}
-    prune(instance, Experiment(home, Settings(**SETTINGS, event_log_days=100)))
-    assert {run.run_id for run in instance.get_runs()} == {*made, again} - {replaced}
-    assert instance.all_logs(replaced) == []
+    prune(instance, Planner(Graph.of(Experiment(home, Settings(**SETTINGS))), definitions))  # off
+    assert {run.run_id for run in instance.get_runs()} == {*made, again, others, lastly}
+    asked(definitions, instance)  # nor does a look at the schedule delete anything
+    assert {run.run_id for run in instance.get_runs()} == {*made, again, others, lastly}
+
+    prune(instance, planner)
+    assert {run.run_id for run in instance.get_runs()} == {*made, again, lastly}
+    assert instance.all_logs(others) == []
     assert len(instance.all_logs(again)) > 0
+    assert instance.all_logs("") == []  # what no run had told
+
+
+def test_pruning_is_there_where_it_is_asked_for(home: Path) -> None:
+    asked_for = {**SETTINGS, "event_log_days": 9}
+    for settings, there in ((SETTINGS, False), (asked_for, True)):
+        definitions = build_definitions(Experiment(home, Settings(**settings)))
+        assert ("pruning" in {schedule.name for schedule in definitions.schedules or []}) == there
+        assert ("prune_event_log" in {job.name for job in definitions.jobs or []}) == there
+        definitions.get_repository_def()  # the schedule finds its job

@@ -138,7 +138,7 @@ def cards(shown: Sequence[Card], users: int) -> str:
 
 
 def _card(card: Card, limit: int) -> str:
-    blocks = [f"### user {escaped(card.user)}"]
+    blocks = [f"### user {escaped(cut(card.user, CELL))}"]
     for heading, text in card.texts.items():
         blocks += [f"**{escaped(heading)}**", quoted(text, limit)]
     if card.items is not None and len(card.items):

@@ -200,6 +200,9 @@ def test_page_says_what_a_re_evaluation_has_changed(table: pd.DataFrame, not_mad
         ["new", "–", "1.000", "–"],
     ]
     assert second.count('class="moved"') == 2
-    assert "the tables were not made again" in first
-    assert "the tables were not made again" not in second
+    assert "The tables were not made again." in first
+    assert "The tables were not made again" not in second
+    only_made = [ReEvaluation("2026-01-06T06:00+00:00", ["book|inc_update"], [], {}, {})]
+    page = render_page(table, not_made, pd.DataFrame(), only_made, "offline", True)
+    assert "The tables were not made again: no error has changed." in page
     assert "Re-evaluations" not in render_page(table, not_made, pd.DataFrame(), [], "offline", True)
