@@ -108,7 +108,7 @@ def build_schedules(experiment: Experiment, planner: Callable[[], Planner]) -> l
                 partition_key=unit.partition_key,
                 run_key=f"{tick} {unit.partition_key}",
                 asset_selection=[AssetKey(table) for table in tables],
-                tags={TICK_TAG: tick, "deeper/evaluates": str(unit.partition_key)},
+                tags={TICK_TAG: tick},
             )
 
     pruning = ScheduleDefinition(

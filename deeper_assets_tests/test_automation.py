@@ -120,7 +120,6 @@ def test_re_evaluation_asks_for_what_is_stale(home: Path, instance: DagsterInsta
         "2026-01-06T04:15+00:00 book|slide_regen",
     ]
     assert requests[0].tags[TICK_TAG] == "2026-01-06T04:15+00:00"
-    assert requests[0].tags["deeper/evaluates"] == "recipe|slide_regen"
 
 
 def test_re_evaluation_asks_for_all_that_can_be_made_with_a_setting(

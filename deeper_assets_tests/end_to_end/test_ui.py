@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -157,9 +158,18 @@ def test_what_keeps_the_pages_true_is_on_and_what_can_cost_is_off(
     person.goes_to("/automation")
     on = {"re_evaluation": False, "source_files": False, "refresh_tables": True, "staleness": True}
     for name, expected in on.items():
-        row = person.sees(name).find_element(By.XPATH, "./ancestor::*[.//input[@type='checkbox']][1]")
-        switch = row.find_elements(By.CSS_SELECTOR, "input[type=checkbox]")[-1]  # the first selects the row
-        assert switch.is_selected() == expected, name
+        person.sees(name)
+        row = f"//*[.//*[normalize-space(.)='{name}'] and count(.//input[@type='checkbox'])=2]"
+
+        def as_expected(page: webdriver.Chrome, row: str = row, expected: bool = expected) -> bool:
+            switch = page.find_elements(By.XPATH, f"{row}//input[@type='checkbox']")[
+                -1
+            ]  # one selects the row
+            return switch.is_selected() == expected
+
+        # The page draws itself again while it loads.
+        ignored = (StaleElementReferenceException, IndexError)
+        WebDriverWait(browser, PATIENCE, ignored_exceptions=ignored).until(as_expected, name)
     person.picture("automation")
 
 
