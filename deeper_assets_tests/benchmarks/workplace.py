@@ -23,6 +23,7 @@ from pathlib import Path
 from socket import socket
 from typing import Any
 
+from deeper_assets.engines.process_group import stop
 from deeper_assets.method.domains import PAPER_DOMAINS
 from deeper_assets_tests.benchmarks.whole_runs import memory_of, yardstick
 from deeper_assets_tests.command import environment
@@ -102,8 +103,7 @@ class Tree:
             try:
                 yield f"http://127.0.0.1:{port}", process
             finally:
-                process.terminate()
-                process.wait()
+                stop(process)  # `dagster dev` would go on where a shell has SIGINT ignored
 
 
 def run_figures(tree: Tree, home: Path) -> dict[str, float]:
