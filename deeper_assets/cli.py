@@ -149,18 +149,18 @@ def estimate(home: Path | None, **flags: Any) -> None:
 @click.option("--port", type=click.IntRange(1, 65535), help="To listen on.  [default: 3000, or a free one]")
 def ui(home: Path | None, port: int | None) -> None:
     """Open the home folder in Dagster's UI: a webserver and its daemon, until Ctrl-C."""
-    from deeper_assets.instance import bury_if_dead, open_instance
-    from deeper_assets.settings import settings_files
-    from deeper_assets.ui import free_port
+    # Neither Dagster nor pandas is imported here: the page would be there seconds later.
+    from deeper_assets.settings import home_folder, settings_files
+    from deeper_assets.ui import free_port, instance_folder
 
-    folder = _experiment(home).home  # settings that cannot be read are said here, not on a page
-    with open_instance(folder) as instance:
-        bury_if_dead(instance, folder)
+    folder = home_folder(home)
+    files = settings_files(folder)  # settings that cannot be read are said here, not on a page
+    instance = instance_folder(folder)
     chosen = free_port(port)
     if chosen is None:
         raise DeeperError(f"port {port} is taken; without --port a free one is chosen")
-    os.environ |= {"DEEPER_HOME": str(folder), "DAGSTER_HOME": str(folder / "dagster")}
-    told = [str(folder), str(chosen), *map(str, settings_files(folder))]
+    os.environ |= {"DEEPER_HOME": str(folder), "DAGSTER_HOME": str(instance)}
+    told = [str(folder), str(chosen), *map(str, files)]
     os.execv(sys.executable, [sys.executable, "-m", "deeper_assets.ui", *told])
 
 

@@ -36,7 +36,7 @@ from deeper_assets.lineage import ancestry
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.planning import Key, Planner, Stored, Unit
 from deeper_assets.store.ledger import canonical_json
-from deeper_assets.ui import LOCATION, WORKSPACE
+from deeper_assets.ui import LOCATION, MODULE, instance_folder
 
 RUN_TAG = "deeper/command"
 """Of runs of `deeper run`: the number of its process."""
@@ -44,47 +44,10 @@ RUN_TAG = "deeper/command"
 TICK_TAG = "deeper/re_evaluation"
 """Of runs that the schedule asked for, and of the tables that followed: the time of its tick."""
 
-MODULE = "deeper_assets.definitions"
-
-# One event log file for all runs: with Dagster's default, a file a run, opening them took half of the time.
-# No files of what steps print (they print nothing): Dagster starts two processes a step to watch them.
-DAGSTER_YAML = """\
-# The Dagster instance of this experiment; `dagster dev` shows it when DAGSTER_HOME names this folder.
-telemetry:
-  enabled: false
-nux:
-  enabled: false
-event_log_storage:
-  module: dagster._core.storage.event_log
-  class: ConsolidatedSqliteEventLogStorage
-  config:
-    base_dir:
-      env: DAGSTER_HOME
-compute_logs:
-  module: dagster._core.storage.noop_compute_log_manager
-  class: NoOpComputeLogManager
-concurrency:
-  runs:
-    max_concurrent_runs: 2
-"""
-
-
-WORKSPACE_YAML = f"""\
-load_from:
-  - python_module:
-      module_name: {MODULE}
-      location_name: {LOCATION}
-"""
-
 
 def open_instance(home: Path) -> DagsterInstance:
     """The Dagster instance in the home folder, made where there is none."""
-    folder = home / "dagster"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (("dagster.yaml", DAGSTER_YAML), (WORKSPACE, WORKSPACE_YAML)):
-        if not (folder / name).exists():
-            (folder / f"{name}.partial").write_text(text, encoding="utf-8")
-            (folder / f"{name}.partial").replace(folder / name)
+    folder = instance_folder(home)
     # The configuration names its folder by this variable, so that a home can be moved.
     os.environ["DAGSTER_HOME"] = str(folder)
     return DagsterInstance.from_config(str(folder))

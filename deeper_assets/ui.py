@@ -20,8 +20,42 @@ from deeper_assets.engines.process_group import answers, ends_with_me, stop
 WORKSPACE = "workspace.yaml"
 """File in the folder of Dagster's instance that names the code location, for `dagster dev -w`."""
 
-LOCATION = "deeper_assets"
-"""Name of the code location."""
+LOCATION, MODULE = "deeper_assets", "deeper_assets.definitions"
+"""Name of the code location, and what it is loaded from."""
+
+# One event log file for all runs: with Dagster's default, a file a run, opening them took half of the time.
+# No files of what steps print (they print nothing): Dagster starts two processes a step to watch them.
+# The queue is looked at every second: most runs of a backfill take no longer than Dagster's five.
+DAGSTER_YAML = """\
+# The Dagster instance of this experiment; `dagster dev` shows it when DAGSTER_HOME names this folder.
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+event_log_storage:
+  module: dagster._core.storage.event_log
+  class: ConsolidatedSqliteEventLogStorage
+  config:
+    base_dir:
+      env: DAGSTER_HOME
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
+run_coordinator:
+  module: dagster._core.run_coordinator.queued_run_coordinator
+  class: QueuedRunCoordinator
+  config:
+    max_concurrent_runs: 2
+    dequeue_interval_seconds: 1
+"""
+
+
+WORKSPACE_YAML = f"""\
+load_from:
+  - python_module:
+      module_name: {MODULE}
+      location_name: {LOCATION}
+"""
 
 _FILES = """
 import sys, pathlib
@@ -71,6 +105,17 @@ def main() -> int:
         f"deeper: the UI has ended by itself (exit code {status}); its reasons stand above", file=sys.stderr
     )
     return 1
+
+
+def instance_folder(home: Path) -> Path:
+    """The folder of Dagster's instance, with its configuration, which is written where there is none."""
+    folder = home / "dagster"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in (("dagster.yaml", DAGSTER_YAML), (WORKSPACE, WORKSPACE_YAML)):
+        if not (folder / name).exists():
+            (folder / f"{name}.partial").write_text(text, encoding="utf-8")
+            (folder / f"{name}.partial").replace(folder / name)
+    return folder
 
 
 def _settings_files(home: Path) -> list[Path]:

@@ -32,13 +32,9 @@ REPOSITORY = Path(__file__).parents[2]
 DOMAINS = [domain.name for domain in PAPER_DOMAINS]
 
 AGAIN = """
-import sys
-from pathlib import Path
-from dagster import MultiPartitionKey
+from dagster import DagsterInstance, MultiPartitionKey
 from deeper_assets.definitions import defs
-from deeper_assets.instance import open_instance, quiet_dagster
-quiet_dagster()
-with open_instance(Path(sys.argv[1])) as instance:
+with DagsterInstance.get() as instance:
     job = defs().resolve_job_def("evaluation")
     for _ in range(10):
         for domain in ("book", "recipe"):
@@ -154,7 +150,7 @@ def log_growth(tree: Tree) -> float:
     home = tree.fresh()
     tree.run(home, "--domains", "book,recipe")
     before = size_of(home / "dagster")
-    tree.call(home, "-c", AGAIN, home)
+    tree.call(home, "-c", AGAIN)
     return (size_of(home / "dagster") - before) / 1e6
 
 
