@@ -1,4 +1,4 @@
-"""The Dagster instance in a home folder: its configuration, and what its event log says of units."""
+"""The Dagster instance in a home folder, and what its event log says of units."""
 
 import fcntl
 import logging
