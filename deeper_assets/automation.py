@@ -37,10 +37,10 @@ from dagster import (
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from deeper_assets.engines.process_group import ends_with_me, stop
-from deeper_assets.instance import RUN_TAG, TICK_TAG, bury_if_dead, corrections, prune
+from deeper_assets.instance import TICK_TAG, bury_if_dead, corrections, is_of_command, prune
 from deeper_assets.jobs import EVALUATION, PERSONAS, TABLES_JOB
 from deeper_assets.method.exceptions import DeeperError, one_line
-from deeper_assets.planning import Planner, Unit
+from deeper_assets.planning import Planner, Stored, Unit
 from deeper_assets.resources import Experiment
 from deeper_assets.store.ledger import digest
 
@@ -163,7 +163,7 @@ def build_sensors(experiment: Experiment, planner: Callable[[], Planner]) -> lis
     @sensor(job=TABLES_JOB, minimum_interval_seconds=15, default_status=DefaultSensorStatus.RUNNING)
     def refresh_tables(context: SensorEvaluationContext) -> RunRequest | SkipReason:
         """Makes the tables again when evaluations that were started here, or by the schedule, have ended."""
-        return _or_skip(lambda: _followed(context.instance, experiment, planner()))
+        return _or_skip(lambda: _followed(context.instance, planner()))
 
     return [source_files, staleness, refresh_tables]
 
@@ -199,13 +199,14 @@ def _or_skip(tick: Callable[[], Result]) -> Result | SkipReason:
         return SkipReason(one_line(error))
 
 
-def _followed(instance: DagsterInstance, experiment: Experiment, planner: Planner) -> RunRequest | SkipReason:
+def _followed(instance: DagsterInstance, planner: Planner) -> RunRequest | SkipReason:
     """The tables that have to follow an evaluation."""
     if _at_work(instance):
         return SkipReason("Something is being made.")
-    run = _not_followed(instance, experiment)
+    stored = planner.stored()
+    run = _not_followed(instance, stored)
     unit = planner.unit(TABLES_JOB.name, None)
-    stale = planner.stale(unit.tables, None, planner.stored()) if run else []
+    stale = planner.stale(unit.tables, None, stored) if run else []
     if run is None or not stale:
         return SkipReason("No evaluation that was started here waits for its tables.")
     tags = {TICK_TAG: run.tags[TICK_TAG]} if TICK_TAG in run.tags else {}
@@ -219,17 +220,16 @@ def _at_work(instance: DagsterInstance) -> bool:
     return instance.get_runs_count(wanted) > 0
 
 
-def _not_followed(instance: DagsterInstance, experiment: Experiment) -> DagsterRun | None:
+def _not_followed(instance: DagsterInstance, stored: Stored) -> DagsterRun | None:
     """The run of the latest evaluation that the tables are older than and that was started in the UI.
 
     `deeper run` makes the tables itself.
     """
-    current = experiment.warehouse.current
-    tables = max((one.version for one in current("mae_table")), default=0)
-    newer = [one for one in current("round_errors") if one.version > tables]
-    for version in sorted(newer, key=lambda one: one.version, reverse=True):
+    tables = max((one.version for one in stored.values() if one.table == "mae_table"), default=0)
+    evaluated = [one for one in stored.values() if one.table == "round_errors" and one.version > tables]
+    for version in sorted(evaluated, key=lambda one: one.version, reverse=True):
         run = instance.get_run_by_id(version.run_id)
-        if run is not None and (RUN_TAG not in run.tags or run.parent_run_id is not None):
+        if run is not None and not is_of_command(run):
             return run
     return None
 

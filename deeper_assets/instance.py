@@ -130,9 +130,12 @@ def bury_if_dead(instance: DagsterInstance, home: Path) -> None:
 def _unfinished(instance: DagsterInstance) -> list[DagsterRun]:
     """Runs of `deeper run` that have not ended."""
     unfinished = [DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.NOT_STARTED]
-    runs = instance.get_runs(RunsFilter(statuses=unfinished))
-    # The UI copies tags when it executes one again.
-    return [run for run in runs if RUN_TAG in run.tags and run.parent_run_id is None]
+    return [run for run in instance.get_runs(RunsFilter(statuses=unfinished)) if is_of_command(run)]
+
+
+def is_of_command(run: DagsterRun) -> bool:
+    """Whether `deeper run` began it. The UI copies tags when it executes a run again."""
+    return RUN_TAG in run.tags and run.parent_run_id is None
 
 
 def corrections(
