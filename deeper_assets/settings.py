@@ -169,7 +169,9 @@ class Settings(BaseSettings):
     policy: str = Field("offline", description="base of the policy: offline, or a model's folder or hub name")
     candidates: int = Field(15, ge=2, description="refinements sampled a context")
     candidate_decoding: Decoding = Field(Decoding(), description="how candidates are sampled")
-    evaluation_decoding: Decoding = Field(GREEDY, description="how a policy writes when it is evaluated")
+    evaluation_decoding: Decoding = Field(
+        GREEDY, description="how a policy writes in evaluation, and S1 for iteration 2"
+    )
     forbid_leaks: bool = Field(False, description="candidates that name items or scores are not used")
     training: Training = Field(Training(), description="how hard the optimizer works")
     hardware: Hardware = Field(ONE_DEVICE, description="what training runs on")

@@ -7,7 +7,7 @@ A *tool* computes or stores, and decides nothing: which machine a policy is samp
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,9 +142,8 @@ class Values:
         return self._draw(settings.candidate_decoding, settings.candidates)
 
     def refining_draw(self, _: Partition) -> CandidateDraw:
-        """How Model 1 writes the personas that iteration 2 starts from: greedily, one a context."""
-        greedily = replace(self.experiment.settings.candidate_decoding, temperature=0)
-        return self._draw(greedily, 1)
+        """How Model 1 writes the personas that iteration 2 starts from: one a context, as in evaluation."""
+        return self._draw(self.experiment.settings.evaluation_decoding, 1)
 
     def _draw(self, decoding: Decoding, n: int) -> CandidateDraw:
         settings = self.experiment.settings

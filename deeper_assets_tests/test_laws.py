@@ -106,18 +106,14 @@ STALE: Mapping[str, frozenset[str]] = {
     "sampler.max_length": of("candidates_*", "persona_rounds", "round_predictions") | SECOND,
     "candidates": of("candidates_*"),
     "forbid_leaks": of("candidates_*") | SECOND,
-    **dict.fromkeys(
-        [f"candidate_decoding.{name}" for name in ("top_p", "repetition_penalty", "max_new_tokens")],
-        of("candidates_*") | SECOND,
-    ),
-    "candidate_decoding.temperature": of("candidates_*"),
-    **dict.fromkeys(
-        [
-            f"evaluation_decoding.{name}"
-            for name in ("temperature", "top_p", "repetition_penalty", "max_new_tokens")
-        ],
-        ROUNDS,
-    ),
+    **{
+        f"{decoding}.{name}": tables
+        for decoding, tables in (
+            ("candidate_decoding", of("candidates_*")),
+            ("evaluation_decoding", SECOND | ROUNDS),
+        )
+        for name in ("temperature", "top_p", "repetition_penalty", "max_new_tokens")
+    },
     "training.validation_share": PREFERENCES | MODELS,
     **dict.fromkeys(
         [

@@ -86,7 +86,7 @@ def refined_personas(contexts: pd.DataFrame, candidates: pd.DataFrame) -> pd.Dat
 
     Args:
         contexts: contexts of round 1 of one domain.
-        candidates: `sample_candidates` of these contexts by Model 1, one (greedy) sample each.
+        candidates: `sample_candidates` of these contexts by Model 1, one sample each.
 
     Returns:
         One row a user: domain, user_id, persona (None where there is no usable one), note (why there is

@@ -1,6 +1,5 @@
 """Iterations and models as Dagster runs them, with a policy that is scripted."""
 
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -10,11 +9,18 @@ from dagster import DagsterInstance, MultiPartitionKey
 
 from deeper_assets.definitions import build_definitions
 from deeper_assets.engines.offline.language import HABITS, Reading, render
+from deeper_assets.method.asking import ChatSetup
+from deeper_assets.method.candidates import sample_candidates
+from deeper_assets.method.domains import find_domain
 from deeper_assets.method.exceptions import DeeperError
-from deeper_assets.method.protocols import Sample
+from deeper_assets.method.prompts import Prompts, RatedItem
+from deeper_assets.method.protocols import Decoding, Sample
+from deeper_assets.method.updates import Observation, by_policy
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
-from deeper_assets_tests.fakes import ScriptedSampler
+from deeper_assets.values import Values
+from deeper_assets_tests.fakes import ScriptedChat, ScriptedSampler
+from deeper_assets_tests.method.test_rounds import windows
 from deeper_assets_tests.store.samples import stamp
 
 PERSONAS = [render(Reading.of({}, phrases[0]), "reader") for phrases in HABITS.values()]
@@ -99,12 +105,12 @@ def test_from_contexts_to_preferences_and_no_model_with_a_domain_missing(
         assert set(groups["completion"]) <= set(PERSONAS)
         assert groups.groupby("user_id")["reward"].nunique().gt(1).all()
 
-        # Iteration 2: Model 1 writes S1 greedily, and samples for rounds 1 and 2.
+        # Iteration 2: Model 1 writes S1 as in evaluation, and samples for rounds 1 and 2.
         adapter = pd.DataFrame([("balanced", *piece(b"weights", "w"))], columns=["recipe", *PIECE])
         stored.replace("model_1", {"recipe": "balanced"}, adapter, stamp())
         make("iteration_2", domain="book", recipe="balanced")
     refined, sampled = sampler.calls[1:]
-    assert refined[2] == replace(here.settings.candidate_decoding, temperature=0)
+    assert refined[2] == here.settings.evaluation_decoding
     assert [len(seeds) for seeds in refined[1]] == [1] * 3
     assert sorted(refined[0]) == sorted(contexts["prompt"])
     second = stored.load("contexts_2")
@@ -114,6 +120,33 @@ def test_from_contexts_to_preferences_and_no_model_with_a_domain_missing(
     assert sorted(sampled[0]) == sorted(second["prompt"])
     assert len({seed for seeds in sampled[1] for seed in seeds}) == 6 * 5
     assert stored.load("rewards_2")["reward_future"].notna().all()
+
+
+def test_model_1_writes_s1_for_training_as_for_evaluation(tmp_path: Path) -> None:
+    """The same user, persona and window make the same request of the policy in both places."""
+    decodings = {
+        "candidate_decoding": Decoding(1.0, 0.4, 1.1, 90),
+        "evaluation_decoding": Decoding(0.7, 1, 1, 80),
+    }
+    values = Values(Experiment(tmp_path, Settings(**decodings)))
+    training, evaluation = ScriptedSampler(write), ScriptedSampler(write)
+    book, prompts, persona = find_domain("book"), Prompts(), "Enjoys a twist."
+    frame = windows({"u": ("train", [[5.0, 4.0]] * 3)})
+    seen = [RatedItem("Title u 1 0", 5.0), RatedItem("Title u 1 1", 4.0)]
+    prompt = prompts.refinement(book, persona, seen, [3, 3])
+    context = pd.DataFrame(
+        [("refinement", "u", 1, prompt, persona)],
+        columns=["template", "user_id", "round", "prompt", "persona"],
+    )
+    sample_candidates(context, training, values.refining_draw({"domain": "book"}), frame, book)
+    writing = values.writing({"domain": "book", "method": "deeper_iteration_1"})
+    by_policy(evaluation, writing).update(
+        ChatSetup(ScriptedChat(lambda prompt, attempt: None), prompts, 1),
+        book,
+        [Observation("u", 1, persona, [[], seen], [3, 3])],
+    )
+    assert training.calls == evaluation.calls
+    assert training.calls[0][2] == decodings["evaluation_decoding"]
 
 
 def test_a_policy_made_anew_since_is_not_taken_for_the_one_that_was_named(tmp_path: Path) -> None:
