@@ -12,7 +12,7 @@ from deeper_assets.engines.training.hardware import ONE_DEVICE, Hardware
 from deeper_assets.method.exceptions import DeeperError, did_you_mean, one_line
 from deeper_assets.method.recipes import Training
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 """Changes with anything here that changes an adapter by more than rounding. Checkpoints of other code are not
 gone on from, and models that it trained are stale."""
 

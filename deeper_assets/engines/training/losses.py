@@ -5,6 +5,9 @@ the error it removes (rating points). Scores, rewards and mask of a batch are te
 mask is True where there is a completion.
 
 Both losses are sigmoid DPO for a group of two: the softmax form exactly, LiPO-λ times the pair's weight.
+Neither changes where a constant is added to all rewards of a group.
+
+Departs from the paper: its likelihood term is of whole texts, this one a mean over tokens.
 
 Lazy: it imports torch, so it is itself imported only where a training begins.
 """
@@ -48,9 +51,14 @@ def lipo_loss(scores: Tensor, rewards: Tensor, mask: Tensor) -> Tensor:
     """LiPO-λ (arXiv 2402.01878, equation 8): every pair, weighed by what swapping its ranks would change.
 
     The sum over pairs with ψ_i > ψ_j of Δ_ij · log(1 + exp(−(s_i − s_j))), where
-    Δ_ij = |G_i − G_j| · |1/D(τ_i) − 1/D(τ_j)| with gain G = 2^ψ − 1, discount D(τ) = log(1 + τ), and τ the
-    1-based rank by score, the highest first; of equal scores the earlier place ranks higher. Δ is a weight:
-    no gradient flows through it.
+    Δ_ij = |G_i − G_j| · |1/D(τ_i) − 1/D(τ_j)| with gain G = 2^(ψ − max ψ), discount D(τ) = log(1 + τ), and τ
+    the 1-based rank by score, the highest first; of equal scores the earlier place ranks higher. Δ is a
+    weight: no gradient flows through it.
+
+    LiPO's gain is 2^ψ − 1 of labels from 0 to 1, so gains differ by 1 at most. Rewards have no such scale:
+    with that gain, one more point for every candidate would double all weights. Measured from the group's
+    best, gains lie in (0, 1], only differences of rewards count, and no group outweighs the others without
+    bound. Within a group the ratios of the weights stay those of LiPO's gain.
 
     Returns:
         The loss of each group; 0 where all rewards are equal.
@@ -58,7 +66,8 @@ def lipo_loss(scores: Tensor, rewards: Tensor, mask: Tensor) -> Tensor:
     better, ahead = _compared(scores, rewards, mask)
     order = scores.detach().masked_fill(~mask, -torch.inf).argsort(dim=1, descending=True, stable=True)
     rank = order.argsort(dim=1) + 1
-    gain, discount = 2.0**rewards - 1, 1 / torch.log1p(rank.to(scores.dtype))
+    behind = (rewards - rewards.gather(1, best_places(rewards, mask))).masked_fill(~mask, 0)
+    gain, discount = 2.0**behind, 1 / torch.log1p(rank.to(scores.dtype))
     weight = (gain.unsqueeze(2) - gain.unsqueeze(1)).abs()
     weight = weight * (discount.unsqueeze(2) - discount.unsqueeze(1)).abs()
     return (weight * softplus(-ahead)).masked_fill(~better, 0).sum(dim=(1, 2))

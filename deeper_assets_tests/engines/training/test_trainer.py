@@ -139,11 +139,11 @@ def test_groups_start_at_their_loss_of_equal_scores(job: TrainingJob, base: Path
     best = pd.read_parquet(groups).query("validation == 0 and reward == 1")
     nll = 0.1 * mean_nll(base, best, "completion")
     assert figures(whole)[0].loss == pytest.approx(math.log(3) + nll, abs=1e-4)
-    # Gains 1, 0.414214, 0; equal scores may take the discounts 1.442695, 0.910239, 0.721348 in any order.
+    # Gains 1, 0.707107, 0.5; equal scores may take the discounts 1.442695, 0.910239, 0.721348 in any order.
     lipo = (figures(replace(whole, loss="lipo"))[0].loss - nll) / math.log(2)
     ranks = [1.442695, 0.910239, 0.721348]
     sums = {
-        0.585786 * abs(a - b) + 1.0 * abs(a - c) + 0.414214 * abs(b - c)
+        0.292893 * abs(a - b) + 0.5 * abs(a - c) + 0.207107 * abs(b - c)
         for a in ranks
         for b in ranks
         for c in ranks
