@@ -75,7 +75,7 @@ def floors_table(rating_windows: pd.DataFrame, scales: Mapping[str, Scale]) -> p
     return floors[["domain", "method", "round", "users", "mae"]]
 
 
-@table("tables", reads={"round_errors": In("round_errors", optional=True)})
+@table("tables", reads={"round_errors": In("round_errors", optional=True)}, code_version="2")
 def mae_table(
     round_errors: pd.DataFrame, floors_table: pd.DataFrame, evaluated: Evaluated
 ) -> Output[pd.DataFrame]:

@@ -122,7 +122,10 @@ def with_macro_average(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def paper_round_mae() -> pd.DataFrame:
-    """The paper's own figures: domain, method, round, paper_mae (rating points), of Tables 13–17."""
+    """The paper's own figures: domain, method, round, paper_mae (rating points), of Tables 13–17.
+
+    Its DEEPER stands beside `deeper_paper`, which is trained as the paper trains.
+    """
     with (resources.files("deeper_assets.method") / "paper_round_mae.csv").open(encoding="utf-8") as file:
         table = pd.read_csv(file)
     return table.rename(columns={"mae": "paper_mae"})[["domain", "method", "round", "paper_mae"]]

@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from deeper_assets.method.errors import MACRO
-from deeper_assets.reports.text import figure, last_round, round_table, rounds_of
+from deeper_assets.reports.text import PAPER_NOTE, figure, last_round, round_table, rounds_of
 
 OFFLINE_POLICY = "offline"
 """What the setting `policy` calls the base that comes with this package."""
@@ -209,11 +209,8 @@ def _figures(figures: Figures | None) -> Iterator[str]:
         values = [figure(row[r]) for r in rounds]
         yield f"| {' | '.join([name, *values, figure(row['paper']), unreadable])} |"
     domains = [name for name in dict.fromkeys(figures.table["domain"]) if name != MACRO]
-    yield from (
-        "",
-        f"Means over these domains: {', '.join(domains)}. Under `paper` is what the paper reports of its own",
-    )
-    yield "models for the last round; under `unreadable` the share of users without an error, at worst."
+    yield from ("", f"Means over these domains: {', '.join(domains)}. {PAPER_NOTE}")
+    yield "Under `unreadable` is the share of users without an error, at worst."
     compared = last_round(figures.comparison)
     for row in compared[compared["method"].isin(figures.methods)].to_dict("records"):
         yield ""

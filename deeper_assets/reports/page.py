@@ -10,7 +10,7 @@ import pandas as pd
 
 from deeper_assets.method.errors import MACRO
 from deeper_assets.reports.plots import as_address, mae_plot
-from deeper_assets.reports.text import figure, interval, last_round, round_table, rounds_of
+from deeper_assets.reports.text import PAPER_NOTE, figure, interval, last_round, round_table, rounds_of
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ def render_page(
         .render(
             profile=profile,
             stand_in=stand_in,
+            paper=PAPER_NOTE.replace("`", "") if table["paper_mae"].notna().any() else None,
             sections=[_section(table, name) for name in names],
             compared=_compared(comparison),
             people=_people(personas),

@@ -7,6 +7,12 @@ import pandas as pd
 
 from deeper_assets.method.errors import MACRO
 
+PAPER_NOTE = (
+    "Under `paper` is what the paper reports of its own models for the last round. It counts the zeros of"
+    " Food.com (domain `recipe`) as ratings; here they are rejected, because they mean that none was given."
+)
+"""What the paper's figures are, wherever they stand."""
+
 
 def round_table(table: pd.DataFrame, domain: str) -> pd.DataFrame:
     """One domain's rows (or the macro average, `macro`) of mae_table, rounds side by side.

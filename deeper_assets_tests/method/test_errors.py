@@ -8,6 +8,8 @@ import pytest
 from deeper_assets.method.domains import FIVE_STARS
 from deeper_assets.method.errors import mae_by_round, mae_table, paper_round_mae, window_errors
 from deeper_assets.method.floors import floor_errors
+from deeper_assets.method.recipes import RECIPES, policy_methods
+from deeper_assets.method.updates import PROMPT_METHODS
 
 KEYS = ["domain", "method", "user_id", "round", "window"]
 
@@ -107,5 +109,17 @@ def test_unreadable_share_of_the_average_counts_users_not_domains() -> None:
 
 def test_paper_figures_give_the_papers_averages() -> None:
     figures = paper_round_mae()
-    means = figures[figures["method"] == "deeper"].groupby("round")["paper_mae"].mean().round(3)
+    means = figures[figures["method"] == "deeper_paper"].groupby("round")["paper_mae"].mean().round(3)
     assert means.tolist() == [0.964, 0.763, 0.696, 0.666, 0.653]
+
+
+def test_the_papers_figures_stand_beside_the_papers_recipe() -> None:
+    """Its DEEPER beside Model 2 of `paper`, whatever the default recipe is; its baselines beside ours."""
+    assert set(paper_round_mae()["method"]) == {
+        *(name for name, (recipe, _) in policy_methods(RECIPES).items() if recipe == "paper"),
+        *PROMPT_METHODS,
+    }
+    measured = errors([("book", "deeper", 4, 0.5), ("book", "deeper_paper", 4, 0.6)])
+    table = mae_table(measured, floors(["book"])).query("domain == 'book'").set_index("method")
+    assert table.loc["deeper_paper", "paper_mae"] == 0.67
+    assert math.isnan(table.loc["deeper", "paper_mae"])

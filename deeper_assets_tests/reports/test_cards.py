@@ -103,7 +103,8 @@ def test_no_error_stands_in_a_card_without_its_floors() -> None:
     text = model_card(2, "base-1+2", "meta-llama/Llama-3.1-8B-Instruct", False, origin(), figures())
     assert "| **deeper_paper** | 0.500 | 0.653 | 1.0% |" in text
     assert "| floor_user_median | 0.490 | – |  |" in text
-    assert "Means over these domains: book, grocery." in text
+    assert "Means over these domains: book, grocery. Under `paper` is what the paper reports" in text
+    assert "counts the zeros of Food.com (domain `recipe`) as ratings; here they are rejected" in text
     assert "**deeper_paper**. Last round: 0.500 on 9 users (95 % interval 0.400 to 0.600" in text
     unmeasured = model_card(2, "base-1+2", "meta-llama/Llama-3.1-8B-Instruct", False, origin(), None)
     assert "It has not been evaluated." in unmeasured

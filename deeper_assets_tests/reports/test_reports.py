@@ -166,6 +166,15 @@ def test_page_marks_figures_under_every_floor_and_escapes_personas(
     assert "The offline stand-in" not in render_page(table, not_made, personas, [], "mine", False)
 
 
+def test_page_says_of_the_papers_figures_that_they_keep_zeros(
+    table: pd.DataFrame, not_made: pd.DataFrame
+) -> None:
+    said = "It counts the zeros of Food.com (domain recipe) as ratings; here they are rejected"
+    assert said in render_page(table, not_made, pd.DataFrame(), [], "mine", False)
+    own = table.assign(paper_mae=math.nan)
+    assert said not in render_page(own, not_made, pd.DataFrame(), [], "mine", False)
+
+
 def test_page_compares_methods_under_the_average(
     table: pd.DataFrame, comparison: pd.DataFrame, not_made: pd.DataFrame
 ) -> None:
