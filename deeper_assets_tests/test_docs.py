@@ -3,13 +3,14 @@
 A check takes a page and yields what is wrong on it. So each can be shown a wrong page too, at the end.
 """
 
+import ast
 import dataclasses
 import inspect
 import io
 import re
 import shlex
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from importlib.util import find_spec
 from itertools import pairwise
@@ -400,6 +401,35 @@ def test_what_starts_jobs_is_that_of_the_definitions() -> None:
 def test_recipes_are_those_that_are_built_in() -> None:
     rows = page(DOCS / "recipes.md").section("Recipes").rows()
     assert {name for cell, _ in rows for name in re.findall(r"`(\w+)`", cell)} == set(RECIPES)
+
+
+DEPARTS = "Departs from the paper:"
+"""What begins a note, in a module's docstring, on where the code does otherwise than the paper."""
+
+
+def unlisted_departures(of: Page, notes: Mapping[str, str]) -> Iterator[str]:
+    """Modules (path in the package → docstring) that depart from the paper without a line in a table."""
+    listed = {path for *_, where in of.rows() for path in re.findall(r"`([^`]+)`", where)}
+    yield from (path for path, doc in notes.items() if DEPARTS in doc and path not in listed)
+
+
+def test_every_departure_from_the_paper_has_its_line_with_a_reason() -> None:
+    of = page(DOCS / "paper.md")
+    files = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
+    sources = {name: path.read_text(encoding="utf-8") for name, path in files.items()}
+    notes = {name: ast.get_docstring(ast.parse(text)) or "" for name, text in sources.items()}
+    assert sum(DEPARTS in doc for doc in notes.values()) > 10
+    assert {name for name, text in sources.items() if DEPARTS in text} == {
+        name for name, doc in notes.items() if DEPARTS in doc
+    }  # a note stands where the page sends its reader
+    assert list(unlisted_departures(of, notes)) == []
+    assert list(unlisted_departures(of, {"method/new.py": f"New. {DEPARTS} it does not."})) == [
+        "method/new.py"
+    ]
+    contradictions = of.section("Where the paper disagrees with itself").rows()
+    departures = [row for row in of.rows() if row not in contradictions]
+    assert len(departures) > 20
+    assert all(len(row) == 4 and all(row) for row in departures)
 
 
 def test_settings_make_stale_what_the_law_says() -> None:

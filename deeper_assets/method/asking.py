@@ -1,4 +1,8 @@
-"""Asking a chat model until its answers can be read, and never longer than agreed."""
+"""Asking a chat model until its answers can be read, and never longer than agreed.
+
+Departs from the paper: it does not say what happens to an unreadable answer. Here it is asked for again, then
+counted as unknown. Predictions have other names in their JSON, and a schema where the model knows schemas.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

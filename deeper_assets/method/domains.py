@@ -1,5 +1,8 @@
 """The ten rating domains of the paper (Section 4.1, Table of users) and the scale each is rated on.
 
+Departs from the paper: its prompts say "1 to 5" in every domain. Here each domain has the scale on which it
+was rated, so MovieLens has half marks from 0.5 on.
+
 Domains A–F are seen in training, G–J only in evaluation. A user's own domain is one more `Domain` value.
 """
 

@@ -4,7 +4,8 @@ A pair is two candidates of one context whose rewards differ by a recipe's margi
 group is all of a context's candidates with their rewards. Both are made from all training domains together.
 
 Departs from the paper: it does not say how many pairs a context may give, nor how iteration 1's are chosen
-for iteration 2; `choose_pairs` and `replayed` say how it is done here.
+for iteration 2; `choose_pairs` and `replayed` say how it is done here. It validates on some of the pairs,
+here on all pairs of some users, because pairs of one context give each other away.
 """
 
 from dataclasses import dataclass

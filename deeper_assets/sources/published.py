@@ -4,6 +4,9 @@
 `<dataset>/test_iterations/test_iteration_<k>.jsonl` holds an evaluation user a line, with windows k−1, k and
 k+1 as items `I<w>` and ratings `U<w>`. So most windows stand in several files; their copies are compared and
 merged. The JSON files write `"` and `@` in titles as `'`, so the title of the CSV file is kept.
+
+Departs from the paper: it does not say how copies are treated that disagree. Here a rating whose copies
+contradict each other is rejected, and a user whom both splits have is only evaluated.
 """
 
 import ast

@@ -1,7 +1,10 @@
 """Examples to train on: read from Parquet and turned into tokens.
 
 A pair is a group of two, the chosen completion first, so one shape serves every loss. What cannot be used is
-left out for a reason, and counted; nothing is cut to fit.
+left out for a reason, and counted.
+
+Departs from the paper: its trainer, LLaMA-Factory, cuts what is too long. Here nothing is cut to fit, because
+a persona without its end would be taught.
 """
 
 import math
