@@ -36,6 +36,8 @@ from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings, load_settings
 from deeper_assets.store import schema
+from deeper_assets.store.columns import PROVENANCE
+from deeper_assets.store.ledger import LEDGER
 from deeper_assets.store.schema import TABLES
 from deeper_assets.values import Tools, Values
 from deeper_assets_tests.conftest import REPOSITORY
@@ -99,7 +101,7 @@ def setting_paths() -> frozenset[str]:
 def names() -> frozenset[str]:
     """Every name in lower case that a reader can look up."""
     here = experiment()
-    columns = [*schema.PROVENANCE, *schema.LEDGER.columns, *(c for t in TABLES.values() for c in t.columns)]
+    columns = [*PROVENANCE, *LEDGER.columns, *(c for t in TABLES.values() for c in t.columns)]
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     declared = Graph.of(here).declared
     return frozenset(

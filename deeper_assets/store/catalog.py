@@ -6,8 +6,9 @@ import duckdb
 from duckdb import DuckDBPyConnection
 
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.store.columns import PROVENANCE, Table
 from deeper_assets.store.fitting import quote
-from deeper_assets.store.schema import PROVENANCE, TABLES, Table
+from deeper_assets.store.schema import TABLES
 
 
 def find_table(name: str) -> Table:

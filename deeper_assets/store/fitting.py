@@ -18,7 +18,7 @@ import pandas as pd
 from duckdb import DuckDBPyConnection
 
 from deeper_assets.method.exceptions import DeeperError
-from deeper_assets.store.schema import Column, Table
+from deeper_assets.store.columns import Column, Table
 
 _SIGNED = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"})
 _INTEGERS = _SIGNED | {f"U{name}" for name in _SIGNED}

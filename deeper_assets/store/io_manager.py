@@ -37,10 +37,10 @@ from duckdb import DuckDBPyConnection
 
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.store.catalog import find_table
+from deeper_assets.store.columns import PROVENANCE
 from deeper_assets.store.fitting import quote
 from deeper_assets.store.ledger import Ingredients, Input, Partition, Stamp, Version
 from deeper_assets.store.rows import delete_partition, ensure_tables, insert_partition, read_partitions
-from deeper_assets.store.schema import PROVENANCE
 from deeper_assets.store.warehouse import Warehouse
 
 Describe = Callable[[str, Partition], Ingredients]

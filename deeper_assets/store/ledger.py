@@ -15,10 +15,29 @@ from duckdb import DuckDBPyConnection
 
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.store.catalog import exists
-from deeper_assets.store.schema import LEDGER, Table
+from deeper_assets.store.columns import PROVENANCE, Table, long, moment, text
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 Partition: TypeAlias = Mapping[str, str]
+
+
+LEDGER = Table(
+    "materializations",
+    (
+        long("version", "number of the replacement, counting up from 1 over all tables"),
+        text("table_name", "table a partition of which was replaced"),
+        text("partition", "the partition: JSON object of column and value, {} for a whole table"),
+        *PROVENANCE,
+        text("content", "hash of the rows, whatever their order and whoever wrote them"),
+        long("row_count", "rows in the partition", check="row_count >= 0"),
+        text("code_version", "version of the code that made it"),
+        text("settings", "settings that it depends on, as a JSON object"),
+        text("inputs", "what was read: JSON list of table, partition, run_id, fingerprint and content"),
+        moment("made_at", "when it was replaced, UTC"),
+    ),
+    key=("version",),
+)
+"""Append-only: one row for every replacement of a partition. No asset, so it is not in `schema.TABLES`."""
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ from duckdb import DuckDBPyConnection
 
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.store.catalog import create, exists, with_provenance
+from deeper_assets.store.columns import PROVENANCE, Column, Table
 from deeper_assets.store.fitting import fit, quote, refuse
 from deeper_assets.store.ledger import (
+    LEDGER,
     Partition,
     Stamp,
     Version,
@@ -25,7 +27,6 @@ from deeper_assets.store.ledger import (
     digest,
     enter,
 )
-from deeper_assets.store.schema import LEDGER, PROVENANCE, Column, Table
 
 
 @dataclass(frozen=True)

@@ -5,71 +5,12 @@ that do not fit, and the Dagster UI shows these meanings beside the columns. Eve
 carries the provenance columns below, filled in by the store itself.
 """
 
-from dataclasses import dataclass
-from functools import partial
-from typing import Literal
-
-ColumnType = Literal["VARCHAR", "INTEGER", "BIGINT", "DOUBLE", "TIMESTAMP", "BLOB"]
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column: name, meaning (shown to people), SQL type, whether it may hold NULL, and a SQL CHECK."""
-
-    name: str
-    meaning: str
-    type: ColumnType
-    nullable: bool = False
-    check: str | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table: its columns in order, the key no two rows of which may agree, and its partition columns.
-
-    `partition` names the columns whose values are the partition key (empty: one unpartitioned whole).
-    `key` is unique within a partition.
-    """
-
-    name: str
-    columns: tuple[Column, ...]
-    key: tuple[str, ...]
-    partition: tuple[str, ...] = ()
-
-    @property
-    def column_names(self) -> tuple[str, ...]:
-        """The columns an asset has to supply: all but provenance."""
-        return tuple(column.name for column in self.columns)
-
-
-_text = partial(Column, type="VARCHAR")
-_integer = partial(Column, type="INTEGER")
-_long = partial(Column, type="BIGINT")
-_number = partial(Column, type="DOUBLE")
-_moment = partial(Column, type="TIMESTAMP")
-
-PROVENANCE = (
-    _text("run_id", "Dagster run that wrote the row"),
-    _text("fingerprint", "hash of the code version, settings and input contents that made it"),
-)
-
-LEDGER = Table(
-    "materializations",
-    (
-        _long("version", "number of the replacement, counting up from 1 over all tables"),
-        _text("table_name", "table a partition of which was replaced"),
-        _text("partition", "the partition: JSON object of column and value, {} for a whole table"),
-        *PROVENANCE,
-        _text("content", "hash of the rows, whatever their order and whoever wrote them"),
-        _long("row_count", "rows in the partition", check="row_count >= 0"),
-        _text("code_version", "version of the code that made it"),
-        _text("settings", "settings that it depends on, as a JSON object"),
-        _text("inputs", "what was read: JSON list of table, partition, run_id, fingerprint and content"),
-        _moment("made_at", "when it was replaced, UTC"),
-    ),
-    key=("version",),
-)
-"""Append-only: one row for every replacement of a partition. No asset, so it is not in `TABLES`."""
+from deeper_assets.store.columns import Column, Table
+from deeper_assets.store.columns import integer as _integer
+from deeper_assets.store.columns import long as _long
+from deeper_assets.store.columns import moment as _moment
+from deeper_assets.store.columns import number as _number
+from deeper_assets.store.columns import text as _text
 
 _DOMAIN = _text("domain", "domain of the items, e.g. book")
 _USER = _text("user_id", "the source's own id of the user")

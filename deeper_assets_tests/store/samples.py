@@ -6,8 +6,8 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 
+from deeper_assets.store.columns import Column, Table
 from deeper_assets.store.ledger import Ingredients, Stamp
-from deeper_assets.store.schema import Column, Table
 
 SAMPLES = Table(
     "samples",

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from deeper_assets.method.exceptions import DeeperError
-from deeper_assets.store.ledger import Ingredients, Input, Partition, Stamp, fingerprint
-from deeper_assets.store.schema import LEDGER, TABLES
+from deeper_assets.store.ledger import LEDGER, Ingredients, Input, Partition, Stamp, fingerprint
+from deeper_assets.store.schema import TABLES
 from deeper_assets_tests.store.samples import errors, samples, stamp
 
 A, B = {"batch": "a"}, {"batch": "b"}

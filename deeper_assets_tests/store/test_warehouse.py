@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deeper_assets.method.exceptions import DeeperError
-from deeper_assets.store.schema import TABLES, Column, Table
+from deeper_assets.store.columns import Column, Table
+from deeper_assets.store.schema import TABLES
 from deeper_assets.store.warehouse import Warehouse
 from deeper_assets_tests.store.samples import SAMPLES, errors, samples, stamp, write_parquet
 
