@@ -35,6 +35,7 @@ from deeper_assets.checks import models as models_checks
 from deeper_assets.checks import personas as personas_checks
 from deeper_assets.declaring import Check, Declared, In, TableAsset
 from deeper_assets.engines.chat.journal import Purpose, asking_for
+from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
 from deeper_assets.partitions import Partitions, columns_of, partitions_of
 from deeper_assets.reports.previews import ROWS, made_from, preview, settings_table
@@ -106,7 +107,7 @@ class Graph:
         here = self.experiment
         methods = {method: here.policies.get(method) for method in here.methods}
         recipes = here.settings.train_recipes
-        return partitions_of(here.domains_in_force, here.training_domains, recipes, methods)
+        return partitions_of(here.domains_in_force, here.training_domains, recipes, methods, here.main_method)
 
     def cut(self, table: str) -> PartitionsDefinition[str] | None:
         """How a table is cut; None where it has no partitions."""
@@ -165,7 +166,8 @@ class Graph:
 
     def in_force(self, table: str, partition: Partition) -> bool:
         """Whether a run makes this partition. No evaluation is made of domains that only train."""
-        domains = self.experiment.evaluated if "method" in partition else self.experiment.domains
+        evaluates = {"method", "control"} & partition.keys()
+        domains = self.experiment.evaluated if evaluates else self.experiment.domains
         return partition in self.offered.get(table, ()) and partition.get("domain") in [None, *domains]
 
     def made_otherwise(self) -> list[str]:
@@ -276,6 +278,7 @@ class Graph:
             "domain": here.domains,
             "recipe": here.settings.all_recipes,
             "method": [*here.policies, FROZEN_POLICY, *PROMPT_METHODS],
+            "control": list(CONTROLS),
         }
         columns = TABLES[table].partition
         values = [

@@ -13,6 +13,11 @@ EVALUATION = _job(
     "evaluation",
     description="Four rounds of update and prediction and their errors, for one domain and method.",
 )
+CONTROLS_JOB = _job(
+    "controls",
+    "controls",
+    description="What is predicted with something else for the persona, for one domain and control.",
+)
 PERSONAS = _job(
     "personas",
     *("histories", "personas"),
@@ -21,7 +26,7 @@ PERSONAS = _job(
 TABLES_JOB = _job(
     "tables",
     "tables",
-    description="The paper's tables with floors and intervals, from whatever has been evaluated; costs.",
+    description="The paper's tables with controls and floors, from whatever has been evaluated; costs.",
 )
 # A job and an asset cannot share a name.
 JOBS = (
@@ -49,6 +54,7 @@ JOBS = (
     ),
     _job("methods", "policies", description="Which policy writes the personas of a method."),
     EVALUATION,
+    CONTROLS_JOB,
     TABLES_JOB,
 )
 """In the order in which a run of everything takes them."""

@@ -1,21 +1,28 @@
-"""How the graph is cut: by domain, by recipe, by method, and by domain together with one of the others.
+"""How the graph is cut: by domain, by recipe, by method, and by domain with one of these or a control.
 
 Built from the settings when the code location loads, so the partitions that are offered are those in force.
 Multi-partitions share the very same dimensions with other tables: Dagster maps between them only then.
 """
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dagster import (
     AllPartitionMapping,
+    DimensionPartitionMapping,
+    IdentityPartitionMapping,
     MultiPartitionKey,
+    MultiPartitionMapping,
     MultiPartitionsDefinition,
     PartitionMapping,
     PartitionsDefinition,
     StaticPartitionMapping,
     StaticPartitionsDefinition,
 )
+from dagster_shared.utils.warnings import BetaWarning
+
+from deeper_assets.method.controls import CONTROLS, SHUFFLED
 
 ITERATIONS = (1, 2)
 
@@ -29,11 +36,14 @@ class Partitions:
         training: the same for tables that serve training, whose domains are those that train.
         models: for what is made by method from the models of an iteration: the model of the method's
             recipe, if it takes that iteration's, else nothing.
+        shuffled: for what is made by control from the personas of the main method: those of the domain, for
+            the control that gives them to other users; nothing for the others.
     """
 
     by_columns: Mapping[tuple[str, ...], PartitionsDefinition[str]]
     training: Mapping[tuple[str, ...], PartitionsDefinition[str]]
     models: Mapping[int, PartitionMapping]
+    shuffled: PartitionMapping
 
     def of(self, columns: tuple[str, ...], training: bool) -> PartitionsDefinition[str] | None:
         """The definition of the tables with these partition columns; None for unpartitioned ones."""
@@ -52,22 +62,25 @@ def partitions_of(
     training_domains: Iterable[str],
     recipes: Iterable[str],
     methods: Mapping[str, tuple[str, int] | None],
+    main_method: str,
 ) -> Partitions:
     """The partitions of one experiment, by the names of what is in force.
 
     Training domains are among the domains. With a method stand recipe and iteration of the model that writes
-    for it; None where no trained one does.
+    for it; None where no trained one does. `main_method` is one of them.
     """
     by_domain = StaticPartitionsDefinition(list(domains))
     by_training = StaticPartitionsDefinition(list(training_domains))
     by_recipe = StaticPartitionsDefinition(list(recipes))
     by_method = StaticPartitionsDefinition(list(methods))
+    by_control = StaticPartitionsDefinition(list(CONTROLS))
     trained = {method: model for method, model in methods.items() if model is not None}
     return Partitions(
         {
             ("domain",): by_domain,
             ("method",): by_method,
             ("domain", "method"): MultiPartitionsDefinition({"domain": by_domain, "method": by_method}),
+            ("domain", "control"): MultiPartitionsDefinition({"domain": by_domain, "control": by_control}),
         },
         {
             ("domain",): by_training,
@@ -84,7 +97,21 @@ def partitions_of(
             )
             for iteration in ITERATIONS
         },
+        _shuffled(main_method),
     )
+
+
+def _shuffled(main_method: str) -> PartitionMapping:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BetaWarning)  # said of this class; the tests hold what it does
+        return MultiPartitionMapping(
+            {
+                "domain": DimensionPartitionMapping("domain", IdentityPartitionMapping()),
+                "method": DimensionPartitionMapping(
+                    "control", StaticPartitionMapping({main_method: SHUFFLED})
+                ),
+            }
+        )
 
 
 def columns_of(partition_key: str | MultiPartitionKey | None, dimension: str = "domain") -> dict[str, str]:

@@ -14,7 +14,8 @@ from dagster import AssetKey, Definitions, MultiPartitionKey, MultiPartitionsDef
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from deeper_assets.graph import Graph
-from deeper_assets.jobs import EVALUATION, TABLES_JOB
+from deeper_assets.jobs import CONTROLS_JOB, EVALUATION, TABLES_JOB
+from deeper_assets.method.controls import CONTROLS
 from deeper_assets.partitions import columns_of
 from deeper_assets.store.catalog import find_table
 from deeper_assets.store.ledger import Input, Partition, Version, canonical_json, fingerprint
@@ -82,8 +83,12 @@ class Planner:
         edges: dict[Unit, Edges] = {}
         left = [self.unit(TABLES_JOB.name, None)]
         left += [
-            self.unit(EVALUATION.name, MultiPartitionKey({"domain": domain, "method": method}))
-            for method in here.methods
+            self.unit(job.name, MultiPartitionKey({"domain": domain, column: name}))
+            for job, column, names in (
+                (EVALUATION, "method", here.methods),
+                (CONTROLS_JOB, "control", CONTROLS),
+            )
+            for name in names
             for domain in here.evaluated
         ]
         while left:
@@ -112,6 +117,7 @@ class Planner:
         orders = (
             ("recipe", here.settings.train_recipes),
             ("method", here.methods),
+            ("control", list(CONTROLS)),
             ("domain", here.domains_in_force),
         )
         return (

@@ -26,7 +26,7 @@ from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.prompts import Prompts
 from deeper_assets.method.protocols import ChatModel, Sampler
 from deeper_assets.method.recipes import Recipe, Training, policy_methods
-from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
+from deeper_assets.method.updates import FROZEN_POLICY, MAIN_METHOD, PROMPT_METHODS
 from deeper_assets.method.windows import UserSampling, WindowRules
 from deeper_assets.settings import Settings
 from deeper_assets.sources.custom import CustomSource
@@ -216,6 +216,11 @@ class Experiment:
         """
         trained = [m for m, (recipe, _) in self.policies.items() if recipe in self.settings.train_recipes]
         return [*trained, *([FROZEN_POLICY] if trained else []), *PROMPT_METHODS]
+
+    @property
+    def main_method(self) -> str:
+        """The method whose personas a control gives to other users: the one to look at first."""
+        return MAIN_METHOD if MAIN_METHOD in self.methods else self.methods[0]
 
     @property
     def engine(self) -> Literal["transformers", "vllm"]:

@@ -180,6 +180,10 @@ class Values:
         """The partition's method."""
         return partition["method"]
 
+    def control(self, partition: Partition) -> str:
+        """The partition's control."""
+        return partition["control"]
+
     def trained(self, partition: Partition) -> TrainedModel | None:
         """The model that writes for the partition's method; None where no trained one does."""
         model = self.experiment.policies.get(partition["method"])

@@ -29,6 +29,7 @@ from deeper_assets.cli import cli
 from deeper_assets.definitions import build_definitions
 from deeper_assets.graph import Graph
 from deeper_assets.jobs import JOBS
+from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.floors import FLOORS
 from deeper_assets.method.recipes import RECIPES, Recipe
@@ -116,7 +117,7 @@ def names() -> frozenset[str]:
             *RECIPES,
             *(part.name for part in dataclasses.fields(Recipe)),
             *literals(Recipe),
-            *(*here.policies, *PROMPT_METHODS, FROZEN_POLICY, *FLOORS, *here.domains),
+            *(*here.policies, *PROMPT_METHODS, FROZEN_POLICY, *FLOORS, *CONTROLS, *here.domains),
             *(part for path in setting_paths() for part in path.split(".")),
             *literals(Settings),
             *(*vars(Values), *vars(Tools)),

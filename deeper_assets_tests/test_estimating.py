@@ -15,6 +15,7 @@ from deeper_assets.engines.offline.chat_model import OfflineChatModel
 from deeper_assets.engines.offline.language import HABITS, Reading, render
 from deeper_assets.estimating import Estimate, Rates, Step, as_text, estimate
 from deeper_assets.method.asking import ChatSetup
+from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.protocols import Answer, Sample
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings, load_settings
@@ -87,6 +88,10 @@ class Graph:
                 for domain in evaluated:
                     key = MultiPartitionKey({"domain": domain, "method": method})
                     self._make("evaluation", key, "persona_rounds", "round_predictions")
+            for control in CONTROLS:
+                for domain in evaluated:
+                    key = MultiPartitionKey({"domain": domain, "control": control})
+                    self._make("controls", key, "control_predictions")
 
     def _iterate(self, i: int, key: str | MultiPartitionKey) -> None:
         job = f"iteration_{i}"
@@ -141,6 +146,7 @@ def test_it_counts_what_every_asset_asks_and_samples(tmp_path: Path, monkeypatch
     assert counts(expected.chat) == graph.asked
     assert counts(expected.sampling) == graph.written
     assert {by for table, by in graph.asked if table == "persona_rounds"} == set(METHODS)
+    assert {by for table, by in graph.asked if table == "control_predictions"} == set(CONTROLS)
     again = estimate(here, Rates())
     assert counts(again.chat) == graph.asked
     assert again.notes[0] == "users stored in this home: book, grocery"
@@ -172,6 +178,7 @@ def test_the_papers_full_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert asked["candidate_predictions_1", ""] == 10_800 * 15 * 3
     assert asked["candidate_predictions_2", "paper"] == 2 * 10_800 * 15 * 3
     assert asked["persona_rounds", "hier_merge"] == 4 * 3 * 4_809
+    assert all(asked["control_predictions", control] == 5 * 4_809 for control in CONTROLS)
     assert counts(found.sampling)["candidates_2", "paper"] == 21_600 * 15
     trained = {(step.table, step.by): (step.count, step.steps) for step in found.training}
     assert trained["model_1", "balanced"][0] == round(10_800 * 0.9)

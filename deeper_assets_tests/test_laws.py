@@ -15,6 +15,7 @@ from deeper_assets.engines.offline.chat_model import OfflineChatModel
 from deeper_assets.engines.offline.language import HABITS, Reading, render
 from deeper_assets.graph import Graph, declared_assets
 from deeper_assets.method.asking import ChatSetup
+from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.protocols import Answer, Sample, Sampler
 from deeper_assets.method.recipes import RECIPES
@@ -42,7 +43,10 @@ WRITTEN = of("initial_personas", "persona_rounds", "round_predictions")
 CONTEXTS = of("contexts_*", "context_predictions_*")
 SECOND = of("contexts_2", "context_predictions_2")
 ROUNDS = of("persona_rounds", "round_predictions")
-ASKED = of("initial_personas", "initial_predictions", "candidate_predictions_*") | SECOND | ROUNDS
+CONTROLLED = of("control_predictions")
+ASKED = (
+    of("initial_personas", "initial_predictions", "candidate_predictions_*") | SECOND | ROUNDS | CONTROLLED
+)
 PREFERENCES = of("preference_pairs_*", "preference_groups_*")
 MODELS = of("model_*")
 DOMAIN = of("rejected_ratings", "rating_windows", "candidates_*") | ASKED | CONTEXTS
@@ -182,6 +186,9 @@ PARTITIONS: Mapping[tuple[str, ...], list[Partition]] = {
             "inc_update",
             "hier_merge",
         )
+    ],
+    ("domain", "control"): [
+        {"domain": domain, "control": control} for domain in ("book", "podcasts") for control in CONTROLS
     ],
 }
 """Some partitions of every kind."""

@@ -13,6 +13,7 @@ from dagster import (
     DagsterInstance,
     IdentityPartitionMapping,
     MultiPartitionKey,
+    MultiPartitionMapping,
     MultiToSingleDimensionPartitionMapping,
     StaticPartitionMapping,
 )
@@ -98,6 +99,8 @@ BOTH = [("book",), ("grocery",)]
             "book|deeper_paper",
             {"initial_personas": [("book",)], "policies": [("deeper_paper",)]},
         ),
+        ("control_predictions", "control_shuffled|book", {"persona_rounds": [("book", "deeper")]}),
+        ("control_predictions", "control_habit|book", {}),
     ],
 )
 def test_a_run_is_given_exactly_the_mapped_partitions(training: Made, table, partition, expected) -> None:
@@ -136,6 +139,9 @@ def test_what_is_made_from_a_partition_is_the_other_way_round() -> None:
     assert {key for table, key in above_pairs if table == "preference_pairs_1"} == {"balanced", "paper"}
     assert children("model_2", "balanced") == {("policies", "deeper")}
     assert [table for table, _ in children("model_1", "paper") if table == "policies"] == []
+    assert ("control_predictions", "control_shuffled|book") in children("persona_rounds", "book|deeper")
+    others = children("persona_rounds", "book|deeper_paper")
+    assert "control_predictions" not in {table for table, _ in others}
     # Windows of every domain are evaluated, and those of domains that train are sampled for too.
     tables = {table for table, _ in children("rating_windows", "book")}
     assert tables - {table for table, _ in children("rating_windows", "grocery")} == {"training_windows"}
@@ -165,7 +171,10 @@ def test_the_code_server_hands_every_mapping_on(tmp_path: Path, monkeypatch: pyt
         assert isinstance(models[2], StaticPartitionMapping)
         # A backfill is refused where a partition needs one that does not exist.
         tables = ("training_windows", "contexts_1", "preference_pairs_1", "contexts_2", "policies")
-        for table in (*tables, "persona_rounds"):
+        shuffled = Graph.of(Experiment(tmp_path, Settings())).partitions.shuffled
+        assert mapping("control_predictions", "persona_rounds") == shuffled
+        assert isinstance(shuffled, MultiPartitionMapping)
+        for table in (*tables, "persona_rounds", "control_predictions"):
             for partition in graph.get(AssetKey(table)).partitions_def.get_partition_keys():
                 needed = graph.get_parents_partitions(AssetKey(table), partition)
                 assert not needed.required_but_nonexistent_parents_partitions
@@ -178,8 +187,8 @@ def test_building_the_graph_warns_of_nothing() -> None:
 
 
 def test_dimensions_are_shared() -> None:
-    p = partitions_of(["book", "grocery"], ["book"], ["paper", "decayed"], {"full_regen": None})
-    for name, training in (("recipe", True), ("method", False)):
+    p = partitions_of(["book", "grocery"], ["book"], ["paper", "decayed"], {"full_regen": None}, "full_regen")
+    for name, training in (("recipe", True), ("method", False), ("control", False)):
         multi = p.of(("domain", name), training)
         assert multi.get_partitions_def_for_dimension("domain") is p.of(("domain",), training)
         assert multi.get_partitions_def_for_dimension(name) is p.of((name,), training)
@@ -229,7 +238,9 @@ def test_where_nothing_is_trained_tables_that_serve_training_are_left_out() -> N
     assert given["policies"] == PROMPTED
     assert given["round_errors"] == [f"book|{method}" for method in PROMPTED]
     jobs = build_definitions(Experiment(Path("nowhere"), Settings(train_recipes=[]))).jobs
-    assert [job.name for job in jobs] == ["personas", "methods", "evaluation", "tables", "materialize_stale"]
+    assert [job.name for job in jobs] == [
+        *("personas", "methods", "evaluation", "controls", "tables", "materialize_stale")
+    ]
 
 
 def test_keys_read_as_columns() -> None:

@@ -38,6 +38,7 @@ def test_nothing_is_stale_but_what_was_never_made(planner: Planner) -> None:
     assert {table for table, _ in found} == {
         *("initial_personas", "contexts_1", "context_predictions_1", "contexts_2", "context_predictions_2"),
         *("persona_rounds", "round_predictions", "round_errors"),
+        *("control_predictions", "control_errors"),
     }
     assert all("movies tv" in str(key) for _, key in found)
 

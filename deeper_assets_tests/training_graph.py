@@ -24,7 +24,7 @@ KEPT = (
     *("base_policy", "initial_personas", "contexts_1", "context_predictions_1", "preference_pairs_1"),
     *("preference_groups_1", "model_1", "contexts_2", "context_predictions_2", "preference_pairs_2"),
     *("preference_groups_2", "model_2", "policies", "persona_rounds", "round_predictions", "round_errors"),
-    *("comparison_table",),
+    *("control_predictions", "control_errors", "comparison_table"),
 )
 """Tables that stand for all: every way of cutting and of mapping is among them."""
 
@@ -33,7 +33,7 @@ Seen = dict[tuple[str, str], dict[str, pd.DataFrame]]
 """What each partition of a table was made from the last time: its inputs by the name of their table."""
 
 _BY_TYPE = {"VARCHAR": "x", "INTEGER": 1, "BIGINT": 1, "DOUBLE": 0.5, "BLOB": b"x"}
-_BY_NAME = {"split": "train", "origin": "iteration_1"}
+_BY_NAME = {"split": "train", "origin": "iteration_1", "kind": "method"}
 
 
 def one_row(table: str, partition: Mapping[str, str]) -> pd.DataFrame:
@@ -65,6 +65,7 @@ class RecordingGraph(Graph):
                 "frozen_policy": None,
                 "full_regen": None,
             },
+            main_method="deeper",
         )
 
     @cached_property

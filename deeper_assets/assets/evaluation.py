@@ -1,20 +1,21 @@
-"""Evaluation: four rounds of update and prediction, their errors, and the floors they have to beat."""
+"""Evaluation: four rounds of update and prediction, their errors, and what they stand beside."""
 
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
-from dagster import MetadataValue, Output
+from dagster import MetadataValue, Output, PartitionMapping
 
 from deeper_assets.assets.personas import with_share
 from deeper_assets.declaring import In, table
-from deeper_assets.method import errors
+from deeper_assets.method import controls, errors
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.domains import Domain, Scale
 from deeper_assets.method.errors import Evaluated
 from deeper_assets.method.floors import MEDIAN, floor_errors
 from deeper_assets.method.rounds import play_rounds
 from deeper_assets.method.statistics import bootstrap_gaps, compare
-from deeper_assets.method.updates import PROMPT_METHODS, PolicyWriting, by_policy
+from deeper_assets.method.updates import MAIN_METHOD, PROMPT_METHODS, PolicyWriting, by_policy
+from deeper_assets.partitions import Partitions
 from deeper_assets.reports.figures import gap_figures, macro_figures, round_figures
 from deeper_assets.reports.plots import as_markdown, mae_plot
 from deeper_assets.resources import Samplers
@@ -60,11 +61,39 @@ def persona_rounds(
 @table("evaluation")
 def round_errors(rating_windows: pd.DataFrame, round_predictions: pd.DataFrame) -> Output[pd.DataFrame]:
     """ε(r+1|S_r) of every evaluation user and round; unknown where a prediction could not be read."""
-    measured = errors.window_errors(
-        round_predictions, rating_windows, ["domain", "method", "user_id", "round", "window"]
-    )
+    return _measured(round_predictions, rating_windows, "method")
+
+
+def _measured(predictions: pd.DataFrame, windows: pd.DataFrame, by: str) -> Output[pd.DataFrame]:
+    measured = errors.measured_windows(predictions, windows, ["domain", by, "user_id", "round", "window"])
     unreadable = errors.share_missing(measured["error"])
     return Output(measured, metadata={"share unreadable": unreadable, **round_figures(measured)})
+
+
+def _shuffled(partitions: Partitions) -> PartitionMapping:
+    return partitions.shuffled
+
+
+@table(
+    "controls",
+    reads={"persona_rounds": In("persona_rounds", mapping=_shuffled)},
+    templates=["prediction"],
+)
+def control_predictions(
+    rating_windows: pd.DataFrame, persona_rounds: pd.DataFrame, control: str, domain: Domain, chat: ChatSetup
+) -> Output[pd.DataFrame]:
+    """What is predicted for the windows of the rounds with something else in the persona's place.
+
+    See `method/controls.py` for what.
+    """
+    predicted = controls.control_predictions(rating_windows, persona_rounds, control, domain, chat)
+    return with_share(predicted, "predicted")
+
+
+@table("controls")
+def control_errors(rating_windows: pd.DataFrame, control_predictions: pd.DataFrame) -> Output[pd.DataFrame]:
+    """The errors of what a control predicts, as those of a method."""
+    return _measured(control_predictions, rating_windows, "control")
 
 
 @table("tables", reads={"rating_windows": In("rating_windows", optional=True)})
@@ -75,29 +104,37 @@ def floors_table(rating_windows: pd.DataFrame, scales: Mapping[str, Scale]) -> p
     return floors[["domain", "method", "round", "users", "mae"]]
 
 
-@table("tables", reads={"round_errors": In("round_errors", optional=True)}, code_version="2")
+_MEASURED = {name: In(name, optional=True) for name in ("round_errors", "control_errors")}
+
+
+@table("tables", reads=_MEASURED, code_version="2")
 def mae_table(
-    round_errors: pd.DataFrame, floors_table: pd.DataFrame, evaluated: Evaluated
+    round_errors: pd.DataFrame,
+    control_errors: pd.DataFrame,
+    floors_table: pd.DataFrame,
+    evaluated: Evaluated,
 ) -> Output[pd.DataFrame]:
-    """The paper's table: MAE per domain, method and round, beside floors and the paper's own figures."""
-    table = errors.mae_table(evaluated.of(round_errors), floors_table)
+    """The paper's table: MAE per domain, method and round, beside controls, floors and the paper's own."""
+    measured = evaluated.of({"method": round_errors, "control": control_errors})
+    table = errors.mae_table(measured, floors_table)
     plot = MetadataValue.md(as_markdown(mae_plot(table, errors.MACRO)))
     return Output(table, metadata={"MAE by round": plot, **macro_figures(table)})
 
 
-@table("tables", reads={name: In(name, optional=True) for name in ("round_errors", "rating_windows")})
+@table("tables", reads={**_MEASURED, "rating_windows": In("rating_windows", optional=True)})
 def comparison_table(
     round_errors: pd.DataFrame,
+    control_errors: pd.DataFrame,
     rating_windows: pd.DataFrame,
     scales: Mapping[str, Scale],
     evaluated: Evaluated,
     seed: int,
 ) -> Output[pd.DataFrame]:
     """Macro averages by method and round with bootstrap intervals over users, beside `deeper`."""
-    measured = evaluated.of(round_errors)
+    measured = evaluated.of({"method": round_errors, "control": control_errors})
     windows = rating_windows[rating_windows["domain"].isin(set(measured["domain"]))]
     gaps = bootstrap_gaps(measured, floor_errors(windows, scales), MEDIAN, seed)
-    return Output(compare(measured, "deeper", seed), metadata=gap_figures(gaps))
+    return Output(compare(measured, MAIN_METHOD, seed), metadata=gap_figures(gaps))
 
 
 @table("tables")

@@ -1,11 +1,13 @@
-"""Checks on evaluation: every user is counted, and no error stands without its floors."""
+"""Checks on evaluation: every user is counted, and no error stands without its controls and floors."""
 
 import pandas as pd
 from dagster import AssetCheckResult, AssetCheckSeverity
 
 from deeper_assets.checks.personas import share_readable
 from deeper_assets.declaring import check
-from deeper_assets.method.floors import FLOORS
+from deeper_assets.method.controls import CONTROLS
+from deeper_assets.method.errors import MACRO
+from deeper_assets.method.floors import FLOORS, MEDIAN
 from deeper_assets.method.rounds import ROUNDS
 
 
@@ -15,12 +17,29 @@ def rounds_readable(round_predictions: pd.DataFrame, unreadable_limit: float) ->
     return share_readable(round_predictions, "predicted", unreadable_limit)
 
 
+@check("control_predictions", blocking=True)
+def controls_readable(control_predictions: pd.DataFrame, unreadable_limit: float) -> AssetCheckResult:
+    """Most predictions that the chat model was asked for could be read."""
+    asked = control_predictions[control_predictions["attempts"] > 0]
+    return share_readable(asked, "predicted", unreadable_limit)
+
+
 @check("round_errors", blocking=True)
 def every_user_counted(round_errors: pd.DataFrame, rating_windows: pd.DataFrame) -> AssetCheckResult:
     """Every evaluation user stands in every round whose window exists."""
+    return _everybody(round_errors, rating_windows)
+
+
+@check("control_errors", blocking=True)
+def every_user_controlled(control_errors: pd.DataFrame, rating_windows: pd.DataFrame) -> AssetCheckResult:
+    """Every evaluation user stands in every round whose window exists."""
+    return _everybody(control_errors, rating_windows)
+
+
+def _everybody(errors: pd.DataFrame, rating_windows: pd.DataFrame) -> AssetCheckResult:
     evaluated = rating_windows[rating_windows["split"] == "eval"]
     ahead = evaluated.loc[evaluated["window"].between(1, ROUNDS + 1), ["user_id", "window"]].drop_duplicates()
-    missing = len(ahead) - len(round_errors[["user_id", "window"]].drop_duplicates())
+    missing = len(ahead) - len(errors[["user_id", "window"]].drop_duplicates())
     return AssetCheckResult(
         passed=missing == 0,
         description=f"{len(ahead)} windows to predict, {missing} without a row",
@@ -30,27 +49,42 @@ def every_user_counted(round_errors: pd.DataFrame, rating_windows: pd.DataFrame)
 
 @check("mae_table", blocking=True)
 def floors_beside_methods(mae_table: pd.DataFrame) -> AssetCheckResult:
-    """Every error stands beside its floors, for the same domain and round."""
-    methods, floors = (mae_table[mae_table["kind"] == kind] for kind in ("method", "floor"))
-    wanted = {
-        (d, r, floor) for d, r in zip(methods["domain"], methods["round"], strict=True) for floor in FLOORS
-    }
-    missing = wanted - set(zip(floors["domain"], floors["round"], floors["method"], strict=True))
+    """Every method stands beside floors and controls, for the same domain and round and as many users.
+
+    It only warns of controls that are not there yet, and of methods that were evaluated on other users before
+    windows were cut anew: tables are made from whatever has been evaluated.
+    """
+    asked = mae_table.set_index(["domain", "round", "method"])["asked"]
+    methods = mae_table[mae_table["kind"] == "method"]
+    missing, others = {}, 0
+    for kind, names in (("floor", FLOORS), ("control", CONTROLS)):
+        wanted = methods[["domain", "round", "asked"]].merge(
+            pd.Series(list(names), name="method"), how="cross"
+        )
+        there = asked.reindex(pd.MultiIndex.from_frame(wanted[["domain", "round", "method"]])).to_numpy()
+        missing[kind] = int(wanted[pd.isna(there)].drop(columns="asked").drop_duplicates().shape[0])
+        others += int((~pd.isna(there) & (there != wanted["asked"].to_numpy())).sum())
     return AssetCheckResult(
-        passed=not missing,
-        description=f"{len(missing)} floors missing",
-        metadata={"floors": len(wanted), "missing": len(missing)},
+        passed=not (missing["floor"] or missing["control"] or others),
+        severity=AssetCheckSeverity.ERROR if missing["floor"] else AssetCheckSeverity.WARN,
+        description=(
+            f"{missing['floor']} floors and {missing['control']} controls missing, {others} of another number"
+            " of users than the method beside them"
+        ),
+        metadata={
+            "floors missing": missing["floor"],
+            "controls missing": missing["control"],
+            "of other users": others,
+        },
     )
 
 
 @check("mae_table")
 def methods_beat_the_median(mae_table: pd.DataFrame) -> AssetCheckResult:
     """Whether any method's macro average lies under the user's own median at the last round (a warning)."""
-    last = mae_table[(mae_table["domain"] == "macro") & (mae_table["round"] == ROUNDS)].set_index("method")[
-        "mae"
-    ]
-    floor = last.get("floor_user_median")
-    best = last[~last.index.isin(list(FLOORS))].dropna()
+    last = mae_table[(mae_table["domain"] == MACRO) & (mae_table["round"] == ROUNDS)].set_index("method")
+    floor = last["mae"].get(MEDIAN)
+    best = last.loc[last["kind"] == "method", "mae"].dropna()
     if best.empty or floor is None:
         return AssetCheckResult(
             passed=True, severity=AssetCheckSeverity.WARN, description="no figure at round 4"

@@ -117,18 +117,35 @@ def ask_predictions(
         One rating an item (rating points) for each question, or the reason why there is none. Questions
         without a persona are not asked and stay unknown.
     """
+    asked = [
+        (None if persona is None else chat.prompts.prediction(domain, persona, _titles(items)), items)
+        for persona, items in questions
+    ]
+    return ask_ratings(chat, domain, asked)
+
+
+def ask_ratings(
+    chat: ChatSetup, domain: Domain, questions: Sequence[tuple[str | None, Sequence[RatedItem]]]
+) -> list[Reply[tuple[float, ...]]]:
+    """Asks the chat model complete prompts for ratings of items; see `ask_predictions`.
+
+    A question is a prompt and the items that it asks about. One without a prompt is not asked.
+    """
     replies: list[Reply[tuple[float, ...]]] = [Reply(None, NO_PERSONA, 0)] * len(questions)
     asked, prompts, readers = [], [], []
-    for i, (persona, items) in enumerate(questions):
-        if persona is not None:
-            titles = tuple(item.title for item in items)
+    for i, (prompt, items) in enumerate(questions):
+        if prompt is not None:
             asked.append(i)
-            prompts.append(chat.prompts.prediction(domain, persona, titles))
-            readers.append(partial(parse_ratings, titles=titles, scale=domain.scale))
+            prompts.append(prompt)
+            readers.append(partial(parse_ratings, titles=_titles(items), scale=domain.scale))
     answers = ask(chat.model, prompts, readers, chat.asks, ratings_schema(domain.scale))
     for i, reply in zip(asked, answers, strict=True):
         replies[i] = reply
     return replies
+
+
+def _titles(items: Sequence[RatedItem]) -> tuple[str, ...]:
+    return tuple(item.title for item in items)
 
 
 def predict_windows(

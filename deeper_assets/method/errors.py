@@ -1,18 +1,30 @@
 """Errors of personas: ε(w|S), the mean absolute error of S's predictions on window w (Section 3.1).
 
-And their table by domain, method and round, as the paper prints it (Tables 13–17), never without floors.
+And their table by domain, method and round, as the paper prints it (Tables 13–17), never without controls and
+floors.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 import pandas as pd
 
+from deeper_assets.method.frames import stacked
+from deeper_assets.method.ordering import FIGURES, order_by_round, pair_counts
+
+KINDS = ("method", "control", "ceiling", "floor")
+"""What a row of the table can be of, in the order in which people read them."""
+
 MACRO = "macro"
 """Name of the plain average over domains, where a table has one row for it."""
 
-COLUMNS = ["domain", "method", "kind", "round", "users", "mae", "unreadable", "paper_mae"]
+COLUMNS = [
+    *("domain", "method", "kind", "round", "asked", "users", "mae", "unreadable"),
+    *FIGURES,
+    "paper_mae",
+]
 """Of the table."""
 
 
@@ -23,10 +35,27 @@ class Evaluated:
     domains: tuple[str, ...]
     methods: tuple[str, ...]
 
-    def of(self, round_errors: pd.DataFrame) -> pd.DataFrame:
-        """Their rows: errors of others may be left from the time when these were evaluated."""
-        own = round_errors["domain"].isin(self.domains) & round_errors["method"].isin(self.methods)
-        return round_errors[own]
+    def of(self, errors: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+        """Their errors by kind, below one another.
+
+        Errors of other methods and domains, which may be left from the time when these were evaluated, are
+        left out; so is every kind where no method was evaluated.
+
+        Args:
+            errors: kind → rows of round_errors, control_errors, …: domain, the kind's name (a column of the
+                kind, or method), user_id, round and figures.
+
+        Returns:
+            The same rows with method and kind.
+        """
+        rows = stacked(
+            [rows.rename(columns={kind: "method"}).assign(kind=kind) for kind, rows in errors.items()]
+        )
+        theirs = rows["domain"].isin(self.domains) & (
+            (rows["kind"] != "method") | rows["method"].isin(self.methods)
+        )
+        played = rows.loc[theirs & (rows["kind"] == "method"), "domain"]
+        return rows[theirs & rows["domain"].isin(played)]
 
 
 def window_errors(predictions: pd.DataFrame, windows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -45,13 +74,27 @@ def window_errors(predictions: pd.DataFrame, windows: pd.DataFrame, keys: list[s
     Raises:
         ValueError: a prediction has no rating to be measured against.
     """
+    return _errors(_rated(predictions, windows), keys)
+
+
+def measured_windows(predictions: pd.DataFrame, windows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """`window_errors`, and beside them the `pair_counts` of each window."""
+    rated = _rated(predictions, windows)
+    return _errors(rated, keys).merge(pair_counts(rated, keys), on=keys, validate="one_to_one")
+
+
+def _rated(predictions: pd.DataFrame, windows: pd.DataFrame) -> pd.DataFrame:
     actual = windows[["user_id", "window", "place", "rating"]]
     joined = predictions.merge(actual, on=["user_id", "window", "place"], how="left", validate="many_to_one")
     if joined["rating"].isna().any():
         stray = joined[joined["rating"].isna()].iloc[0]
         raise ValueError(f"prediction without a rating: user {stray['user_id']}, window {stray['window']}")
-    joined["error"] = (joined["predicted"] - joined["rating"]).abs()
-    grouped = joined.groupby(keys, sort=True)["error"].agg(items="size", known="count", error="mean")
+    return joined
+
+
+def _errors(rated: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    rated = rated.assign(error=(rated["predicted"] - rated["rating"]).abs())
+    grouped = rated.groupby(keys, sort=True)["error"].agg(items="size", known="count", error="mean")
     grouped["error"] = grouped["error"].where(grouped.pop("known") == grouped["items"])
     return grouped.reset_index()
 
@@ -77,21 +120,33 @@ def mae_by_round(errors: pd.DataFrame) -> pd.DataFrame:
     ).reset_index()
 
 
-def mae_table(round_errors: pd.DataFrame, floors: pd.DataFrame) -> pd.DataFrame:
-    """Methods and floors in one table, with a macro average over the domains.
+def mae_table(measured: pd.DataFrame, floors: pd.DataFrame) -> pd.DataFrame:
+    """Methods, controls, ceilings and floors in one table, with a macro average over the domains.
 
     Args:
-        round_errors: one row a user and round: domain, method, round, error (rating points; NaN unknown).
+        measured: what `Evaluated.of` gives: domain, method, kind, user_id, round, error (rating points; NaN
+            unknown) and the counts of pairs.
         floors: one row a domain, floor and round: domain, method, round, users, mae.
 
     Returns:
-        COLUMNS; a domain's floors stand in it only where one of its methods was evaluated.
+        COLUMNS; a domain's floors stand in it only where something was measured there. A floor predicts one
+        mark for all items of a user, so all of its pairs are ties.
     """
-    methods = mae_by_round(round_errors).assign(kind="method")
-    floors = floors[floors["domain"].isin(methods["domain"])]
-    floors = floors.assign(kind="floor", asked=floors["users"], unreadable=0.0)
-    table = pd.concat([methods, floors], ignore_index=True)
-    table = table.merge(paper_round_mae(), on=["domain", "method", "round"], how="left")
+    names = ["domain", "method", "round"]
+    figures = mae_by_round(measured).merge(order_by_round(measured, names), on=names, validate="one_to_one")
+    kinds = measured[["method", "kind"]].drop_duplicates()
+    figures = figures.merge(kinds, on="method", validate="many_to_one")
+    floors = floors[floors["domain"].isin(figures["domain"])]
+    floors = floors.assign(
+        kind="floor",
+        asked=floors["users"],
+        unreadable=0.0,
+        users_ordered=0,
+        pairwise_accuracy=float("nan"),
+        ties=1.0,
+    )
+    table = pd.concat([figures, floors], ignore_index=True)
+    table = table.merge(paper_round_mae(), on=names, how="left")
     return with_macro_average(table)[COLUMNS]
 
 
@@ -99,26 +154,31 @@ def with_macro_average(table: pd.DataFrame) -> pd.DataFrame:
     """`table` with a row per method and round for the plain average of its domains (the paper's "average").
 
     Args:
-        table: one row a domain, method, kind and round: asked, users, mae, unreadable and paper_mae.
+        table: one row a domain, method, kind and round: the other COLUMNS.
 
     Returns:
-        The same columns. In the new rows users are summed, mae and paper_mae are averaged over domains, and
-        unreadable is the share of all users. mae is NaN where a method lacks a domain that others have in
-        that round, because averages over different domains cannot be compared.
+        The same columns. In the new rows users are summed, mae, pairwise_accuracy, ties and paper_mae are
+        averaged over domains, and unreadable is the share of all users. The first three are NaN where a
+        method lacks a domain that others have in that round, because averages over different domains cannot
+        be compared.
     """
+    counts, means = ["asked", "users", "users_ordered"], ["mae", "pairwise_accuracy", "ties"]
     grouped = table.groupby(["method", "kind", "round"], sort=True)
     macro = grouped.agg(
-        users=("users", "sum"),
-        mae=("mae", lambda mae: mae.mean(skipna=False)),
-        paper_mae=("paper_mae", lambda mae: mae.mean(skipna=False)),
-        asked=("asked", "sum"),
+        **{name: (name, "sum") for name in counts},
+        **{name: (name, _mean_of_all) for name in (*means, "paper_mae")},
         domains=("domain", "nunique"),
     ).reset_index()
     complete = macro["domains"] == macro["round"].map(table.groupby("round")["domain"].nunique())
-    macro["mae"] = macro["mae"].where(complete)
+    macro[means] = macro[means].where(complete, axis="index")
     macro["unreadable"] = 1 - macro["users"] / macro["asked"]
     macro["domain"] = MACRO
     return pd.concat([table, macro[table.columns]], ignore_index=True)
+
+
+def _mean_of_all(values: "pd.Series[float]") -> float:
+    """The mean; NaN where one of them is unknown."""
+    return float(values.mean(skipna=False))
 
 
 def paper_round_mae() -> pd.DataFrame:

@@ -183,7 +183,10 @@ class Prompts:
         window = [RatedItem("a", 1), RatedItem("b\n<c>", 4.5)]
         examples: Mapping[str, Callable[[], str]] = {
             "initial_persona": lambda: self.initial_persona(domain, window),
-            "prediction": lambda: self.prediction(domain, "d", ["a", "b"]),
+            "prediction": lambda: (
+                self.prediction(domain, "d", ["a", "b"])
+                + self.prediction_from_ratings(domain, [window], ["a"])
+            ),
             "refinement": lambda: self.refinement(domain, "d", window, [2, 3.5]),
             "full_regen": lambda: self.full_regen(domain, [window, window]),
             "slide_regen": lambda: self.slide_regen(domain, window),
@@ -200,10 +203,17 @@ class Prompts:
 
     def prediction(self, domain: Domain, persona: str, titles: Sequence[str]) -> str:
         """Asks the model to play `persona` and rate `titles`, as a JSON list of item and rating."""
+        return self._prediction(domain, _persona("persona", persona), titles)
+
+    def prediction_from_ratings(
+        self, domain: Domain, windows: Sequence[Sequence[RatedItem]], titles: Sequence[str]
+    ) -> str:
+        """The same prompt with all windows so far, oldest first, in the persona's place (a control)."""
+        return self._prediction(domain, "\n".join(map(_ratings, windows)), titles)
+
+    def _prediction(self, domain: Domain, given: str, titles: Sequence[str]) -> str:
         items = _block("items", (f"- {one_line(title)}" for title in titles))
-        return self._fill(
-            "prediction", domain, persona=_persona("persona", persona), items=items, count=str(len(titles))
-        )
+        return self._fill("prediction", domain, persona=given, items=items, count=str(len(titles)))
 
     def refinement(
         self, domain: Domain, persona: str, window: Sequence[RatedItem], predicted: Sequence[float]

@@ -12,12 +12,20 @@ import pandas as pd
 
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.frames import text_in
+from deeper_assets.method.ordering import own_accuracy
 from deeper_assets.method.windows import stable_share
 
 COVERAGE = 0.95
 """Of an interval: between the 2.5th and the 97.5th percentile of the resampled averages."""
 
 RESAMPLES = 2000
+
+COMPARED = [
+    *("method", "kind", "round", "users", "mae", "mae_low", "mae_high"),
+    *("against", "difference", "difference_low", "difference_high"),
+    *("pairwise_accuracy", "pairwise_low", "pairwise_high"),
+]
+"""Columns of a comparison."""
 
 
 def bootstrap_mae(errors: pd.DataFrame, seed: int, resamples: int = RESAMPLES) -> pd.DataFrame:
@@ -61,22 +69,30 @@ def bootstrap_difference(
     return table[table["method"] != against].reset_index(drop=True)
 
 
-def compare(errors: pd.DataFrame, against: str, seed: int, resamples: int = RESAMPLES) -> pd.DataFrame:
-    """Every method's macro average by round with its interval, and its difference from that of `against`.
+def compare(measured: pd.DataFrame, against: str, seed: int, resamples: int = RESAMPLES) -> pd.DataFrame:
+    """Every macro average by round with its interval, and its difference from that of `against`.
 
-    Where `against` has no errors, there are no differences. See `bootstrap_mae` for the other arguments.
+    Where `against` has no errors, there are no differences. `measured` is what `Evaluated.of`
+    gives; see `bootstrap_mae` for the other arguments.
 
     Returns:
         comparison_table rows, by method and round.
     """
-    table = bootstrap_mae(errors, seed, resamples).rename(columns={"low": "mae_low", "high": "mae_high"})
+    names = ["method", "round"]
+    table = bootstrap_mae(measured, seed, resamples).rename(columns={"low": "mae_low", "high": "mae_high"})
+    table = table.merge(measured[["method", "kind"]].drop_duplicates(), on="method", validate="many_to_one")
     numbers = ["difference", "difference_low", "difference_high"]
-    if against in set(errors["method"]):
-        differences = bootstrap_difference(errors, against, seed, resamples).drop(columns="users")
+    if against in set(measured["method"]):
+        differences = bootstrap_difference(measured, against, seed, resamples).drop(columns="users")
         differences = differences.rename(columns={"low": "difference_low", "high": "difference_high"})
-        table = table.merge(differences, on=["method", "round"], how="left")
-    columns = ["method", "round", "users", "mae", "mae_low", "mae_high", "against", *numbers]
-    table = table.reindex(columns=columns)
+        table = table.merge(differences, on=names, how="left")
+    # The same resampling of another figure of the same users.
+    ordered = bootstrap_mae(measured.assign(error=own_accuracy(measured)), seed, resamples)
+    ordered = ordered.drop(columns="users").rename(
+        columns={"mae": "pairwise_accuracy", "low": "pairwise_low", "high": "pairwise_high"}
+    )
+    table = table.merge(ordered, on=names, how="left")
+    table = table.reindex(columns=COMPARED)
     table["against"] = [text_in(name) for name in table["against"]]
     return table.astype(dict.fromkeys(numbers, "float64"))
 

@@ -119,6 +119,9 @@ PROMPT_METHODS: dict[str, UpdateMethod] = {
 }
 """The methods that are prompts to the frozen chat model, by name."""
 
+MAIN_METHOD = "deeper"
+"""The method that the others are compared with, where it is evaluated."""
+
 FROZEN_POLICY = "frozen_policy"
 """The method whose personas the untrained base policy writes."""
 

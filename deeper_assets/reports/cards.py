@@ -1,6 +1,7 @@
 """Cards of what is exported: a README.md for a dataset of preference pairs and one for an adapter.
 
-Both tell how it was made, from what, and which licences hold. Figures never stand in them without the floors.
+Both tell how it was made, from what, and which licences hold. Figures stand in them beside controls and
+floors.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,14 @@ import pandas as pd
 import yaml
 
 from deeper_assets.method.errors import MACRO
-from deeper_assets.reports.text import PAPER_NOTE, figure, last_round, round_table, rounds_of
+from deeper_assets.reports.text import (
+    PAPER_NOTE,
+    figure,
+    last_round,
+    round_table,
+    rounds_of,
+    share_unreadable,
+)
 
 OFFLINE_POLICY = "offline"
 """What the setting `policy` calls the base that comes with this package."""
@@ -70,7 +78,7 @@ class Figures:
     """What was measured with it.
 
     Attributes:
-        table: mae_table rows, methods and floors.
+        table: mae_table rows, of every kind.
         comparison: comparison_table rows; may be empty.
         methods: the methods that use it, or a policy trained on it.
     """
@@ -196,21 +204,23 @@ def _made(origin: Origin) -> Iterator[str]:
 
 
 def _figures(figures: Figures | None) -> Iterator[str]:
-    """The macro averages as a Markdown table, methods and floors, and how sure the last round is."""
+    """The macro averages as a Markdown table, with controls and floors, and how sure the last round is."""
     if figures is None:
         return
     rows = round_table(figures.table, MACRO)
     rounds = rounds_of(rows)
-    yield f"| | {' | '.join(f'round {r}' for r in rounds)} | paper | unreadable |"
-    yield "| --- " * (len(rounds) + 3) + "|"
+    yield f"| | {' | '.join(f'round {r}' for r in rounds)} | paper | unreadable | pairs | ties |"
+    yield "| --- " * (len(rounds) + 5) + "|"
     for row in rows.to_dict("records"):
         name = f"**{row['method']}**" if row["method"] in figures.methods else row["method"]
-        unreadable = f"{row['unreadable']:.1%}" if row["kind"] == "method" else ""
-        values = [figure(row[r]) for r in rounds]
-        yield f"| {' | '.join([name, *values, figure(row['paper']), unreadable])} |"
+        values = [*(figure(row[r]) for r in rounds), figure(row["paper"]), share_unreadable(row)]
+        order = [figure(row["pairs"]), figure(row["ties"], ".0%")]
+        yield f"| {' | '.join([name, *values, *order])} |"
     domains = [name for name in dict.fromkeys(figures.table["domain"]) if name != MACRO]
     yield from ("", f"Means over these domains: {', '.join(domains)}. {PAPER_NOTE}")
-    yield "Under `unreadable` is the share of users without an error, at worst."
+    yield "Under `unreadable` is the share of users without an error, at worst. In the last round, `pairs` says"
+    yield "how often an item that a user rated higher is predicted higher. Pairs that are predicted equal are"
+    yield "left out of it; their share is under `ties`."
     compared = last_round(figures.comparison)
     for row in compared[compared["method"].isin(figures.methods)].to_dict("records"):
         yield ""

@@ -9,22 +9,31 @@ from typing import Any
 import pandas as pd
 
 from deeper_assets.method.errors import MACRO
+from deeper_assets.method.ordering import order_by_round
 from deeper_assets.method.pairs import CONTEXT
 from deeper_assets.method.rewards import COMPONENTS
+from deeper_assets.reports.text import by_kind
 
 Figures = dict[str, float]
 
 
 def round_figures(round_errors: pd.DataFrame) -> Figures:
-    """The mean over users of each round's error (round_errors rows of one domain and method)."""
+    """Means over users of each round: of the error, of the order of pairs and of the share of tied ones.
+
+    round_errors rows of one domain and method, or control_errors rows of a control.
+    """
     means = round_errors.groupby("round")["error"].mean()
-    return _known({f"MAE round {number}": mae for number, mae in means.items()})
+    figures = {f"MAE round {number}": mae for number, mae in means.items()}
+    for row in order_by_round(round_errors, ["round"]).to_dict("records"):
+        figures[f"pairwise accuracy round {row['round']}"] = row["pairwise_accuracy"]
+        figures[f"ties round {row['round']}"] = row["ties"]
+    return _known(figures)
 
 
 def macro_figures(table: pd.DataFrame) -> Figures:
-    """The macro average of every method, then floor, and round (mae_table rows)."""
+    """The macro average of every method, control, ceiling and floor, in each round (mae_table rows)."""
     macro = table[table["domain"] == MACRO]
-    ordered = macro.sort_values(["kind", "method", "round"], ascending=[False, True, True])
+    ordered = macro.sort_values(["kind", "method", "round"], key=by_kind)
     names = ordered["method"] + " round " + ordered["round"].astype(str)
     return _known(dict(zip(names, ordered["mae"], strict=True)))
 

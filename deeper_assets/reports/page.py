@@ -1,4 +1,4 @@
-"""One HTML page: the tables with floors, plots, and a few personas to read. No outside files."""
+"""One HTML page: the tables with controls and floors, plots, and a few personas to read. No outside files."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,15 @@ import pandas as pd
 
 from deeper_assets.method.errors import MACRO
 from deeper_assets.reports.plots import as_address, mae_plot
-from deeper_assets.reports.text import PAPER_NOTE, figure, interval, last_round, round_table, rounds_of
+from deeper_assets.reports.text import (
+    PAPER_NOTE,
+    figure,
+    interval,
+    last_round,
+    round_table,
+    rounds_of,
+    share_unreadable,
+)
 
 
 @dataclass(frozen=True)
@@ -21,7 +29,7 @@ class ReEvaluation:
         tick: its time, UTC.
         made: domain and method of evaluations that were made.
         failed: of those that failed.
-        before: macro average of the last round before, rating points, by method and floor.
+        before: macro average of the last round before, rating points, by method, control and floor.
         after: the same in the tables that followed; nothing where none did, because no row had changed.
     """
 
@@ -87,7 +95,9 @@ def _section(table: pd.DataFrame, domain: str) -> dict[str, Any]:
                     for r in rounds
                 ],
                 "paper": figure(row["paper"]),
-                "unreadable": f"{row['unreadable']:.1%}" if row["kind"] == "method" else "",
+                "unreadable": share_unreadable(row),
+                "pairs": figure(row["pairs"]),
+                "ties": figure(row["ties"], ".0%"),
             }
             for row in rows.to_dict("records")
         ],
@@ -102,6 +112,8 @@ def _compared(comparison: pd.DataFrame) -> list[dict[str, str]]:
             "mae_interval": interval(row["mae_low"], row["mae_high"]),
             "difference": figure(row["difference"], "+.3f"),
             "difference_interval": interval(row["difference_low"], row["difference_high"], "+.3f"),
+            "pairs": figure(row["pairwise_accuracy"]),
+            "pairs_interval": interval(row["pairwise_low"], row["pairwise_high"]),
         }
         for row in last_round(comparison).to_dict("records")
     ]

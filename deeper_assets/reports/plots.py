@@ -16,8 +16,17 @@ DRAWN = 100
 """At most so many figures of a training are drawn in one line."""
 
 
+STYLES: Mapping[str, Mapping[str, Any]] = {
+    "method": {"marker": "o", "linewidth": 2},
+    "control": {"marker": ".", "linestyle": ":", "linewidth": 1.6},
+    "ceiling": {"linestyle": "-.", "linewidth": 1.2},
+    "floor": {"linestyle": "--", "linewidth": 1.2},
+}
+"""How the lines of each kind look."""
+
+
 def mae_plot(table: pd.DataFrame, domain: str) -> str:
-    """MAE by round (mae_table rows) of a domain or of `macro`, as SVG: methods as lines, floors dashed."""
+    """MAE by round (mae_table rows) of a domain or of `macro`, as SVG: a line a method, control or floor."""
     # The object interface: pyplot would keep figures alive and pick a window system.
     from matplotlib.figure import Figure
 
@@ -25,11 +34,9 @@ def mae_plot(table: pd.DataFrame, domain: str) -> str:
     # Fixed margins, with room for the longest name on the right: laying them out costs more than drawing.
     axes = figure.add_axes((0.09, 0.13, 0.65, 0.77))
     rows = table[table["domain"] == domain].sort_values("round")
-    for (kind, method), line in rows.groupby(["kind", "method"], sort=True):
-        style: dict[str, Any] = {"linestyle": "--", "linewidth": 1.2}
-        if kind == "method":
-            style = {"marker": "o", "linewidth": 2}
-        axes.plot(line["round"], line["mae"], label=method, **style)
+    for kind, style in STYLES.items():
+        for method, line in rows[rows["kind"] == kind].groupby("method", sort=True):
+            axes.plot(line["round"], line["mae"], label=method, **style)
     axes.set_xlabel("round (updates behind the persona)")
     axes.set_ylabel("MAE on the next window, rating points")
     axes.set_title(f"{domain}: error of the next window by round")

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.frames import text_in
 
 PEOPLE = 3
@@ -233,6 +234,17 @@ def _round_predictions(user: str, rows: pd.DataFrame, frames: Frames) -> Card:
     return Card(user, {f"persona S{last['round']}": persona}, items)
 
 
+def _control_predictions(user: str, rows: pd.DataFrame, frames: Frames) -> Card:
+    last = rows.sort_values("round").iloc[-1]
+    other = text_in(last["persona_of"])
+    stands = CONTROLS.get(last["control"], last["control"])
+    if other is not None:
+        persona = _persona(frames, "persona_rounds", other, round=last["round"])
+        stands = f"of user {other}: {persona}"
+    items = _items(frames, user, last["window"], _of(rows, round=last["round"]))
+    return Card(user, {"in the persona's place": stands}, items)
+
+
 _TEXTS: Mapping[str, Callable[[str, pd.DataFrame, Frames], Card]] = {
     "initial_personas": _initial_personas,
     "initial_predictions": _initial_predictions,
@@ -241,6 +253,7 @@ _TEXTS: Mapping[str, Callable[[str, pd.DataFrame, Frames], Card]] = {
     "preference_pairs": _preference_pairs,
     "persona_rounds": _persona_rounds,
     "round_predictions": _round_predictions,
+    "control_predictions": _control_predictions,
 }
 """How a user's rows are shown, by table without the number of its iteration."""
 

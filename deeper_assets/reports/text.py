@@ -1,11 +1,21 @@
 """Tables as plain text for a terminal, and as the JSON other programs read."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from deeper_assets.method.errors import MACRO
+from deeper_assets.method.errors import KINDS, MACRO
+
+
+def by_kind(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Kinds as numbers in the order of KINDS, for sorting; any other column as it is."""
+    return column.map(KINDS.index) if column.name == "kind" else column
+
+
+FIGURES = ("paper", "unreadable", "pairs", "ties")
+"""Columns of a round_table that are of no single round, or of the last alone."""
 
 PAPER_NOTE = (
     "Under `paper` is what the paper reports of its own models for the last round. It counts the zeros of"
@@ -18,31 +28,36 @@ def round_table(table: pd.DataFrame, domain: str) -> pd.DataFrame:
     """One domain's rows (or the macro average, `macro`) of mae_table, rounds side by side.
 
     Returns:
-        One row a method or floor: methods first, the best at the last round first. Columns: kind, method, one
-        a round (its number; MAE in rating points), paper (the paper's figure for the last round), unreadable
-        (share at the worst round).
+        One row a method, control, ceiling or floor: kinds in this order, of each the best at the last round
+        first. Columns: kind, method, one a round (its number; MAE in rating points); unreadable (share at
+        the worst round); of the last round paper (the paper's figure), pairs (pairwise_accuracy), ties (share
+        of tied pairs).
     """
     rows = table[table["domain"] == domain]
     names = ["kind", "method"]
     wide = rows.pivot(index=names, columns="round", values="mae")
     last = wide.columns.max()
-    paper = rows[rows["round"] == last].set_index(names)["paper_mae"].rename("paper")
+    at_last = rows[rows["round"] == last].set_index(names)[["paper_mae", "pairwise_accuracy", "ties"]]
+    at_last.columns = pd.Index(["paper", "pairs", "ties"])
     unreadable = rows.groupby(names)["unreadable"].max()
-    whole = wide.join(paper).join(unreadable).reset_index()
-    # "method" before "floor", and the best of each first.
-    return whole.sort_values(["kind", last, "method"], ascending=[False, True, True], ignore_index=True)
+    whole = wide.join(at_last).join(unreadable).reset_index()
+    return whole.sort_values(["kind", last, "method"], key=by_kind, ignore_index=True)
 
 
 def rounds_of(table: pd.DataFrame) -> list[int]:
     """The rounds that a round_table has columns for."""
-    fixed = {"kind", "method", "paper", "unreadable"}
-    return [int(column) for column in table.columns if column not in fixed]
+    return [int(column) for column in table.columns if column not in ("kind", "method", *FIGURES)]
+
+
+def share_unreadable(row: Mapping[Any, Any]) -> str:
+    """Of a row of a round_table; floors ask nobody."""
+    return "" if row["kind"] == "floor" else f"{row['unreadable']:.1%}"
 
 
 def last_round(comparison: pd.DataFrame) -> pd.DataFrame:
-    """The rows of comparison_table for its last round, the best method first and unknown averages last."""
+    """The rows of comparison_table for its last round: by kind, the best first and unknown averages last."""
     rows: pd.DataFrame = comparison[comparison["round"] == comparison["round"].max()]
-    return rows.sort_values(["mae", "method"], ignore_index=True)
+    return rows.sort_values(["kind", "mae", "method"], key=by_kind, ignore_index=True)
 
 
 def as_text(table: pd.DataFrame, comparison: pd.DataFrame) -> str:
@@ -62,28 +77,33 @@ def _block(table: pd.DataFrame, domain: str, title: str) -> str:
     rounds = rounds_of(rows)
     users = table[(table["domain"] == domain) & (table["kind"] == "floor")]["users"].max()
     lines = [f"{title}: MAE on the next window by round, {users or 0:,} users"]
-    lines.append(
-        "  " + "".ljust(22) + "".join(f"{f'round {r}':>9}" for r in rounds) + "    paper  unreadable"
-    )
+    heads = "".join(f"{f'round {r}':>9}" for r in rounds)
+    lines.append(f"  {'':<22}{heads}{'paper':>9}{'unreadable':>12}{'pairs':>7}{'ties':>6}")
     previous = None
     for row in rows.to_dict("records"):
-        if previous == "method" and row["kind"] == "floor":
-            lines.append("  " + "-" * (22 + 9 * len(rounds) + 21))
+        if previous not in (None, row["kind"]):
+            lines.append("  " + "-" * (len(lines[1]) - 2))
         previous = row["kind"]
         figures = "".join(_figure(row[r]).rjust(9) for r in rounds)
-        unreadable = f"{row['unreadable']:.1%}" if row["kind"] == "method" else ""
-        lines.append(f"  {row['method']:<22}{figures}{_figure(row['paper']):>9}{unreadable:>12}".rstrip())
+        order = f"{_figure(row['pairs']):>7}{_figure(row['ties'], '.0%'):>6}"
+        unreadable = share_unreadable(row)
+        lines.append(f"  {row['method']:<22}{figures}{_figure(row['paper']):>9}{unreadable:>12}{order}")
     return "\n".join(lines)
 
 
 def comparison_text(comparison: pd.DataFrame) -> str:
-    """The last round of comparison_table for a terminal, one line a method."""
+    """The last round of comparison_table for a terminal, one line a method or control."""
     lines = ["last round, macro average with 95 % intervals (bootstrap over users)"]
-    lines.append(f"  {'':<22}{'MAE':>9}{'interval':>18}{'from deeper':>14}{'interval':>20}")
+    heads = f"{'MAE':>7}{'interval':>17}{'from deeper':>13}{'interval':>18}{'pairs':>9}{'interval':>17}"
+    lines.append(f"  {'':<22}{heads}")
     for row in last_round(comparison).to_dict("records"):
-        mae = f"{_figure(row['mae']):>9}{_interval(row['mae_low'], row['mae_high']):>18}"
+        mae = f"{_figure(row['mae']):>7}{_interval(row['mae_low'], row['mae_high']):>17}"
         ends = _interval(row["difference_low"], row["difference_high"], "+.3f")
-        lines.append(f"  {row['method']:<22}{mae}{_figure(row['difference'], '+.3f'):>14}{ends:>20}")
+        pairs = _interval(row["pairwise_low"], row["pairwise_high"])
+        lines.append(
+            f"  {row['method']:<22}{mae}{_figure(row['difference'], '+.3f'):>13}{ends:>18}"
+            f"{_figure(row['pairwise_accuracy']):>9}{pairs:>17}"
+        )
     return "\n".join(lines)
 
 
@@ -108,11 +128,11 @@ def as_json(table: pd.DataFrame, comparison: pd.DataFrame, profile: str) -> dict
         and columns of comparison_table).
     """
     rows = [
-        {**row, "users": int(row["users"]), "mae": None if pd.isna(row["mae"]) else row["mae"]}
+        {str(name): None if pd.isna(value) else value for name, value in row.items()}
         for row in table.to_dict("records")
     ]
-    in_domain = ["domain", "method", "kind", "round", "users", "mae", "unreadable"]
-    in_average = ["method", "kind", "round", "mae"]
+    in_average = ["method", "kind", "round", "mae", "pairwise_accuracy", "ties"]
+    in_domain = ["domain", *in_average, "asked", "users", "unreadable", "users_ordered"]
     return {
         "profile": profile,
         "rounds": [{name: row[name] for name in in_domain} for row in rows if row["domain"] != MACRO],

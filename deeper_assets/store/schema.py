@@ -18,6 +18,7 @@ _SPLIT = _text("split", "train or eval; a user is never in both", check="split I
 _WINDOW = _integer("window", "window of the user's history, 0-based: W0, W1, …", check='"window" >= 0')
 _PLACE = _integer("place", "place of the rating within its window, 0-based", check="place >= 0")
 _METHOD = _text("method", "how personas are updated, e.g. inc_update")
+_CONTROL = _text("control", "what stands in the persona's place, e.g. control_habit")
 _ROUND = _integer("round", "evaluation round, 0-based: round r has r updates behind it", check='"round" >= 0')
 _MODEL = _text("model", "model that wrote the answer", nullable=True)
 _PERSONA = _text("persona", "persona text; NULL where no answer could be used", nullable=True)
@@ -25,6 +26,44 @@ _RATED_AT = _moment("rated_at", "when it was given, UTC; NULL where the source o
 _PREDICTED = _number("predicted", "predicted rating, in rating points; NULL where unreadable", nullable=True)
 _ATTEMPTS = _integer("attempts", "how often the chat model was asked", check="attempts >= 0")
 _NOTE = _text("note", "why there is no value, or why an old one was carried over", nullable=True)
+
+_PAIRS = (
+    _integer("pairs", "pairs of the window's items that the user rated differently", check="pairs >= 0"),
+    _integer(
+        "pairs_right",
+        "of these pairs, those predicted in the same order; NULL where the error is unknown",
+        nullable=True,
+        check="pairs_right >= 0",
+    ),
+    _integer(
+        "pairs_tied",
+        "of these pairs, those predicted equal; NULL where the error is unknown",
+        nullable=True,
+        check="pairs_tied >= 0 AND pairs_right + pairs_tied <= pairs",
+    ),
+)
+_MEASURED = (
+    _WINDOW,
+    _integer("items", "ratings in the predicted window", check="items > 0"),
+    _number(
+        "error",
+        "ε(round+1|S_round): mean |predicted − actual|, rating points; NULL where unknown",
+        nullable=True,
+        check="error >= 0",
+    ),
+    *_PAIRS,
+)
+_KIND = _text(
+    "kind",
+    "method; control: text without the persona; ceiling: what knows the truth; floor: what reads no text",
+    check="kind IN ('method', 'control', 'ceiling', 'floor')",
+)
+_ACCURACY = _number(
+    "pairwise_accuracy",
+    "mean over users of the share of their pairs in the right order, ties left out; NULL where all are tied",
+    nullable=True,
+    check="pairwise_accuracy BETWEEN 0 AND 1",
+)
 
 _TEMPLATE = _text("template", "prompt template that the policy gets: refinement or inc_update")
 _RECIPE = _text("recipe", "how the policy is trained, e.g. balanced")
@@ -262,22 +301,28 @@ _EVALUATION = (
     ),
     Table(
         "round_errors",
-        (
-            _DOMAIN,
-            _METHOD,
-            _USER,
-            _ROUND,
-            _WINDOW,
-            _integer("items", "ratings in the predicted window", check="items > 0"),
-            _number(
-                "error",
-                "ε(round+1|S_round): mean |predicted − actual|, rating points; NULL where unknown",
-                nullable=True,
-                check="error >= 0",
-            ),
-        ),
+        (_DOMAIN, _METHOD, _USER, _ROUND, *_MEASURED),
         key=("domain", "method", "user_id", "round"),
         partition=("domain", "method"),
+    ),
+)
+
+_CONTROLS = (
+    Table(
+        "control_predictions",
+        (
+            *(_DOMAIN, _CONTROL, _USER, _ROUND, _WINDOW, _PLACE),
+            _text("persona_of", "user whose persona it is, where another's is used", nullable=True),
+            *(_PREDICTED, _NOTE, _ATTEMPTS, _MODEL),
+        ),
+        key=("domain", "control", "user_id", "round", "place"),
+        partition=("domain", "control"),
+    ),
+    Table(
+        "control_errors",
+        (_DOMAIN, _CONTROL, _USER, _ROUND, *_MEASURED),
+        key=("domain", "control", "user_id", "round"),
+        partition=("domain", "control"),
     ),
 )
 
@@ -297,19 +342,28 @@ _RESULTS = (
         "mae_table",
         (
             _text("domain", "domain, or macro: the plain average over the domains above it"),
-            _text("method", "update method or floor"),
-            _text(
-                "kind",
-                "method, or floor: a predictor that reads no text",
-                check="kind IN ('method', 'floor')",
-            ),
+            _text("method", "update method, control, ceiling or floor"),
+            _KIND,
             _ROUND,
+            _integer("asked", "evaluation users with a window to predict", check="asked >= users"),
             _integer("users", "evaluation users whose error is known", check="users >= 0"),
             _number("mae", "mean over users of ε(round+1|S_round), rating points", nullable=True),
             _number(
                 "unreadable",
                 "share of users with a window to predict whose error is unknown",
                 check="unreadable BETWEEN 0 AND 1",
+            ),
+            _integer(
+                "users_ordered",
+                "users with a pair that is predicted unequal, of whom pairwise_accuracy is the mean",
+                check="users_ordered BETWEEN 0 AND users",
+            ),
+            _ACCURACY,
+            _number(
+                "ties",
+                "mean over users of the share of their pairs that are predicted equal",
+                nullable=True,
+                check="ties BETWEEN 0 AND 1",
             ),
             _number("paper_mae", "the paper's figure (Tables 13–17); NULL where it has none", nullable=True),
         ),
@@ -318,7 +372,8 @@ _RESULTS = (
     Table(
         "comparison_table",
         (
-            _METHOD,
+            _text("method", "update method, control or ceiling"),
+            _KIND,
             _ROUND,
             _integer("users", "evaluation users whose error is known", check="users >= 0"),
             _number("mae", "macro average of their errors, rating points", nullable=True),
@@ -332,6 +387,9 @@ _RESULTS = (
             ),
             _number("difference_low", "lower end of its 95 % interval", nullable=True),
             _number("difference_high", "upper end of that interval", nullable=True),
+            _ACCURACY,
+            _number("pairwise_low", "lower end of its 95 % bootstrap interval", nullable=True),
+            _number("pairwise_high", "upper end of that interval", nullable=True),
         ),
         key=("method", "round"),
     ),
@@ -368,6 +426,7 @@ TABLES: dict[str, Table] = {
         *_samples(2, _RECIPE),
         *_preferences(2),
         *_EVALUATION,
+        *_CONTROLS,
         *_RESULTS,
     )
 }

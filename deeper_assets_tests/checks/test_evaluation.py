@@ -1,27 +1,64 @@
 """The checks on evaluation and their figures."""
 
 import pandas as pd
+from dagster import AssetCheckSeverity
 
-from deeper_assets.checks.evaluation import floors_beside_methods, methods_beat_the_median
+from deeper_assets.checks.evaluation import (
+    controls_readable,
+    floors_beside_methods,
+    methods_beat_the_median,
+)
 from deeper_assets_tests.checks.test_training import figures
 
 TABLE = pd.DataFrame(
     [
-        ("macro", "deeper", "method", 4, 0.5),
-        ("macro", "inc_update", "method", 4, 0.75),
-        ("macro", "floor_constant", "floor", 4, 1.0),
-        ("macro", "floor_user_mean", "floor", 4, 0.7),
-        ("macro", "floor_user_median", "floor", 4, 0.625),
+        ("macro", "deeper", "method", 4, 0.5, 9),
+        ("macro", "inc_update", "method", 4, 0.75, 9),
+        ("macro", "control_habit", "control", 4, 0.25, 9),
+        ("macro", "control_shuffled", "control", 4, 0.8, 9),
+        ("macro", "control_history", "control", 4, 0.5, 9),
+        ("macro", "control_none", "control", 4, 1.0, 9),
+        ("macro", "floor_constant", "floor", 4, 1.0, 9),
+        ("macro", "floor_user_mean", "floor", 4, 0.7, 9),
+        ("macro", "floor_user_median", "floor", 4, 0.625, 9),
     ],
-    columns=["domain", "method", "kind", "round", "mae"],
+    columns=["domain", "method", "kind", "round", "mae", "asked"],
 )
+NONE = {"floors missing": 0, "controls missing": 0, "of other users": 0}
 
 
 def test_an_error_without_one_of_its_floors_is_found() -> None:
-    assert floors_beside_methods(TABLE).passed
+    complete = floors_beside_methods(TABLE)
+    assert complete.passed
+    assert figures(complete) == NONE
     missing = floors_beside_methods(TABLE.iloc[:-1])
     assert not missing.passed
-    assert figures(missing) == {"floors": 3, "missing": 1}
+    assert missing.severity == AssetCheckSeverity.ERROR
+    assert figures(missing) == {**NONE, "floors missing": 1}
+
+
+def test_controls_that_are_not_there_yet_are_warned_of() -> None:
+    missing = floors_beside_methods(TABLE[TABLE["kind"] != "control"])
+    assert not missing.passed
+    assert missing.severity == AssetCheckSeverity.WARN
+    assert figures(missing) == {**NONE, "controls missing": 4}
+
+
+def test_what_stands_beside_a_method_is_of_as_many_users() -> None:
+    fewer = TABLE.assign(asked=TABLE["asked"].where(TABLE["method"] != "deeper", 8))
+    result = floors_beside_methods(fewer)
+    assert not result.passed
+    assert result.severity == AssetCheckSeverity.WARN  # another method may have been evaluated anew already
+    assert figures(result) == {**NONE, "of other users": 7}  # four controls and three floors
+
+
+def test_a_control_that_nobody_was_asked_for_is_not_unreadable() -> None:
+    rows = pd.DataFrame(
+        {"predicted": [None, None, 3.0], "note": ["no_persona", "bad", None], "attempts": [0, 1, 1]}
+    )
+    assert controls_readable(rows.iloc[:1], 0.1).passed
+    assert not controls_readable(rows, 0.1).passed
+    assert figures(controls_readable(rows, 0.1))["rows"] == 2
 
 
 def test_the_best_method_stands_beside_the_median() -> None:

@@ -69,7 +69,9 @@ def test_a_killed_run_pays_nothing_twice_and_gives_the_same_tables(
     assert usage["cost_usd"].sum() == pytest.approx(cost, rel=0.05)
     assert f"US$ {usage['cost_usd'].sum():,.4f} spent" in printed
     asked = usage.groupby("asset")["requests"].sum()
-    assert set(asked.index) == {"initial_personas", "initial_predictions", "persona_rounds"}
+    assert set(asked.index) == {
+        *("initial_personas", "initial_predictions", "persona_rounds", "control_predictions")
+    }
     assert set(usage["domain"]) == {"book", "grocery"}
     metadata_stands_beside_the_run(home, usage)
 

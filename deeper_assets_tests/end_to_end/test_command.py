@@ -17,6 +17,7 @@ from dagster import DagsterRunStatus
 
 from deeper_assets import __version__
 from deeper_assets.instance import open_instance
+from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.floors import FLOORS
 from deeper_assets.method.updates import PROMPT_METHODS
 from deeper_assets.store.ledger import Stamp
@@ -42,12 +43,13 @@ def ledger(home: Path) -> int:
     return len(Warehouse(home / "warehouse.duckdb").history())
 
 
-def test_the_json_holds_every_method_and_floor_in_every_round(small_home: Path) -> None:
+def test_the_json_holds_every_method_control_and_floor_in_every_round(small_home: Path) -> None:
     said = json.loads(deeper("report", "--home", small_home, "--json").stdout)
     assert set(said) == {"profile", "rounds", "macro", "comparison"}
     assert said["profile"] == "offline"
     rows = {(row["domain"], row["method"], row["kind"], row["round"]) for row in said["rounds"]}
-    kinds = [(method, "method") for method in PROMPT_METHODS] + [(floor, "floor") for floor in FLOORS]
+    of_kinds = {"method": PROMPT_METHODS, "control": CONTROLS, "floor": FLOORS}
+    kinds = [(name, kind) for kind, names in of_kinds.items() for name in names]
     assert rows == {(d, m, k, r) for d in ("book", "grocery") for m, k in kinds for r in range(5)}
     assert all(row["users"] == 4 and row["unreadable"] == 0 for row in said["rounds"])
     by_hand = {(row["method"], row["round"]): row["mae"] for row in said["macro"]}
@@ -59,7 +61,7 @@ def test_the_json_holds_every_method_and_floor_in_every_round(small_home: Path) 
 def test_run_again_there_is_nothing_to_do(small_home: Path) -> None:
     before = ledger(small_home)
     said = deeper("run", "--home", small_home)  # what flags said was recorded
-    assert "0 partitions made in 0 runs, 15 had nothing to do" in said.stdout
+    assert "0 partitions made in 0 runs, 23 had nothing to do" in said.stdout
     assert ledger(small_home) == before
 
 
@@ -111,7 +113,7 @@ def test_domains_are_recorded_and_the_tables_are_of_those_alone(
 ) -> None:
     home = Path(shutil.copytree(small_home, tmp_path / "home"))
     said = deeper("run", "--home", home, "--domains", "book").stdout
-    assert "3 partitions made in 1 runs, 9 had nothing to do" in said  # the tables over all domains
+    assert "3 partitions made in 1 runs, 13 had nothing to do" in said  # the tables over all domains
     reported = deeper("report", "--home", home).stdout
     for text in (said, reported, deeper("lineage", "mae_table", "--home", home).stdout):
         assert "grocery" not in text
@@ -119,9 +121,9 @@ def test_domains_are_recorded_and_the_tables_are_of_those_alone(
         assert "macro average over 1 domains: MAE on the next window by round, 4 users" in text
     estimated = deeper("estimate", "--home", home, "--domains", "grocery").stdout
     assert "users stored in this home: grocery\n" in estimated
-    assert "0 partitions made in 0 runs, 10 had nothing" in deeper("run", "--home", home).stdout
+    assert "0 partitions made in 0 runs, 14 had nothing" in deeper("run", "--home", home).stdout
     said = deeper("run", "--home", home, "--domains", "book,grocery").stdout
-    assert "3 partitions made in 1 runs, 14 had nothing to do" in said
+    assert "3 partitions made in 1 runs, 22 had nothing to do" in said
     assert_same(tables(home), tables(small_home))
 
 
@@ -146,7 +148,7 @@ def test_killed_at_any_moment_it_finishes_with_the_same_tables(
 ) -> None:
     command = [sys.executable, "-m", "deeper_assets.cli", "run", "--home", str(tmp_path / "home"), *SMALL]
     chance = random.Random(5)
-    for far in (0, 5, 9):  # of 15 units
+    for far in (0, 5, 15):  # of 23 units
         process = subprocess.Popen(
             command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )

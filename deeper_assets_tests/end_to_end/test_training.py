@@ -20,6 +20,7 @@ from dagster import AssetKey, DagsterRunStatus
 from deeper_assets.definitions import build_definitions
 from deeper_assets.estimating import Rates, estimate
 from deeper_assets.instance import open_instance
+from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.protocols import Decoding
 from deeper_assets.method.updates import PROMPT_METHODS
 from deeper_assets.resources import Experiment
@@ -33,8 +34,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::FutureWarnin
 
 DOMAINS = ["--domains", "book", "--train-users", "5", "--eval-users", "3"]
 METHODS = {"deeper", "deeper_iteration_1", "frozen_policy", *PROMPT_METHODS}
-UNITS = 1 + 2 + 2 + 1 + 2 + 1 + len(METHODS) + len(METHODS) + 1
-"""Base, personas, iteration 1, Model 1, iteration 2, Model 2, methods, evaluation, tables."""
+UNITS = 1 + 2 + 2 + 1 + 2 + 1 + len(METHODS) + len(METHODS) + len(CONTROLS) + 1
+"""Base, personas, iteration 1, Model 1, iteration 2, Model 2, methods, evaluation, controls, tables."""
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def test_policies_stand_in_the_tables_beside_the_other_methods(home: Path) -> No
     assert rounds.groupby("method")["round"].agg(list).to_dict() == {m: [0, 1, 2, 3, 4] for m in METHODS}
     assert rounds[rounds["round"] == 0]["mae"].nunique() == 1  # all start from S0
     compared = load(home, "comparison_table")
-    assert set(compared["method"]) == METHODS
+    assert set(compared["method"]) == METHODS | set(CONTROLS)
     said = json.loads(deeper("report", "--home", home, "--json").stdout)
     assert {row["method"] for row in said["rounds"]} > METHODS
 
@@ -105,6 +106,9 @@ def test_a_finished_home_is_green(home: Path, small: dict[str, str], monkeypatch
     assert {table: keys for table, keys in missing.items() if keys} == {
         table: {f"recipe|{method}" for method in METHODS}
         for table in ("persona_rounds", "round_predictions", "round_errors")
+    } | {
+        table: {f"{control}|recipe" for control in CONTROLS}
+        for table in ("control_predictions", "control_errors")
     }
 
 

@@ -15,6 +15,7 @@ from selenium import webdriver
 from deeper_assets.definitions import build_definitions
 from deeper_assets.graph import Graph
 from deeper_assets.instance import OUTDATED
+from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.prompts import BUILT_IN
 from deeper_assets.method.updates import PROMPT_METHODS
 from deeper_assets.planning import Planner
@@ -31,6 +32,7 @@ Partitions = set[tuple[str, str | None]]
 
 OF_ALL_DOMAINS: Partitions = {(table, None) for table in ("floors_table", "mae_table", "comparison_table")}
 OF_METHODS = ("persona_rounds", "round_predictions", "round_errors")
+OF_CONTROLS = ("control_predictions", "control_errors")
 SETTINGS = {
     **{"train_recipes": [], "evaluate": ["mine", "recipe"]},
     **{"synthetic_users": 24, "train_users": 2, "eval_users": 3},
@@ -66,7 +68,7 @@ def test_a_click_makes_everything_in_a_fresh_home(person: Person, server: str, h
     launch(person, home)
     assert statuses(server, "materialize_stale") == ["SUCCESS"]
     assert missing_in_the_ui(server) == stale_in_the_ui(server) == stale_for_a_run(home) == set()
-    for job, count in (("personas", 2), ("methods", 4), ("evaluation", 8), ("tables", 1)):
+    for job, count in (("personas", 2), ("methods", 4), ("evaluation", 8), ("controls", 8), ("tables", 1)):
         assert statuses(server, job) == ["SUCCESS"] * count
     assert ticks(server) == []  # nothing is stale, so the schedule asks for nothing
     person.goes_to("/overview/activity/timeline")
@@ -139,6 +141,7 @@ def test_a_click_makes_exactly_what_is_stale(person: Person, server: str, home: 
         *(("initial_personas", "mine"), ("initial_predictions", "mine")),
         *(("floors_table", None), ("comparison_table", None)),
         *((table, f"mine|{method}") for table in OF_METHODS for method in PROMPT_METHODS),
+        *((table, f"{control}|mine") for table in OF_CONTROLS for control in CONTROLS),
     }
     assert windows - after_mine == {("rating_windows", "mine")}
     assert stale_in_the_ui(server) == after_mine

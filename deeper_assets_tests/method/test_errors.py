@@ -6,7 +6,15 @@ import pandas as pd
 import pytest
 
 from deeper_assets.method.domains import FIVE_STARS
-from deeper_assets.method.errors import mae_by_round, mae_table, paper_round_mae, window_errors
+from deeper_assets.method.errors import (
+    KINDS,
+    Evaluated,
+    mae_by_round,
+    mae_table,
+    measured_windows,
+    paper_round_mae,
+    window_errors,
+)
 from deeper_assets.method.floors import floor_errors
 from deeper_assets.method.recipes import RECIPES, policy_methods
 from deeper_assets.method.updates import PROMPT_METHODS
@@ -48,6 +56,16 @@ def test_a_prediction_without_a_rating_is_refused() -> None:
         window_errors(predictions([("a", 1, 5, 5.0)]), ratings([("a", 1, 0, 5.0)]), KEYS)
 
 
+def test_the_order_of_pairs_stands_beside_the_error() -> None:
+    got = measured_windows(
+        predictions([("a", 1, 0, 5.0), ("a", 1, 2, 3.0), ("b", 1, 0, 4.0)]),
+        ratings([("a", 1, 0, 4.0), ("a", 1, 2, 1.0), ("b", 1, 0, 4.0)]),
+        KEYS,
+    )
+    columns = ["user_id", "items", "error", "pairs", "pairs_right", "pairs_tied"]
+    assert got[columns].values.tolist() == [["a", 2, 1.5, 1, 1, 0], ["b", 1, 0.0, 0, 0, 0]]
+
+
 def test_floors_by_hand() -> None:
     rows = [("a", 0, 0, 1.0), ("a", 0, 1, 5.0), ("a", 0, 2, 5.0), ("a", 1, 0, 4.0), ("a", 2, 0, 2.0)]
     windows = ratings(rows).assign(domain="book", split="eval")
@@ -62,7 +80,8 @@ def test_floors_by_hand() -> None:
 
 def errors(rows: list[tuple[str, str, int, float | None]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["domain", "method", "round", "error"])
-    return frame.assign(user_id=[str(i) for i in range(len(frame))]).astype({"error": "float64"})
+    frame = frame.assign(user_id=[str(i) for i in range(len(frame))], kind="method")
+    return frame.assign(pairs=4, pairs_right=2, pairs_tied=1).astype({"error": "float64"})
 
 
 def test_unreadable_is_counted_and_left_out_of_the_mean() -> None:
@@ -105,6 +124,41 @@ def test_unreadable_share_of_the_average_counts_users_not_domains() -> None:
     )
     assert macro["unreadable"] == 0.25
     assert math.isnan(macro["mae"])  # book's is unknown
+
+
+def controls(domains: list[str]) -> pd.DataFrame:
+    """One user a domain, for whom all pairs are tied."""
+    frame = pd.DataFrame({"domain": domains, "control": "control_none", "user_id": "u", "round": 0})
+    return frame.assign(error=1.0, pairs=4, pairs_right=0, pairs_tied=4)
+
+
+def test_controls_stand_between_methods_and_floors_where_a_method_was_evaluated() -> None:
+    measured = Evaluated(("book", "grocery"), ("a",)).of(
+        {
+            "method": errors([("book", "a", 0, 0.5), ("book", "left", 0, 0.1), ("recipe", "a", 0, 0.1)]),
+            "control": controls(["book", "grocery", "recipe"]),
+        }
+    )
+    assert measured[["domain", "method", "kind"]].values.tolist() == [
+        ["book", "a", "method"],
+        ["book", "control_none", "control"],
+    ]
+    table = mae_table(measured, floors(["book", "grocery"])).query("domain == 'macro'")
+    assert sorted(table["kind"], key=KINDS.index) == ["method", "control", "floor"]
+    columns = ["mae", "asked", "users", "users_ordered", "ties"]
+    assert table.set_index("method")[columns].T.to_dict("list") == {
+        "a": [0.5, 1, 1, 1, 0.25],
+        "control_none": [1.0, 1, 1, 0, 1.0],
+        "floor_constant": [0.5, 1, 1, 0, 1.0],
+    }
+    accuracy = table.set_index("method")["pairwise_accuracy"]
+    assert accuracy["a"] == pytest.approx(2 / 3)  # 2 of the 3 that are not tied
+    assert accuracy[["control_none", "floor_constant"]].isna().all()
+
+
+def test_where_nothing_was_evaluated_the_table_is_empty() -> None:
+    measured = Evaluated(("book",), ("a",)).of({"method": errors([]), "control": controls(["book"])})
+    assert mae_table(measured, floors(["book"])).empty
 
 
 def test_paper_figures_give_the_papers_averages() -> None:

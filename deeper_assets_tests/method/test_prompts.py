@@ -117,7 +117,11 @@ def test_a_block_that_is_written_otherwise_changes_what_shows_it(monkeypatch: py
     of_ratings = {"initial_persona", "full_regen", "slide_regen", "inc_update", "short_term_persona"}
     before = PROMPTS.identity()
     monkeypatch.undo()
-    assert {name for name, digest in PROMPTS.identity().items() if digest != before[name]} == of_ratings
+    # Of predictions, those of a control show ratings.
+    assert {name for name, digest in PROMPTS.identity().items() if digest != before[name]} == {
+        *of_ratings,
+        "prediction",
+    }
 
 
 def test_only_the_listed_templates_can_be_used() -> None:

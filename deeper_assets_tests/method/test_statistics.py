@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from deeper_assets.method.errors import mae_by_round, with_macro_average
 from deeper_assets.method.exceptions import DeeperError
-from deeper_assets.method.statistics import bootstrap_difference, bootstrap_gaps, bootstrap_mae
+from deeper_assets.method.statistics import (
+    COMPARED,
+    bootstrap_difference,
+    bootstrap_gaps,
+    bootstrap_mae,
+    compare,
+)
 
 
 def errors(of: dict[tuple[str, str, int], list[float | None]]) -> pd.DataFrame:
@@ -106,6 +112,19 @@ def test_a_method_without_a_domain_has_no_macro_average() -> None:
     assert bootstrap_difference(frame, "m", 7).set_index("method").loc[["n"], "low"].isna().all()
 
 
+def test_controls_are_compared_and_the_order_of_pairs_has_its_interval() -> None:
+    frame = errors({("a", "deeper", 0): [0.5, 0.5], ("a", "control_none", 0): [0.75, 1.0]})
+    frame["kind"] = ["method", "method", "control", "control"]
+    frame = frame.assign(pairs=4, pairs_right=[3, 3, 0, 0], pairs_tied=[0, 0, 4, 4])
+    got = compare(frame, "deeper", 7)
+    assert list(got) == COMPARED
+    control, deeper = got.to_dict("records")
+    assert [control[name] for name in ("method", "kind", "against")] == ["control_none", "control", "deeper"]
+    assert [control[f"difference{end}"] for end in ("", "_low", "_high")] == [0.375, 0.25, 0.5]
+    assert [deeper[name] for name in ("pairwise_accuracy", "pairwise_low", "pairwise_high")] == [0.75] * 3
+    assert math.isnan(control["pairwise_accuracy"])
+
+
 def test_an_unknown_method_is_named() -> None:
     with pytest.raises(DeeperError, match="'x'; known: m"):
         bootstrap_difference(errors({("a", "m", 0): [1.0]}), "x", 7)
@@ -129,7 +148,8 @@ def test_laws(of: dict[tuple[str, str, int], list[float | None]]) -> None:
     got = bootstrap_mae(frame, 7, resamples=50)
     pd.testing.assert_frame_equal(got, bootstrap_mae(frame.sample(frac=1, random_state=1), 7, resamples=50))
     # The figure is that of the table.
-    table = with_macro_average(mae_by_round(frame).assign(kind="method", paper_mae=math.nan))
+    others = dict.fromkeys(("pairwise_accuracy", "ties", "paper_mae"), math.nan)
+    table = with_macro_average(mae_by_round(frame).assign(kind="method", users_ordered=0, **others))
     macro = table[table["domain"] == "macro"].sort_values(["method", "round"])
     np.testing.assert_allclose(got["mae"], macro["mae"])
     assert got["users"].tolist() == macro["users"].tolist()

@@ -17,13 +17,18 @@ NAN = float("nan")
 
 def test_errors_by_round_leave_out_what_is_unknown() -> None:
     errors = pd.DataFrame({"round": [0, 0, 0, 1, 2], "error": [0.5, 1.0, NAN, 0.25, NAN]})
-    assert round_figures(errors) == {"MAE round 0": 0.75, "MAE round 1": 0.25}
+    errors = errors.assign(pairs=2, pairs_right=[2, 0, NAN, 0, NAN], pairs_tied=[0, 1, NAN, 2, NAN])
+    assert round_figures(errors) == {
+        **{"MAE round 0": 0.75, "MAE round 1": 0.25},
+        **{"pairwise accuracy round 0": 0.5, "ties round 0": 0.25, "ties round 1": 1.0},
+    }
 
 
-def test_the_macro_average_of_methods_comes_before_that_of_floors() -> None:
+def test_the_macro_average_of_methods_comes_before_that_of_controls_and_floors() -> None:
     rows = [
         ("book", "deeper", "method", 0, 0.1),
         ("macro", "floor_user_median", "floor", 0, 0.5),
+        ("macro", "control_none", "control", 0, 0.75),
         ("macro", "inc_update", "method", 0, NAN),
         ("macro", "deeper", "method", 1, 0.3),
         ("macro", "deeper", "method", 0, 0.4),
@@ -32,6 +37,7 @@ def test_the_macro_average_of_methods_comes_before_that_of_floors() -> None:
     assert list(macro_figures(table).items()) == [
         ("deeper round 0", 0.4),
         ("deeper round 1", 0.3),
+        ("control_none round 0", 0.75),
         ("floor_user_median round 0", 0.5),
     ]
 

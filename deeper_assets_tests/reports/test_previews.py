@@ -189,6 +189,23 @@ def test_of_an_evaluation_the_first_and_the_last_persona_are_shown_and_what_the_
     assert text == f"### user a\n\n**persona S0**\n\n> S0!\n\n{items}"
 
 
+def test_what_stands_in_the_personas_place_stands_above_what_is_predicted_from_it() -> None:
+    predictions = pd.DataFrame(
+        {"domain": "book", "user_id": "a", "round": 0, "window": 1, "place": [0], "predicted": [5]}
+    )
+    frames = {
+        "rating_windows": WINDOWS,
+        "persona_rounds": pd.DataFrame({"user_id": ["b"], "round": 0, "persona": "of b", "note": None}),
+    }
+
+    def shown(control: str, persona_of: str | None) -> str:
+        rows = predictions.assign(control=control, persona_of=persona_of)
+        return preview("control_predictions", rows, 1, frames).split("\n\n")[2]
+
+    assert shown("control_shuffled", "b") == "> of user b: of b"
+    assert shown("control_history", None) == "> the user's ratings of all windows so far, as they are"
+
+
 def test_candidates_stand_below_the_persona_that_they_refine() -> None:
     contexts = pd.DataFrame(
         {"domain": "book", "template": ["inc_update", "refinement"], "user_id": "a", "round": 1}

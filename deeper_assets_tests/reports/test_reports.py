@@ -22,11 +22,17 @@ def table() -> pd.DataFrame:
         ("book", "inc_update", "method", 1, 4, 0.4, 0.0, 0.8),
         ("book", "full_regen", "method", 0, 4, 1.0, 0.0, None),
         ("book", "full_regen", "method", 1, 4, None, 1.0, None),
+        ("book", "ceiling_said", "ceiling", 0, 4, 0.1, 0.0, None),
+        ("book", "ceiling_said", "ceiling", 1, 4, 0.1, 0.0, None),
+        ("book", "control_none", "control", 0, 4, 0.9, 0.0, None),
+        ("book", "control_none", "control", 1, 4, 0.3, 0.0, None),
         ("book", "floor_user_mean", "floor", 0, 4, 0.7, 0.0, None),
         ("book", "floor_user_mean", "floor", 1, 4, 0.5, 0.0, None),
     ]
     columns = ["domain", "method", "kind", "round", "users", "mae", "unreadable", "paper_mae"]
     frame = pd.DataFrame(rows, columns=columns).astype({"mae": float, "paper_mae": float})
+    frame["pairwise_accuracy"] = [None, 0.75, *[None] * 8]
+    frame = frame.assign(asked=4, users_ordered=0, ties=[0.5, 0.25, *[1.0] * 8])
     return pd.concat([frame, frame.assign(domain="macro")], ignore_index=True)
 
 
@@ -34,11 +40,12 @@ def table() -> pd.DataFrame:
 def comparison() -> pd.DataFrame:
     nan = math.nan
     rows = [
-        ("deeper", 0, 9, 0.1, 0.05, 0.15, None, nan, nan, nan),
-        ("deeper", 1, 9, 0.5, 0.41, 0.6, None, nan, nan, nan),
-        ("full_regen", 1, 9, 0.75, 0.6004, 0.9, "deeper", 0.25, 0.125, 0.375),
-        ("inc_update", 1, 8, nan, nan, nan, "deeper", nan, nan, nan),
-        ("paper", 1, 9, 0.4, 0.3, 0.5, "deeper", -0.1, -0.2, 0.0),
+        ("deeper", "method", 0, 9, 0.1, 0.05, 0.15, None, nan, nan, nan, nan, nan, nan),
+        ("deeper", "method", 1, 9, 0.5, 0.41, 0.6, None, nan, nan, nan, 0.625, 0.5, 0.75),
+        ("full_regen", "method", 1, 9, 0.75, 0.6004, 0.9, "deeper", 0.25, 0.125, 0.375, nan, nan, nan),
+        ("inc_update", "method", 1, 8, nan, nan, nan, "deeper", nan, nan, nan, nan, nan, nan),
+        ("paper", "method", 1, 9, 0.4, 0.3, 0.5, "deeper", -0.1, -0.2, 0.0, nan, nan, nan),
+        ("control_none", "control", 1, 9, 0.3, 0.2, 0.4, "deeper", -0.2, -0.3, -0.1, nan, nan, nan),
     ]
     return pd.DataFrame(rows, columns=list(TABLES["comparison_table"].column_names))
 
@@ -48,29 +55,40 @@ def not_made(comparison: pd.DataFrame) -> pd.DataFrame:
     return comparison.iloc[:0]
 
 
-def test_methods_stand_before_floors_the_best_first(table: pd.DataFrame) -> None:
+def test_methods_controls_ceilings_and_floors_stand_in_this_order_the_best_first(table: pd.DataFrame) -> None:
     got = round_table(table, "book")
-    assert got["method"].tolist() == ["inc_update", "full_regen", "floor_user_mean"]
+    assert got["method"].tolist() == [
+        *("inc_update", "full_regen", "control_none", "ceiling_said", "floor_user_mean")
+    ]
     assert got[1].tolist()[0] == 0.4
-    assert got["unreadable"].tolist() == [0.25, 1.0, 0.0]
+    assert got["unreadable"].tolist() == [0.25, 1.0, 0.0, 0.0, 0.0]
     assert got["paper"].tolist()[0] == 0.8
+    assert got["pairs"].tolist()[0] == 0.75  # of the last round
+    assert got["ties"].tolist() == [0.25, 1.0, 1.0, 1.0, 1.0]
 
 
 def test_text_never_shows_an_unknown_as_a_number(table: pd.DataFrame, not_made: pd.DataFrame) -> None:
     lines = as_text(table, not_made).splitlines()
     (full,) = [line for line in lines[: len(lines) // 2] if line.startswith("  full_regen")]
-    assert full.split() == ["full_regen", "1.000", "-", "-", "100.0%"]
+    assert full.split() == ["full_regen", "1.000", "-", "-", "100.0%", "-", "100%"]
+    (floor, _) = [line for line in lines if line.startswith("  floor_user_mean")]
+    assert floor.split() == ["floor_user_mean", "0.700", "0.500", "-", "-", "100%"]
+    assert [line for line in lines[: len(lines) // 2] if set(line) == {" ", "-"}] == [f"  {'-' * 74}"] * 3
+    assert max(map(len, lines)) == 76
     assert lines[0] == "macro average over 1 domains: MAE on the next window by round, 4 users"
 
 
 def test_text_compares_methods_in_the_last_round_the_best_first(comparison: pd.DataFrame) -> None:
-    assert comparison_text(comparison.sample(frac=1, random_state=1)).splitlines() == [
+    lines = comparison_text(comparison.sample(frac=1, random_state=1)).splitlines()
+    assert max(map(len, lines)) <= 110
+    assert [re.sub(" +", " ", line.strip()) for line in lines] == [
         "last round, macro average with 95 % intervals (bootstrap over users)",
-        "                              MAE          interval   from deeper            interval",
-        "  paper                     0.400    [0.300, 0.500]        -0.100    [-0.200, +0.000]",
-        "  deeper                    0.500    [0.410, 0.600]             -                   -",
-        "  full_regen                0.750    [0.600, 0.900]        +0.250    [+0.125, +0.375]",
-        "  inc_update                    -                 -             -                   -",
+        "MAE interval from deeper interval pairs interval",
+        "paper 0.400 [0.300, 0.500] -0.100 [-0.200, +0.000] - -",
+        "deeper 0.500 [0.410, 0.600] - - 0.625 [0.500, 0.750]",
+        "full_regen 0.750 [0.600, 0.900] +0.250 [+0.125, +0.375] - -",
+        "inc_update - - - - - -",
+        "control_none 0.300 [0.200, 0.400] -0.200 [-0.300, -0.100] - -",
     ]
 
 
@@ -89,15 +107,23 @@ def test_json_is_plain_and_unknown_is_null(table: pd.DataFrame, comparison: pd.D
         "method": "full_regen",
         "kind": "method",
         "round": 1,
+        "asked": 4,
         "users": 4,
         "mae": None,
         "unreadable": 1.0,
+        "pairwise_accuracy": None,
+        "users_ordered": 0,
+        "ties": 1.0,
     }
-    assert answer["macro"][0] == {"method": "inc_update", "kind": "method", "round": 0, "mae": 1.0}
-    assert len(answer["rounds"]) == len(answer["macro"]) == 6
-    assert len(answer["comparison"]) == 5  # every round
+    assert answer["macro"][0] == {
+        **{"method": "inc_update", "kind": "method", "round": 0, "mae": 1.0},
+        **{"pairwise_accuracy": None, "ties": 0.5},
+    }
+    assert len(answer["rounds"]) == len(answer["macro"]) == 10
+    assert len(answer["comparison"]) == 6  # every round
     assert answer["comparison"][1] == {
         "method": "deeper",
+        "kind": "method",
         "round": 1,
         "users": 9,
         "mae": 0.5,
@@ -107,6 +133,9 @@ def test_json_is_plain_and_unknown_is_null(table: pd.DataFrame, comparison: pd.D
         "difference": None,
         "difference_low": None,
         "difference_high": None,
+        "pairwise_accuracy": 0.625,
+        "pairwise_low": 0.5,
+        "pairwise_high": 0.75,
     }
     assert answer["comparison"][4]["against"] == "deeper"
     assert answer["comparison"][4]["difference_high"] == 0
@@ -124,8 +153,9 @@ def test_a_plot_is_small_and_says_its_figures(table: pd.DataFrame) -> None:
         element.text for element in ElementTree.fromstring(drawn).iter("{http://www.w3.org/2000/svg}text")
     ]
     assert texts[:3] == ["0", "1", "round (updates behind the persona)"]
-    assert texts[-4:] == [
-        *("book: error of the next window by round", "floor_user_mean", "full_regen", "inc_update")
+    assert texts[-6:] == [
+        "book: error of the next window by round",
+        *("full_regen", "inc_update", "control_none", "ceiling_said", "floor_user_mean"),
     ]
     (told,) = re.findall(r"!\[MAE by round\]\(data:image/svg\+xml;base64,(.*)\)", as_markdown(drawn))
     assert base64.b64decode(told).decode() == drawn
@@ -159,6 +189,8 @@ def test_page_marks_figures_under_every_floor_and_escapes_personas(
     page = render_page(table, not_made, personas, [], "mine", True)
     assert page.count('class="under">0.400') == 2  # the average and the domain; 0.4 < 0.5
     assert 'class="under">1.000' not in page
+    assert 'class="under">0.300' not in page  # a control
+    assert page.count('<tr class="control"><td>control_none</td>') == 2
     assert "<script>" not in page
     assert "u&lt;1&gt;" in page
     assert "(no readable persona)" in page
@@ -183,11 +215,12 @@ def test_page_compares_methods_under_the_average(
     assert "bootstrap" not in book
     rows = re.findall(r"<tr>(.*)</tr>", first.split("bootstrap over users")[1])
     assert [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in rows] == [
-        ["", "MAE", "interval", "difference from deeper", "interval"],
-        ["paper", "0.400", "[0.300, 0.500]", "-0.100", "[-0.200, +0.000]"],
-        ["deeper", "0.500", "[0.410, 0.600]", "–", "–"],
-        ["full_regen", "0.750", "[0.600, 0.900]", "+0.250", "[+0.125, +0.375]"],
-        ["inc_update", "–", "–", "–", "–"],
+        ["", "MAE", "interval", "difference from deeper", "interval", "pairs", "interval"],
+        ["paper", "0.400", "[0.300, 0.500]", "-0.100", "[-0.200, +0.000]", "–", "–"],
+        ["deeper", "0.500", "[0.410, 0.600]", "–", "–", "0.625", "[0.500, 0.750]"],
+        ["full_regen", "0.750", "[0.600, 0.900]", "+0.250", "[+0.125, +0.375]", "–", "–"],
+        ["inc_update", "–", "–", "–", "–", "–", "–"],
+        ["control_none", "0.300", "[0.200, 0.400]", "-0.200", "[-0.300, -0.100]", "–", "–"],
     ]
     assert "bootstrap" not in render_page(table, not_made, pd.DataFrame(), [], "offline", True)
 

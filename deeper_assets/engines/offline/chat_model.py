@@ -104,7 +104,9 @@ def _answer(prompt: str) -> str | None:
     material = _Material.of(prompt)
     given = material.blocks.keys()
     if {"persona", "items"} <= given:
-        return _predictions(material)
+        return _predictions(material, material.persona("persona"))
+    if {"ratings", "items"} <= given:
+        return _predictions(material, _described(material))
     if {"persona", "comparison"} <= given:
         reading = _refined(material)
     elif {"long_term_persona", "short_term_persona"} <= given:
@@ -118,11 +120,10 @@ def _answer(prompt: str) -> str | None:
     return render(reading, find_kind(material.prose).person, seed=crc32(prompt.encode(errors="replace")))
 
 
-def _predictions(material: _Material) -> str | None:
+def _predictions(material: _Material, persona: Reading) -> str | None:
     scale = material.scale
     if scale is None:
         return None
-    persona = material.persona("persona")
     titles = [
         line[2:] for block in material.blocks["items"] for line in block.split("\n") if line[:2] == "- "
     ]
