@@ -7,7 +7,7 @@ shows.
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import TypeVar
@@ -37,12 +37,12 @@ from dagster import (
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from deeper_assets.engines.process_group import ends_with_me, stop
-from deeper_assets.instance import TICK_TAG, bury_if_dead, corrections, is_of_command, prune
-from deeper_assets.jobs import EVALUATION, PERSONAS, TABLES_JOB
+from deeper_assets.instance import FOLLOWS_TAG, TICK_TAG, bury_if_dead, corrections, is_of_command, prune
+from deeper_assets.jobs import CONTROLS_JOB, EVALUATION, PERSONAS, TABLES_JOB
 from deeper_assets.method.exceptions import DeeperError, one_line
 from deeper_assets.planning import Planner, Stored, Unit
 from deeper_assets.resources import Experiment
-from deeper_assets.store.ledger import digest
+from deeper_assets.store.ledger import Version, digest
 
 Result = TypeVar("Result")
 
@@ -97,13 +97,13 @@ def build_schedules(experiment: Experiment, planner: Callable[[], Planner]) -> l
 
     @schedule(job=EVALUATION, cron_schedule=experiment.settings.re_evaluation_cron)
     def re_evaluation(context: ScheduleEvaluationContext) -> Iterator[RunRequest]:
-        """Plays the rounds again of domains and methods whose evaluation is stale; the tables follow.
+        """Plays the rounds again of domains and methods whose evaluation is stale. The rest follows.
 
         Nothing is evaluated whose histories, personas or policies are missing or stale: that is for
         `materialize_stale`. With the setting `re_evaluation: all`, what is not stale is played again too.
         """
         tick = context.scheduled_execution_time.isoformat(timespec="minutes")
-        for unit, tables in evaluations(planner(), whole=experiment.settings.re_evaluation == "all"):
+        for unit, tables in due(planner(), EVALUATION.name, experiment.settings.re_evaluation == "all"):
             yield RunRequest(
                 partition_key=unit.partition_key,
                 run_key=f"{tick} {unit.partition_key}",
@@ -121,8 +121,8 @@ def build_schedules(experiment: Experiment, planner: Callable[[], Planner]) -> l
     return [re_evaluation, *([pruning] if experiment.settings.event_log_days else [])]
 
 
-def evaluations(planner: Planner, whole: bool) -> Iterator[tuple[Unit, list[str]]]:
-    """Evaluations of inputs that are up to date, with their stale tables; if `whole`, with all."""
+def due(planner: Planner, job: str, whole: bool = False) -> Iterator[tuple[Unit, list[str]]]:
+    """The units of a job whose inputs are up to date, with their stale tables; if `whole`, with all."""
     stored = planner.stored()
     held_up: set[Unit] = set()
     for unit, before in planner.units().items():  # each after those it needs
@@ -130,14 +130,14 @@ def evaluations(planner: Planner, whole: bool) -> Iterator[tuple[Unit, list[str]
             stale = planner.stale(unit.tables, unit.partition_key, stored)
         except DeeperError:  # a source that is not there
             stale = list(unit.tables)
-        if before.needs & held_up or (stale and unit.job != EVALUATION.name):
+        if before.needs & held_up or (stale and unit.job != job):
             held_up.add(unit)
-        elif unit.job == EVALUATION.name and (stale or whole):
+        elif unit.job == job and (stale or whole):
             yield unit, list(unit.tables) if whole else stale
 
 
 def build_sensors(experiment: Experiment, planner: Callable[[], Planner]) -> list[SensorDefinition]:
-    """What notices changes. The two that only keep the UI true are on; the one that can cost is off."""
+    """What notices changes. What keeps the UI true is on; what would start more than was asked for is off."""
 
     @sensor(job=PERSONAS, minimum_interval_seconds=60)
     def source_files(context: SensorEvaluationContext) -> SensorResult:
@@ -160,9 +160,13 @@ def build_sensors(experiment: Experiment, planner: Callable[[], Planner]) -> lis
         bury_if_dead(context.instance, experiment.home)
         return _or_skip(lambda: _corrected(context, experiment, planner()))
 
-    @sensor(job=TABLES_JOB, minimum_interval_seconds=15, default_status=DefaultSensorStatus.RUNNING)
-    def refresh_tables(context: SensorEvaluationContext) -> RunRequest | SkipReason:
-        """Makes the tables again when evaluations that were started here, or by the schedule, have ended."""
+    @sensor(
+        jobs=[CONTROLS_JOB, TABLES_JOB],
+        minimum_interval_seconds=15,
+        default_status=DefaultSensorStatus.RUNNING,
+    )
+    def refresh_tables(context: SensorEvaluationContext) -> list[RunRequest] | SkipReason:
+        """When evaluations that were started here or by the schedule have ended: controls, then tables."""
         return _or_skip(lambda: _followed(context.instance, planner()))
 
     return [source_files, staleness, refresh_tables]
@@ -199,18 +203,38 @@ def _or_skip(tick: Callable[[], Result]) -> Result | SkipReason:
         return SkipReason(one_line(error))
 
 
-def _followed(instance: DagsterInstance, planner: Planner) -> RunRequest | SkipReason:
-    """The tables that have to follow an evaluation."""
+def _followed(instance: DagsterInstance, planner: Planner) -> list[RunRequest] | SkipReason:
+    """What has to follow evaluations: the controls of their domains that are due, once; then the tables."""
     if _at_work(instance):
         return SkipReason("Something is being made.")
     stored = planner.stored()
-    run = _not_followed(instance, stored)
+    waiting = _not_followed(stored)
+    run = _started_here(instance, waiting)
     unit = planner.unit(TABLES_JOB.name, None)
     stale = planner.stale(unit.tables, None, stored) if run else []
     if run is None or not stale:
         return SkipReason("No evaluation that was started here waits for its tables.")
-    tags = {TICK_TAG: run.tags[TICK_TAG]} if TICK_TAG in run.tags else {}
-    return RunRequest(run.run_id, asset_selection=[AssetKey(table) for table in stale], tags=tags)
+    first = run.tags.get(FOLLOWS_TAG, run.run_id)
+    tags = {name: value for name, value in run.tags.items() if name == TICK_TAG} | {FOLLOWS_TAG: first}
+    follow = [(unit, stale)]
+    if instance.get_runs_count(RunsFilter(job_name=CONTROLS_JOB.name, tags={FOLLOWS_TAG: first})) == 0:
+        domains = {version.partition["domain"] for version in waiting}
+        controls = due(planner, CONTROLS_JOB.name)
+        follow = [one for one in controls if _domain(planner, one[0]) in domains] or follow
+    return [
+        RunRequest(
+            f"{first} {one.partition_key or ''}".rstrip(),
+            job_name=one.job,
+            partition_key=one.partition_key,
+            asset_selection=[AssetKey(table) for table in tables],
+            tags=tags,
+        )
+        for one, tables in follow
+    ]
+
+
+def _domain(planner: Planner, unit: Unit) -> str:
+    return planner.columns(unit.tables[0], unit.partition_key)["domain"]
 
 
 def _at_work(instance: DagsterInstance) -> bool:
@@ -220,14 +244,17 @@ def _at_work(instance: DagsterInstance) -> bool:
     return instance.get_runs_count(wanted) > 0
 
 
-def _not_followed(instance: DagsterInstance, stored: Stored) -> DagsterRun | None:
-    """The run of the latest evaluation that the tables are older than and that was started in the UI.
-
-    `deeper run` makes the tables itself.
-    """
+def _not_followed(stored: Stored) -> list[Version]:
+    """The errors of methods and controls that the tables are older than, the latest first."""
     tables = max((one.version for one in stored.values() if one.table == "mae_table"), default=0)
-    evaluated = [one for one in stored.values() if one.table == "round_errors" and one.version > tables]
-    for version in sorted(evaluated, key=lambda one: one.version, reverse=True):
+    errors = ("round_errors", "control_errors")
+    later = [one for one in stored.values() if one.table in errors and one.version > tables]
+    return sorted(later, key=lambda one: one.version, reverse=True)
+
+
+def _started_here(instance: DagsterInstance, versions: Iterable[Version]) -> DagsterRun | None:
+    """The first run of these that was started in the UI; `deeper run` makes the tables itself."""
+    for version in versions:
         run = instance.get_run_by_id(version.run_id)
         if run is not None and not is_of_command(run):
             return run

@@ -42,7 +42,10 @@ RUN_TAG = "deeper/command"
 """Of runs of `deeper run`: the number of its process."""
 
 TICK_TAG = "deeper/re_evaluation"
-"""Of runs that the schedule asked for, and of the tables that followed: the time of its tick."""
+"""Of runs that the schedule asked for, and of what followed them: the time of its tick."""
+
+FOLLOWS_TAG = "deeper/follows"
+"""Of controls and tables that followed an evaluation by themselves: the id of its run."""
 
 
 def open_instance(home: Path) -> DagsterInstance:

@@ -160,11 +160,25 @@ def test_tables_follow_an_evaluation_without_a_second_switch(home: Path, instanc
     journal = Journal(home / "journal.sqlite", None)
     with asking_for(Purpose("persona_rounds", "book", run)):
         journal.book_hits([Entry("an answer", None, 10, 0, 5, 0.5)], "a model")
+    # First the controls of the domain whose windows are others now. That of the main method's personas waits
+    # for these, which are stale.
+    controls = tables_asked(definitions, instance)
+    assert [(request.job_name, str(request.partition_key)) for request in controls] == [
+        ("controls", f"{control}|book") for control in ("control_habit", "control_history", "control_none")
+    ]
+    both = {AssetKey(name) for name in ("control_predictions", "control_errors")}
+    assert all(set(request.asset_selection or []) == both for request in controls)
+    assert controls[0].run_key == f"{run} control_habit|book"
+    definitions.resolve_job_def("controls").execute_in_process(
+        instance=instance, partition_key=controls[0].partition_key, tags=controls[0].tags
+    )
+    # They are asked for once: one that fails does not keep the tables.
     (request,) = tables_asked(definitions, instance)
     assert request.run_key == run
     assert request.tags[TICK_TAG] == "this tick"
     tables_of = ("floors_table", "mae_table", "comparison_table", "chat_usage")
     assert set(request.asset_selection or []) == {AssetKey(name) for name in tables_of}
+    assert request.job_name == "tables"
 
     tables = definitions.resolve_job_def("tables")
     waiting = instance.create_run_for_job(tables, status=DagsterRunStatus.STARTED)
