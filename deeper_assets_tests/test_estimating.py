@@ -88,7 +88,7 @@ class Graph:
                 for domain in evaluated:
                     key = MultiPartitionKey({"domain": domain, "method": method})
                     self._make("evaluation", key, "persona_rounds", "round_predictions")
-            for control in CONTROLS:
+            for control in CONTROLS if self.here.main_method in methods else ():
                 for domain in evaluated:
                     key = MultiPartitionKey({"domain": domain, "control": control})
                     self._make("controls", key, "control_predictions")

@@ -219,8 +219,8 @@ def _figures(figures: Figures | None) -> Iterator[str]:
     domains = [name for name in dict.fromkeys(figures.table["domain"]) if name != MACRO]
     yield from ("", f"Means over these domains: {', '.join(domains)}. {PAPER_NOTE}")
     yield "Under `unreadable` is the share of users without an error, at worst. Of the last round, `pairs`"
-    yield "says how often an item that a user rated higher is predicted higher. Pairs that are predicted equal are"
-    yield "left out of it; their share is under `ties`."
+    yield "says how often an item that a user rated higher is predicted higher. Pairs that are predicted"
+    yield "equal are left out of it; their share is under `ties`."
     compared = last_round(figures.comparison)
     for row in compared[compared["method"].isin(figures.methods)].to_dict("records"):
         yield ""
