@@ -16,7 +16,8 @@ from deeper_assets.method.domains import Domain, Scale
 from deeper_assets.method.exceptions import UnreadableAnswer
 from deeper_assets.method.frames import text_in
 from deeper_assets.method.histories import histories, places
-from deeper_assets.method.parsing import parse_persona, parse_ratings
+from deeper_assets.method.judging import Shown
+from deeper_assets.method.parsing import parse_ratings
 from deeper_assets.method.prompts import Prompts, RatedItem
 from deeper_assets.method.protocols import ChatModel
 
@@ -98,9 +99,16 @@ class ChatSetup:
         return {"model": self.model.name, "asks": self.asks, "prompts": self.prompts.identity()}
 
 
-def ask_personas(chat: ChatSetup, prompts: Sequence[str]) -> list[Reply[str]]:
-    """Asks the chat model for a persona a prompt."""
-    return ask(chat.model, prompts, [parse_persona] * len(prompts), chat.asks)
+def ask_personas(
+    chat: ChatSetup, prompts: Sequence[str], shown: Sequence[str] | None = None
+) -> list[Reply[str]]:
+    """Asks the chat model for a persona a prompt.
+
+    `shown` are the personas that the prompts show, which an answer may repeat; None where they show none.
+    """
+    old = shown if shown is not None else [""] * len(prompts)
+    readers = [Shown.of(prompt, persona).persona for prompt, persona in zip(prompts, old, strict=True)]
+    return ask(chat.model, prompts, readers, chat.asks)
 
 
 def ask_predictions(

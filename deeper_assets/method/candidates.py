@@ -8,7 +8,6 @@ Departs from the paper: its prompt forbids names of items and scores, but its ow
 such leaks are measured on every candidate and, where `forbid_leaks` is set, make it unusable.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,11 +16,9 @@ import pandas as pd
 from deeper_assets.method.asking import ChatSetup, predict_windows
 from deeper_assets.method.contexts import surrounding
 from deeper_assets.method.domains import Domain
-from deeper_assets.method.exceptions import UnreadableAnswer
 from deeper_assets.method.histories import histories
-from deeper_assets.method.leaks import Words, names_item, states_score
-from deeper_assets.method.parsing import parse_persona
-from deeper_assets.method.prompts import one_line
+from deeper_assets.method.judging import Shown, judged
+from deeper_assets.method.leaks import names_item, states_score
 from deeper_assets.method.protocols import Decoding, Sample, Sampler
 from deeper_assets.method.windows import stable_hash
 
@@ -33,11 +30,6 @@ REASONS: Mapping[str, str] = {
     "states_score": "the text states a score",
 }
 """Why a candidate cannot be used; the first that applies counts."""
-
-ECHOED_WORDS = 8
-"""Words of the instructions in a row that make an echo. The shortest instruction that models are seen to
-repeat, "Do not name any item and do not state any rating", has eleven; what a persona shares with them by
-chance, "tastes, values and way of judging", has six."""
 
 CANDIDATE = ["user_id", "round", "candidate"]
 """Columns that name a candidate of one domain and one template (iteration 1) or recipe (iteration 2)."""
@@ -97,7 +89,7 @@ def sample_candidates(
     for context, samples in zip(wanted, written, strict=True):
         if len(samples) != draw.n:
             raise RuntimeError(f"{sampler.name} gave {len(samples)} samples of a prompt, not {draw.n}")
-        shown = _Shown.of(str(context["prompt"]), str(context["persona"]))
+        shown = Shown.of(str(context["prompt"]), str(context["persona"]))
         titles = [item.title for item in users[context["user_id"]][context["round"]]]
         of = (*(context[key] for key in keys), context["user_id"], context["round"])
         for (text, reason), numbers in _distinct(samples, shown).items():
@@ -129,69 +121,10 @@ def predict_candidates(
     return predict_windows(chat, domain, windows, asked)
 
 
-def _distinct(samples: Sequence[Sample], shown: "_Shown") -> dict[tuple[str, str | None], list[int]]:
+def _distinct(samples: Sequence[Sample], shown: Shown) -> dict[tuple[str, str | None], list[int]]:
     """Each distinct text of a context and the reason against it, leaks apart: the samples that had it."""
-    judged = {sample: _judged(sample, shown) for sample in set(samples)}
+    read = {sample: judged(sample, shown) for sample in set(samples)}
     numbers: dict[tuple[str, str | None], list[int]] = {}
     for number, sample in enumerate(samples):
-        numbers.setdefault(judged[sample], []).append(number)
+        numbers.setdefault(read[sample], []).append(number)
     return numbers
-
-
-def _judged(sample: Sample, shown: "_Shown") -> tuple[str, str | None]:
-    """A sample's persona, or what text there is, and the reason against it."""
-    try:
-        text, reason = parse_persona(sample.text), None
-    except UnreadableAnswer:
-        text, reason = one_line(sample.text), "empty"
-    if not sample.finished:
-        return text, "truncated"
-    if reason is None and shown.echoed_by(sample.text, text):
-        return text, "echo"
-    return text, reason
-
-
-_BLOCK = re.compile(r"<(\w+)>\n(.*?)\n</\1>", re.DOTALL)
-_OWN_WRAPPING = "persona"
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """The parts of a prompt that a persona has no reason to repeat.
-
-    Attributes:
-        tags: the marks of its blocks.
-        lines: the lines of its blocks but the old persona, as words.
-        runs: ECHOED_WORDS of its instructions in a row, wherever they begin.
-        persona: the old persona; what stands in there may be repeated.
-    """
-
-    tags: tuple[str, ...]
-    lines: tuple[str, ...]
-    runs: tuple[str, ...]
-    persona: str
-
-    @classmethod
-    def of(cls, prompt: str, persona: str) -> "_Shown":
-        blocks = _BLOCK.findall(prompt)
-        lines = [line for tag, body in blocks if tag != _OWN_WRAPPING for line in body.split("\n")]
-        runs = [
-            " ".join(words[at : at + ECHOED_WORDS])
-            for part in _BLOCK.sub("\0", prompt).split("\0")
-            for words in [Words.of(part).words]
-            for at in range(len(words) - ECHOED_WORDS + 1)
-        ]
-        old = Words.of(persona)
-        return cls(
-            tuple(mark for tag, _ in blocks for mark in (f"<{tag}>", f"</{tag}>") if mark not in persona),
-            tuple(line for line in (" ".join(Words.of(line).words) for line in lines) if not old.holds(line)),
-            tuple(run for run in runs if not old.holds(run)),
-            persona,
-        )
-
-    def echoed_by(self, raw: str, persona: str) -> bool:
-        """Whether a policy's text repeats the prompt. Tags around a persona are taken for its wrapping."""
-        if any(mark in (persona if _OWN_WRAPPING in mark else raw) for mark in self.tags):
-            return True
-        answer = Words.of(raw)
-        return any(answer.holds(words) for words in (*self.lines, *self.runs))

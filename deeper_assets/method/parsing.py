@@ -33,6 +33,7 @@ REASONS: Mapping[str, str] = {
     "outside_scale": "a rating lies outside the scale",
     "no_persona": "nothing is left of the persona without its wrapping",
     "refusal": "the model refused",
+    "echo": "the answer repeats the prompt, or has a tag in the middle of the persona",
 }
 """Why an answer could not be read: word → meaning."""
 
@@ -53,6 +54,7 @@ _QUOTES = str.maketrans("‘’‚‛`´“”„‟«»″", "''''''" + '"' * 7
 # Possessive quantifiers (*+) keep these linear in the answer.
 _FENCE = re.compile(r"```(?:[^\S\n]*+\w*+[^\S\n]*+\n)?(.*?)```", re.DOTALL)
 _OPENING_TAG = re.compile(r"<(\w{0,20}persona)>")
+_TAG = re.compile(r"</?\w{0,20}persona>")
 _BRACKET = re.compile(r"[\[{]")
 _LEAD_IN = re.compile(
     r"(?:(?:sure|certainly|of course|okay)[,.!]? )?(?:here(?:['’]s| is) )?"
@@ -107,7 +109,8 @@ def parse_persona(answer: str | None) -> str:
     Control characters other than line breaks are dropped, so that the text can be stored anywhere.
 
     Raises:
-        UnreadableAnswer: with a word out of `REASONS`; nothing is left, or it is a bare refusal.
+        UnreadableAnswer: with a word out of `REASONS`; nothing is left, a tag stands within what is left, or
+            it is a bare refusal.
     """
     text = _text(answer)
     fenced = _FENCE.search(text)
@@ -116,6 +119,8 @@ def parse_persona(answer: str | None) -> str:
     text = "\n".join(line for line in map(_printable, text.splitlines()) if line)
     if not any(character.isalpha() for character in text):
         raise UnreadableAnswer("no_persona")
+    if _TAG.search(text):
+        raise UnreadableAnswer("echo")
     if len(text) <= _LONGEST_REFUSAL and _REFUSAL.match(text.translate(_QUOTES)):
         raise UnreadableAnswer("refusal")
     return text
@@ -240,11 +245,22 @@ def _printable(line: str) -> str:
 
 
 def _without_tags(text: str) -> str:
+    """What stands between a persona's tags, or behind an opening one; without stray tags at either end."""
     opening = _OPENING_TAG.search(text)
-    if opening is None:
-        return text
-    closing = text.find(f"</{opening[1]}>", opening.end())
-    return text[opening.end() : closing] if closing >= 0 else text
+    if opening is not None and text[opening.end() :].strip():
+        closing = text.find(f"</{opening[1]}>", opening.end())
+        text = text[opening.end() : closing] if closing >= 0 else text[opening.end() :]
+    start, end = 0, len(text)
+    tags = list(_TAG.finditer(text))
+    for tag in tags:
+        if text[start : tag.start()].strip():
+            break
+        start = tag.end()
+    for tag in reversed(tags):
+        if tag.start() < start or text[tag.end() : end].strip():
+            break
+        end = tag.start()
+    return text[start:end]
 
 
 def _without_quotes(text: str) -> str:

@@ -4,8 +4,8 @@ Round 0 is the initial persona S0, written from W0. Round r = 1 … 4 updates S(
 way of a method, and every round is measured by ε(r+1|S_r).
 
 Departs from the paper: a user counts in the rounds whose windows exist (the paper speaks of five windows but
-reports ε5, which needs a sixth); an unreadable update leaves that round without a persona, and later rounds
-go on from the last persona that could be read.
+reports ε5, which needs a sixth). An update without a usable persona (`judging`) keeps the old one for that
+round, marked and counted: so a user who has had a persona stands in every method's row, in every round.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,16 @@ from deeper_assets.method.updates import Observation, UpdateMethod
 ROUNDS = 4
 """Rounds of update after the initial persona, as in the paper."""
 
-PERSONA_COLUMNS = ["domain", "method", "user_id", "round", "persona", "note", "attempts", "model"]
+KEPT = "kept: "
+"""How the note of an old persona begins that is a later round's too; the reason follows."""
+
+NOTHING_TO_LEARN = f"{KEPT}the window has no usable rating"
+"""The one such note that is nobody's failure: every method keeps its persona there, so it is not counted."""
+
+_KEY = ["domain", "method", "user_id", "round"]
+PERSONA_COLUMNS = [*_KEY, "persona", "note", "attempts", "model"]
 PREDICTION_COLUMNS = [
-    *("domain", "method", "user_id", "round", "window", "place"),
+    *(*_KEY, "window", "place"),
     *("predicted", "note", "attempts", "model"),
 ]
 
@@ -75,19 +82,37 @@ def play_rounds(
     )
 
 
+def kept(personas: pd.DataFrame) -> "pd.Series[bool]":
+    """Of each row of persona_rounds, whether its persona is an old one because an update was unusable."""
+    notes = personas["note"].fillna("").astype(str)
+    return notes.str.startswith(KEPT) & notes.ne(NOTHING_TO_LEARN)
+
+
+def mark_kept(errors: pd.DataFrame, personas: pd.DataFrame) -> pd.DataFrame:
+    """round_errors rows with `kept` (0 or 1, see `kept`), from the persona_rounds rows behind them."""
+    marked = personas[_KEY].assign(kept=kept(personas).astype("int64"))
+    return errors.merge(marked, on=_KEY, how="left", validate="one_to_one")
+
+
+def _or_old(reply: Reply[str], persona: str | None) -> Reply[str]:
+    """What an update came to: its persona or, where it has none, the old one if there is one, marked."""
+    if reply.value is not None or persona is None:
+        return reply
+    return Reply(persona, f"{KEPT}{reply.note}", reply.attempts)
+
+
 @dataclass
 class _Player:
     """One user on the way through the rounds.
 
     Attributes:
-        persona: the last readable one; `current` says whether it is this round's.
+        persona: the last usable one; None where there was none yet.
         predicted: this round's predictions for the next window; None where unknown.
     """
 
     user_id: str
     history: History
     persona: str | None = None
-    current: bool = False
     predicted: tuple[float, ...] | None = None
 
 
@@ -112,13 +137,13 @@ class _Game:
         for player in players:
             row = written[player.user_id]
             reply = Reply(text_in(row["persona"]), text_in(row["note"]), int(row["attempts"]))
-            self._keep_persona(player, 0, reply, text_in(row["model"]))
+            self._add_persona(player, 0, reply, text_in(row["model"]))
             if 1 in player.history:
                 rows = predicted[player.user_id]
                 values = None if rows["predicted"].isna().any() else tuple(rows["predicted"])
                 first = rows.iloc[0]
                 answer = Reply(values, text_in(first["note"]), int(first["attempts"]))
-                self._keep_predictions(player, 0, answer, text_in(first["model"]))
+                self._add_predictions(player, 0, answer, text_in(first["model"]))
 
     def update(self, players: Sequence[_Player], round_: int) -> None:
         """Writes S_r for every player; those with nothing to learn from keep the persona they have."""
@@ -126,7 +151,7 @@ class _Game:
         for player in players:
             obstacle = self._obstacle(player, round_)
             if obstacle is not None:
-                self._keep_persona(player, round_, Reply(player.persona, obstacle, 0), None)
+                self._add_persona(player, round_, Reply(player.persona, obstacle, 0), None)
                 continue
             learning.append(player)
             history = [player.history[w] for w in range(round_ + 1) if w in player.history]
@@ -134,37 +159,35 @@ class _Game:
                 Observation(player.user_id, round_, player.persona, history, player.predicted)
             )
         replies = self.way.update(self.chat, self.domain, observations)
+        writer = self.way.model or self.chat.model.name
         for player, reply in zip(learning, replies, strict=True):
-            self._keep_persona(player, round_, reply, self.way.model or self.chat.model.name)
+            self._add_persona(player, round_, _or_old(reply, player.persona), writer)
 
     def predict(self, players: Sequence[_Player], round_: int) -> None:
         """Predicts window r + 1 with S_r for every player who has that window."""
         for player in players:
             player.predicted = None
         ahead = [player for player in players if round_ + 1 in player.history]
-        questions = [
-            (player.persona if player.current else None, player.history[round_ + 1]) for player in ahead
-        ]
+        questions = [(player.persona, player.history[round_ + 1]) for player in ahead]
         replies = ask_predictions(self.chat, self.domain, questions)
         for player, reply in zip(ahead, replies, strict=True):
-            self._keep_predictions(player, round_, reply, self.chat.model.name)
+            self._add_predictions(player, round_, reply, self.chat.model.name)
 
     def _obstacle(self, player: _Player, round_: int) -> str | None:
         if self.way.needs_persona and player.persona is None:
             return NO_PERSONA
         if round_ not in player.history:
-            return "kept: the window has no usable rating"
+            return NOTHING_TO_LEARN
         if self.way.needs_predictions and player.predicted is None:
-            return "kept: no readable prediction to refine by"
+            return f"{KEPT}no readable prediction to refine by"
         return None
 
-    def _keep_persona(self, player: _Player, round_: int, reply: Reply[str], model: str | None) -> None:
-        player.current = reply.value is not None
-        player.persona = reply.value or player.persona
+    def _add_persona(self, player: _Player, round_: int, reply: Reply[str], model: str | None) -> None:
+        player.persona = reply.value
         row = (self.domain.name, self.method, player.user_id, round_)
         self.persona_rows.append((*row, reply.value, reply.note, reply.attempts, model))
 
-    def _keep_predictions(
+    def _add_predictions(
         self, player: _Player, round_: int, reply: Reply[tuple[float, ...]], model: str | None
     ) -> None:
         player.predicted = reply.value

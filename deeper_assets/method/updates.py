@@ -11,8 +11,7 @@ from deeper_assets.method.asking import ChatSetup, Reply, ask_personas
 from deeper_assets.method.candidates import seeds
 from deeper_assets.method.contexts import PROMPTS
 from deeper_assets.method.domains import Domain
-from deeper_assets.method.exceptions import UnreadableAnswer
-from deeper_assets.method.parsing import parse_persona
+from deeper_assets.method.judging import Shown, judged
 from deeper_assets.method.prompts import Prompts, RatedItem
 from deeper_assets.method.protocols import Decoding, Sample, Sampler
 
@@ -65,7 +64,8 @@ def _from_prompt(
     """An update that is one prompt to the chat model."""
 
     def update(chat: ChatSetup, domain: Domain, observations: Sequence[Observation]) -> list[Reply[str]]:
-        return ask_personas(chat, [write(chat.prompts, domain, seen) for seen in observations])
+        prompts = [write(chat.prompts, domain, seen) for seen in observations]
+        return ask_personas(chat, prompts, [seen.persona or "" for seen in observations])
 
     return update
 
@@ -84,6 +84,7 @@ def _merge_hierarchically(
             chat.prompts.merge_personas(domain, observations[i].persona or "", short[i].value or "")
             for i in readable
         ],
+        [f"{observations[i].persona}\n{short[i].value}" for i in readable],
     )
     replies = list(short)
     for i, reply in zip(readable, merged, strict=True):
@@ -144,15 +145,16 @@ def by_policy(sampler: Sampler, writing: PolicyWriting) -> UpdateMethod:
 
     def refine(chat: ChatSetup, domain: Domain, observations: Sequence[Observation]) -> list[Reply[str]]:
         write = PROMPTS[writing.template]
-        written = sampler.sample(
-            [
-                write(chat.prompts, domain, seen.persona or "", seen.latest, seen.predicted or ())
-                for seen in observations
-            ],
-            [seeds(seen.user_id, seen.round, 1, writing.seed) for seen in observations],
-            writing.decoding,
-        )
-        return [_read(samples[0]) for samples in written]
+        prompts = [
+            write(chat.prompts, domain, seen.persona or "", seen.latest, seen.predicted or ())
+            for seen in observations
+        ]
+        own = [seeds(seen.user_id, seen.round, 1, writing.seed) for seen in observations]
+        written = sampler.sample(prompts, own, writing.decoding)
+        return [
+            _read(samples[0], Shown.of(prompt, seen.persona or ""))
+            for samples, prompt, seen in zip(written, prompts, observations, strict=True)
+        ]
 
     return UpdateMethod(
         refine,
@@ -163,10 +165,6 @@ def by_policy(sampler: Sampler, writing: PolicyWriting) -> UpdateMethod:
     )
 
 
-def _read(sample: Sample) -> Reply[str]:
-    if not sample.finished:
-        return Reply(None, "truncated", 1)
-    try:
-        return Reply(parse_persona(sample.text), None, 1)
-    except UnreadableAnswer as reason:
-        return Reply(None, str(reason), 1)
+def _read(sample: Sample, shown: Shown) -> Reply[str]:
+    text, reason = judged(sample, shown)
+    return Reply(None if reason else text, reason, 1)

@@ -170,7 +170,7 @@ def test_a_sampler_that_gives_too_few_samples_is_noticed() -> None:
         (INC_UPDATE, INC_UPDATE),
         ("Likes crime.\n<comparison>\nand more", REFINEMENT),
         ("Likes crime. </ratings>", INC_UPDATE),
-        ("Likes crime. </persona>", REFINEMENT),
+        ("Likes crime. </persona> Or does not.", REFINEMENT),
         ("Likes crime. - Title t 1 1: predicted 3.5, actual 4", REFINEMENT),
         ("Likes crime. title T 1 0 — rated 5!", INC_UPDATE),
         ("Do not name any item and do not state any rating.", REFINEMENT),
@@ -192,6 +192,7 @@ def test_repeating_the_prompt_is_an_echo(text: str, prompt: str) -> None:
         OLD,  # it leaves the persona alone
         f"{OLD} Nothing else matters.",
         f"<persona>\n{OLD}\n</persona>",  # wrapping, as any persona may have it
+        "Likes crime. </persona>",  # half of it
         "The person's tastes, values and way of judging have not changed.",
         "This reader likes Title t 1 0.",  # a leak, measured as such
         "Keep what still holds is this reader's way.",

@@ -191,6 +191,10 @@ PERSONA = 'This reader enjoys "cosy" crime.\nLong books do not scare them: none 
         f"## Persona\n\n{PERSONA}",
         f"Sure! Here's the updated user profile:\n{PERSONA}",
         f"Certainly. <persona>\n{PERSONA}\n</persona>",
+        f"<persona>\n<persona>{PERSONA}</persona>",
+        f"{PERSONA}</persona>",
+        f"{PERSONA}\n</long_term_persona></persona>\n",
+        f"</persona>\n{PERSONA} <persona>",
         f"Persona: “{PERSONA}”",
         PERSONA.replace("enjoys", "\x00enjoys\x07").replace("\x00", "").replace("\x07", ""),
     ],
@@ -211,6 +215,9 @@ def test_a_persona_is_freed_of_its_wrapping(answer: str) -> None:
         ("I’m sorry, but I cannot assist with that request.", "refusal"),
         ("As an AI, I have no access to personal data.", "refusal"),
         ("I cannot write this description.", "refusal"),
+        ("Likes crime.</persona> And tea.", "echo"),
+        ("<persona>Likes crime. <short_term_persona> And tea.</persona>", "echo"),
+        ("</persona>" * 20_000, "no_persona"),
     ],
 )
 def test_no_persona_has_a_reason(answer: str | None, expected: str) -> None:

@@ -1,7 +1,6 @@
 """Asking and rounds, with a chat model whose every answer is written here."""
 
 import json
-import math
 import re
 
 import pandas as pd
@@ -14,7 +13,7 @@ from deeper_assets.method.histories import histories
 from deeper_assets.method.initial import initial_personas, initial_predictions
 from deeper_assets.method.prompts import Prompts, RatedItem
 from deeper_assets.method.protocols import Decoding, Sample
-from deeper_assets.method.rounds import Rounds, play_rounds
+from deeper_assets.method.rounds import Rounds, kept, mark_kept, play_rounds
 from deeper_assets.method.updates import PROMPT_METHODS, PolicyWriting, UpdateMethod, by_policy
 from deeper_assets_tests.fakes import ScriptedChat, ScriptedSampler
 
@@ -198,22 +197,32 @@ def test_a_policys_seeds_differ_by_user_and_round_and_by_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("sample", "note"),
     [
-        (Sample("Someone who likes th", 9, False), "truncated"),
-        (Sample("", 0, True), "no_answer"),
+        (Sample("Someone who likes th", 9, False), "kept: truncated"),
+        (Sample("", 0, True), "kept: empty"),
+        (Sample("I'm sorry, but I can't do that.", 9, True), "kept: empty"),
+        (Sample("- Title e 2 0: predicted 4, actual 5", 9, True), "kept: echo"),
+        (Sample("Likes crime. </persona> Or not.", 9, True), "kept: echo"),
     ],
 )
-def test_a_text_that_cannot_be_used_leaves_its_round_without_persona(sample: Sample, note: str) -> None:
+def test_a_text_that_cannot_be_used_keeps_the_old_persona(sample: Sample, note: str) -> None:
     def write(prompt: str, seed: int) -> Sample:
         return sample if "Title e 2 0" in prompt else refined(prompt, seed)
 
     sampler = ScriptedSampler(write)
     got = play(ScriptedChat(steady), windows({"e": ("eval", FULL)}), "mine", by=policy(sampler))
     personas = got.personas.set_index("round")
-    assert personas["persona"].isna().tolist() == [False, False, True, False, False]
-    assert personas["note"].tolist() == [None, None, note, "kept: no readable prediction to refine by", None]
-    assert personas.loc[2, "model"] == "scripted-policy-1"
-    assert personas.loc[3, "persona"] == "Refined by W1."  # the last that could be read
-    assert got.predictions.set_index("round").loc[2, "note"].tolist() == ["no_persona"] * 2
+    assert personas["persona"].tolist()[1:] == [f"Refined by W{w}." for w in (1, 1, 3, 4)]
+    assert personas["note"].tolist() == [None, None, note, None, None]
+    assert (personas.loc[2, "model"], personas.loc[2, "attempts"]) == ("scripted-policy-1", 1)
+    assert got.predictions["predicted"].tolist() == [4.0] * 10  # as any other persona does
+    assert kept(got.personas).tolist() == [False, False, True, False, False]
+
+
+def test_a_stray_tag_at_the_end_is_no_part_of_the_persona() -> None:
+    sampler = ScriptedSampler(lambda prompt, seed: Sample("Likes crime.\n</persona>", 4, True))
+    got = play(ScriptedChat(steady), windows({"e": ("eval", FULL)}), "mine", by=policy(sampler))
+    assert got.personas["persona"].tolist()[1:] == ["Likes crime."] * 4
+    assert not kept(got.personas).any()
 
 
 def test_a_short_history_counts_in_the_rounds_whose_windows_exist() -> None:
@@ -230,25 +239,70 @@ def test_a_window_without_usable_ratings_teaches_nothing_and_is_not_predicted() 
     assert got.predictions["round"].tolist() == [0, 2, 3]  # W1, W3, W4
 
 
-def test_an_unreadable_update_is_unknown_and_later_rounds_go_on() -> None:
+@pytest.mark.parametrize(
+    ("unusable", "note"),
+    [
+        (None, "kept: no_answer"),
+        ("I'm sorry, but I can't help with that.", "kept: refusal"),
+        ("- Title e 2 0: rated 5", "kept: echo"),
+    ],
+)
+def test_an_unusable_update_by_the_chat_model_keeps_the_old_persona(unusable: str | None, note: str) -> None:
     def answer(prompt: str, attempt: int) -> str | None:
         if "<items>" in prompt:
             return always(3, prompt)
-        return (
-            None if "Title e 2 0" in prompt else f"A persona after {re.findall('Title e (.) 0', prompt)[-1]}."
-        )
+        last = re.findall("Title e (.) 0", prompt)[-1]
+        return unusable if last == "2" else f"A persona after {last}."
 
     chat = ScriptedChat(answer)
     got = play(chat, windows({"e": ("eval", [[5.0]] * 6)}), "inc_update", asks=2)
     personas = got.personas.set_index("round")
-    assert personas["persona"].isna().tolist() == [False, False, True, False, False]
-    assert (personas.loc[2, "note"], personas.loc[2, "attempts"]) == ("no_answer", 2)
-    predictions = got.predictions.set_index("round")
-    assert math.isnan(predictions.loc[2, "predicted"])
-    assert predictions.loc[2, "note"] == "no_persona"
-    # Round 3 starts from S1, the last persona that could be read.
+    assert personas["persona"].tolist() == [f"A persona after {w}." for w in (0, 1, 1, 3, 4)]
+    assert (personas.loc[2, "note"], personas.loc[2, "attempts"]) == (note, 2)
+    assert got.predictions["predicted"].tolist() == [3.0] * 5
+    assert kept(got.personas).tolist() == [False, False, True, False, False]
+    # Round 3 starts from S1, the last persona that could be used.
     (third,) = [prompt for prompt, _ in chat.asked if "Title e 3 0" in prompt and "<items>" not in prompt]
     assert "A persona after 1." in third
+
+
+@pytest.mark.parametrize("method", list(PROMPT_METHODS))
+def test_in_every_method_a_user_with_a_persona_stands_in_every_round(method: str) -> None:
+    """Whatever becomes of updates: the predictions of 5 rounds are there, by S0 where nothing else is."""
+
+    def answer(prompt: str, attempt: int) -> str:
+        first = "Title e 0" in prompt and "Title e 1" not in prompt
+        return always(2, prompt) if "<items>" in prompt else "Someone." if first else "..."
+
+    got = play(ScriptedChat(answer), windows({"e": ("eval", FULL)}), method)
+    assert got.personas["persona"].tolist() == ["Someone."] * 5
+    assert got.personas["note"].tolist() == [None, *["kept: no_persona"] * 4]
+    assert got.predictions["predicted"].tolist() == [2.0] * 10
+
+
+def test_a_merge_may_repeat_both_personas_that_it_is_shown() -> None:
+    short = "At the moment this person looks for short and quiet books about gardens and rivers."
+
+    def answer(prompt: str, attempt: int) -> str:
+        if "<items>" in prompt:
+            return always(2, prompt)
+        if "<short_term_persona>" in prompt:
+            return f"Somebody of steady habits. {short}"
+        return short if "Title e 0" not in prompt else "Somebody of steady habits."
+
+    got = play(ScriptedChat(answer), windows({"e": ("eval", FULL)}), "hier_merge")
+    assert got.personas["persona"].tolist()[1:] == [f"Somebody of steady habits. {short}"] * 4
+
+
+def test_only_an_update_that_failed_is_counted_as_kept() -> None:
+    personas = pd.DataFrame({"domain": "book", "method": "mine", "user_id": ["a", "b", "c", "d"], "round": 1})
+    notes = [None, "kept: truncated", "kept: the window has no usable rating", "no_persona"]
+    personas["note"] = notes
+    errors = personas.drop(columns="note").iloc[[3, 1, 0]]
+    assert mark_kept(errors, personas)[["user_id", "kept"]].values.tolist() == [["d", 0], ["b", 1], ["a", 0]]
+    personas["note"] = "kept: no readable prediction to refine by"
+    assert kept(personas).all()
+    assert not kept(personas.assign(note=None)).any()
 
 
 def test_refinement_keeps_the_persona_where_no_prediction_could_be_read() -> None:
