@@ -43,7 +43,7 @@ def pairs(origin: str, validation: int) -> pd.DataFrame:
 
 def figures() -> pd.DataFrame:
     names = (("deeper", "method"), ("floor_user_median", "floor"))
-    rows = [("macro", name, kind, 4, 9, 9, 0.5, 0.0, 9, 0.5, 0.5, None) for name, kind in names]
+    rows = [("macro", name, kind, 4, 9, 9, 0.5, 0.0, 0.0, 9, 0.5, 0.5, None, None) for name, kind in names]
     return pd.DataFrame(rows, columns=list(TABLES["mae_table"].column_names))
 
 

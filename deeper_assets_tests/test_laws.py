@@ -53,16 +53,16 @@ DOMAIN = of("rejected_ratings", "rating_windows", "candidates_*") | ASKED | CONT
 
 STALE: Mapping[str, frozenset[str]] = {
     "profile": NOTHING,
-    "seed": of("raw_ratings", "rating_windows", "candidates_*", "comparison_table")
+    "seed": of("raw_ratings", "rating_windows", "candidates_*", "mae_table", "comparison_table")
     | SECOND
     | ROUNDS
     | PREFERENCES
     | MODELS,
     "data": of("raw_ratings"),
     "domains.podcasts.item_type": DOMAIN,
-    "domains.podcasts.scale.lowest": DOMAIN | of("floors_table", "comparison_table"),
-    "domains.podcasts.scale.highest": DOMAIN | of("floors_table", "comparison_table"),
-    "domains.podcasts.scale.step": DOMAIN | of("floors_table", "comparison_table"),
+    "domains.podcasts.scale.lowest": DOMAIN | of("floors_table", "mae_table", "comparison_table"),
+    "domains.podcasts.scale.highest": DOMAIN | of("floors_table", "mae_table", "comparison_table"),
+    "domains.podcasts.scale.step": DOMAIN | of("floors_table", "mae_table", "comparison_table"),
     "domains.podcasts.seen": of("rating_windows") | PREFERENCES,
     "domains.podcasts.columns.user": of("raw_ratings"),
     "domains.podcasts.columns.item": of("raw_ratings"),

@@ -12,8 +12,8 @@ from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.domains import Domain, Scale
 from deeper_assets.method.errors import Evaluated
 from deeper_assets.method.floors import MEDIAN, floor_errors
-from deeper_assets.method.rounds import play_rounds
-from deeper_assets.method.statistics import bootstrap_gaps, compare
+from deeper_assets.method.rounds import mark_kept, play_rounds
+from deeper_assets.method.statistics import bootstrap_gaps, compare, under_floors
 from deeper_assets.method.updates import MAIN_METHOD, PROMPT_METHODS, PolicyWriting, by_policy
 from deeper_assets.partitions import Partitions
 from deeper_assets.reports.figures import gap_figures, macro_figures, round_figures
@@ -37,6 +37,7 @@ def _templates(values: Values, partition: Partition) -> Sequence[str]:
         "round_predictions": "What the persona of each round predicts for the window after it.",
     },
     templates=_templates,
+    code_version="2",
 )
 def persona_rounds(
     rating_windows: pd.DataFrame,
@@ -58,10 +59,15 @@ def persona_rounds(
     return [with_share(played.personas, "persona"), with_share(played.predictions, "predicted")]
 
 
-@table("evaluation")
-def round_errors(rating_windows: pd.DataFrame, round_predictions: pd.DataFrame) -> Output[pd.DataFrame]:
+@table("evaluation", code_version="2")
+def round_errors(
+    rating_windows: pd.DataFrame, persona_rounds: pd.DataFrame, round_predictions: pd.DataFrame
+) -> Output[pd.DataFrame]:
     """ε(r+1|S_r) of every evaluation user and round; unknown where a prediction could not be read."""
-    return _measured(round_predictions, rating_windows, "method")
+    measured = _measured(round_predictions, rating_windows, "method")
+    marked = mark_kept(measured.value, persona_rounds)
+    share = float(marked["kept"].mean()) if len(marked) else 0.0
+    return Output(marked, metadata={**measured.metadata, "share kept": share})
 
 
 def _measured(predictions: pd.DataFrame, windows: pd.DataFrame, by: str) -> Output[pd.DataFrame]:
@@ -107,21 +113,29 @@ def floors_table(rating_windows: pd.DataFrame, scales: Mapping[str, Scale]) -> p
 _MEASURED = {name: In(name, optional=True) for name in ("round_errors", "control_errors")}
 
 
-@table("tables", reads=_MEASURED, code_version="2")
+_BESIDE_FLOORS = {**_MEASURED, "rating_windows": In("rating_windows", optional=True)}
+
+
+@table("tables", reads=_BESIDE_FLOORS, code_version="3")
 def mae_table(
     round_errors: pd.DataFrame,
     control_errors: pd.DataFrame,
+    rating_windows: pd.DataFrame,
     floors_table: pd.DataFrame,
+    scales: Mapping[str, Scale],
     evaluated: Evaluated,
+    seed: int,
 ) -> Output[pd.DataFrame]:
     """The paper's table: MAE per domain, method and round, beside controls, floors and the paper's own."""
     measured = evaluated.of({"method": round_errors, "control": control_errors})
-    table = errors.mae_table(measured, floors_table)
+    windows = rating_windows[rating_windows["domain"].isin(set(measured["domain"]))]
+    gaps = under_floors(measured, floor_errors(windows, scales), seed)
+    table = errors.mae_table(measured, floors_table).merge(gaps, on=["domain", "method", "round"], how="left")
     plot = MetadataValue.md(as_markdown(mae_plot(table, errors.MACRO)))
     return Output(table, metadata={"MAE by round": plot, **macro_figures(table)})
 
 
-@table("tables", reads={**_MEASURED, "rating_windows": In("rating_windows", optional=True)})
+@table("tables", reads=_BESIDE_FLOORS)
 def comparison_table(
     round_errors: pd.DataFrame,
     control_errors: pd.DataFrame,

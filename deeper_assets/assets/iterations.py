@@ -162,8 +162,12 @@ SCORING = [asset for number in ITERATIONS for asset in _of_iteration(number)]
 
 
 def _outputs(made: Contexts) -> list[Output[pd.DataFrame]]:
-    without = int(made.contexts["prompt"].isna().sum())
-    metadata = {"contexts": len(made.contexts), "without a prompt": without}
+    without = made.contexts.loc[made.contexts["prompt"].isna(), "note"].value_counts()
+    metadata: dict[str, Any] = {
+        "contexts": len(made.contexts),
+        "without a prompt": int(without.sum()),
+        "reasons": {str(reason): int(count) for reason, count in without.items()},
+    }
     return [Output(made.contexts, metadata=metadata), Output(made.predictions)]
 
 

@@ -6,9 +6,34 @@ from dagster import AssetCheckResult, AssetCheckSeverity
 from deeper_assets.checks.personas import share_readable
 from deeper_assets.declaring import check
 from deeper_assets.method.controls import CONTROLS
-from deeper_assets.method.errors import MACRO
+from deeper_assets.method.errors import FEW_MISSING, MACRO
 from deeper_assets.method.floors import FLOORS, MEDIAN
-from deeper_assets.method.rounds import ROUNDS
+from deeper_assets.method.rounds import KEPT, ROUNDS, kept
+
+KEPT_STOPS = 0.2
+"""Share of personas kept in a round from which its figure is no longer the method's."""
+
+
+@check("persona_rounds", blocking=True)
+def updates_usable(persona_rounds: pd.DataFrame) -> AssetCheckResult:
+    """Few personas are old ones because an update could not be used: a warning from 2 %, a stop from 20 %."""
+    updated = persona_rounds[persona_rounds["round"] > 0]
+    old = kept(updated)
+    shares = old.groupby(updated["round"]).mean()
+    share = float(shares.max()) if len(shares) else 0.0
+    reasons = updated.loc[old, "note"].str.removeprefix(KEPT).value_counts()
+    return AssetCheckResult(
+        passed=share < FEW_MISSING,
+        severity=AssetCheckSeverity.ERROR if share >= KEPT_STOPS else AssetCheckSeverity.WARN,
+        description=f"{share:.1%} kept in the worst round ({FEW_MISSING:.0%} warns, {KEPT_STOPS:.0%} stops)"
+        + (f"; most often: {reasons.index[0]}" if len(reasons) else ""),
+        metadata={
+            "updates": len(updated),
+            "kept": int(old.sum()),
+            "share kept": share,
+            "reasons": {str(reason): int(count) for reason, count in reasons.items()},
+        },
+    )
 
 
 @check("round_predictions", blocking=True)

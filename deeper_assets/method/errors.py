@@ -20,8 +20,11 @@ KINDS = ("method", "control", "ceiling", "floor")
 MACRO = "macro"
 """Name of the plain average over domains, where a table has one row for it."""
 
+FEW_MISSING = 0.02
+"""Share of users, kept or unreadable, from which a figure is not to be trusted without a look at them."""
+
 COLUMNS = [
-    *("domain", "method", "kind", "round", "asked", "users", "mae", "unreadable"),
+    *("domain", "method", "kind", "round", "asked", "users", "mae", "unreadable", "kept"),
     *FIGURES,
     "paper_mae",
 ]
@@ -108,16 +111,27 @@ def mae_by_round(errors: pd.DataFrame) -> pd.DataFrame:
     """Means over users, per domain, method and round.
 
     Args:
-        errors: one row a user and round: domain, method, round, error (NaN where unknown).
+        errors: one row a user and round: domain, method, round, error (NaN where unknown), and kept (0 or 1)
+            where there are updates that can fail.
 
     Returns:
         domain, method, round, asked (users with a window to predict), users (those with a known error), mae
-        (NaN where there is none), unreadable (share of those asked whose error is unknown).
+        (NaN where there is none), unreadable (share of those asked whose error is unknown), kept (share of
+        them whose persona is an old one).
     """
-    grouped = errors.groupby(["domain", "method", "round"], sort=True)["error"]
-    return grouped.agg(
-        asked="size", users="count", mae="mean", unreadable=lambda error: float(error.isna().mean())
-    ).reset_index()
+    kept = errors["kept"].fillna(0) if "kept" in errors else 0
+    errors = errors.assign(unreadable=errors["error"].isna(), kept=kept)
+    return (
+        errors.groupby(["domain", "method", "round"], sort=True)
+        .agg(
+            asked=("error", "size"),
+            users=("error", "count"),
+            mae=("error", "mean"),
+            unreadable=("unreadable", "mean"),
+            kept=("kept", "mean"),
+        )
+        .reset_index()
+    )
 
 
 def mae_table(measured: pd.DataFrame, floors: pd.DataFrame) -> pd.DataFrame:
@@ -125,7 +139,7 @@ def mae_table(measured: pd.DataFrame, floors: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         measured: what `Evaluated.of` gives: domain, method, kind, user_id, round, error (rating points; NaN
-            unknown) and the counts of pairs.
+            unknown), kept (0 or 1; NaN where there are no updates) and the counts of pairs.
         floors: one row a domain, floor and round: domain, method, round, users, mae.
 
     Returns:
@@ -141,6 +155,7 @@ def mae_table(measured: pd.DataFrame, floors: pd.DataFrame) -> pd.DataFrame:
         kind="floor",
         asked=floors["users"],
         unreadable=0.0,
+        kept=0.0,
         users_ordered=0,
         pairwise_accuracy=float("nan"),
         ties=1.0,
@@ -158,20 +173,22 @@ def with_macro_average(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The same columns. In the new rows users are summed, mae, pairwise_accuracy, ties and paper_mae are
-        averaged over domains, and unreadable is the share of all users. The first three are NaN where a
-        method lacks a domain that others have in that round, because averages over different domains cannot
+        averaged over domains, and unreadable and kept are shares of all users. The first three are NaN where
+        a method lacks a domain that others have in that round, because averages over different domains cannot
         be compared.
     """
     counts, means = ["asked", "users", "users_ordered"], ["mae", "pairwise_accuracy", "ties"]
-    grouped = table.groupby(["method", "kind", "round"], sort=True)
+    counted = table.assign(kept=table["kept"] * table["asked"])
+    grouped = counted.groupby(["method", "kind", "round"], sort=True)
     macro = grouped.agg(
-        **{name: (name, "sum") for name in counts},
+        **{name: (name, "sum") for name in (*counts, "kept")},
         **{name: (name, _mean_of_all) for name in (*means, "paper_mae")},
         domains=("domain", "nunique"),
     ).reset_index()
     complete = macro["domains"] == macro["round"].map(table.groupby("round")["domain"].nunique())
     macro[means] = macro[means].where(complete, axis="index")
     macro["unreadable"] = 1 - macro["users"] / macro["asked"]
+    macro["kept"] /= macro["asked"]
     macro["domain"] = MACRO
     return pd.concat([table, macro[table.columns]], ignore_index=True)
 

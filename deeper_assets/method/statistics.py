@@ -10,6 +10,7 @@ Not in the paper, which gives no intervals.
 import numpy as np
 import pandas as pd
 
+from deeper_assets.method.errors import MACRO
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.frames import text_in
 from deeper_assets.method.ordering import own_accuracy
@@ -116,6 +117,31 @@ def bootstrap_gaps(errors: pd.DataFrame, floors: pd.DataFrame, floor: str, seed:
         return bootstrap_difference(both, floor, seed)
     none: pd.DataFrame = both.iloc[:0].assign(against=floor)
     return none
+
+
+def under_floors(errors: pd.DataFrame, floors: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """How surely every method lies under every floor, for each domain, their macro average and each round.
+
+    See `bootstrap_gaps` for the arguments.
+
+    Returns:
+        domain, method, round, gap_high: the upper end of the interval of the method's average minus a floor's
+        on the same users, of the floor for which it is highest (rating points); NaN where one is unknown.
+    """
+    keys, columns = ["domain", "method", "round"], ["domain", "user_id", "method", "round", "error"]
+    if errors.empty:
+        return pd.DataFrame(columns=[*keys, "gap_high"]).astype({"round": "int64", "gap_high": "float64"})
+    names = floors["method"].unique()
+    both = pd.concat([errors[columns], floors.loc[floors["domain"].isin(errors["domain"]), columns]])
+    gaps = [
+        bootstrap_difference(rows[~rows["method"].isin(names) | (rows["method"] == floor)], floor, seed)
+        .rename(columns={"high": "gap_high"})
+        .assign(domain=domain)
+        for domain, rows in [(MACRO, both), *both.groupby("domain")]
+        for floor in names
+    ]
+    highest = pd.concat(gaps).groupby(keys)["gap_high"].agg(lambda ends: ends.max(skipna=False))
+    return highest.reset_index()
 
 
 def _by_user(errors: pd.DataFrame) -> pd.DataFrame:

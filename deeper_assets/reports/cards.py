@@ -18,7 +18,7 @@ from deeper_assets.reports.text import (
     last_round,
     round_table,
     rounds_of,
-    share_unreadable,
+    shares_missing,
 )
 
 OFFLINE_POLICY = "offline"
@@ -209,16 +209,17 @@ def _figures(figures: Figures | None) -> Iterator[str]:
         return
     rows = round_table(figures.table, MACRO)
     rounds = rounds_of(rows)
-    yield f"| | {' | '.join(f'round {r}' for r in rounds)} | paper | unreadable | pairs | ties |"
-    yield "| --- " * (len(rounds) + 5) + "|"
+    yield f"| | {' | '.join(f'round {r}' for r in rounds)} | paper | unreadable | kept | pairs | ties |"
+    yield "| --- " * (len(rounds) + 6) + "|"
     for row in rows.to_dict("records"):
         name = f"**{row['method']}**" if row["method"] in figures.methods else row["method"]
-        values = [*(figure(row[r]) for r in rounds), figure(row["paper"]), share_unreadable(row)]
+        values = [*(figure(row[r]) for r in rounds), figure(row["paper"]), *shares_missing(row)]
         order = [figure(row["pairs"]), figure(row["ties"], ".0%")]
         yield f"| {' | '.join([name, *values, *order])} |"
     domains = [name for name in dict.fromkeys(figures.table["domain"]) if name != MACRO]
     yield from ("", f"Means over these domains: {', '.join(domains)}. {PAPER_NOTE}")
-    yield "Under `unreadable` is the share of users without an error, at worst. Of the last round, `pairs`"
+    yield "Under `unreadable` is the share of users without an error, under `kept` of those whose persona is"
+    yield "an old one because an update could not be used, both in the worst round. In the last one, `pairs`"
     yield "says how often an item that a user rated higher is predicted higher. Pairs that are predicted"
     yield "equal are left out of it; their share is under `ties`."
     compared = last_round(figures.comparison)

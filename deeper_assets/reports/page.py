@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from deeper_assets.method.errors import MACRO
+from deeper_assets.method.errors import FEW_MISSING, MACRO
 from deeper_assets.reports.plots import as_address, mae_plot
 from deeper_assets.reports.text import (
     PAPER_NOTE,
@@ -17,7 +17,7 @@ from deeper_assets.reports.text import (
     last_round,
     round_table,
     rounds_of,
-    share_unreadable,
+    shares_missing,
 )
 
 
@@ -80,7 +80,7 @@ def render_page(
 def _section(table: pd.DataFrame, domain: str) -> dict[str, Any]:
     rows = round_table(table, domain)
     rounds = rounds_of(rows)
-    lowest_floor = rows[rows["kind"] == "floor"][rounds].min()
+    under = _surely_under_floors(table[table["domain"] == domain])
     return {
         "name": "Macro average over domains" if domain == MACRO else _title(domain),
         "plot": as_address(mae_plot(table, domain)),
@@ -90,18 +90,25 @@ def _section(table: pd.DataFrame, domain: str) -> dict[str, Any]:
             {
                 "method": row["method"],
                 "kind": row["kind"],
-                "figures": [
-                    {"value": figure(row[r]), "under": row["kind"] == "method" and row[r] < lowest_floor[r]}
-                    for r in rounds
-                ],
+                "figures": [{"value": figure(row[r]), "under": (row["method"], r) in under} for r in rounds],
                 "paper": figure(row["paper"]),
-                "unreadable": share_unreadable(row),
+                **dict(zip(("unreadable", "kept"), shares_missing(row), strict=True)),
                 "pairs": figure(row["pairs"]),
                 "ties": figure(row["ties"], ".0%"),
             }
             for row in rows.to_dict("records")
         ],
     }
+
+
+def _surely_under_floors(rows: pd.DataFrame) -> set[tuple[str, int]]:
+    """Method and round of the figures under every floor by more than chance, with hardly anybody missing.
+
+    `rows` are mae_table rows of one domain.
+    """
+    few = rows["unreadable"] + rows["kept"] <= FEW_MISSING
+    under = rows[(rows["kind"] == "method") & few & (rows["gap_high"] < 0)]
+    return set(zip(under["method"], under["round"], strict=True))
 
 
 def _compared(comparison: pd.DataFrame) -> list[dict[str, str]]:

@@ -14,7 +14,7 @@ def by_kind(column: "pd.Series[Any]") -> "pd.Series[Any]":
     return column.map(KINDS.index) if column.name == "kind" else column
 
 
-FIGURES = ("paper", "unreadable", "pairs", "ties")
+FIGURES = ("paper", "unreadable", "kept", "pairs", "ties")
 """Columns of a round_table that are of no single round, or of the last alone."""
 
 PAPER_NOTE = (
@@ -29,9 +29,9 @@ def round_table(table: pd.DataFrame, domain: str) -> pd.DataFrame:
 
     Returns:
         One row a method, control, ceiling or floor: kinds in this order, of each the best at the last round
-        first. Columns: kind, method, one a round (its number; MAE in rating points); unreadable (share at
-        the worst round); of the last round paper (the paper's figure), pairs (pairwise_accuracy), ties (share
-        of tied pairs).
+        first. Columns: kind, method, one a round (its number; MAE in rating points); unreadable and kept
+        (shares at the worst round); of the last round paper (the paper's figure), pairs (pairwise_accuracy),
+        ties (share of tied pairs).
     """
     rows = table[table["domain"] == domain]
     names = ["kind", "method"]
@@ -39,8 +39,8 @@ def round_table(table: pd.DataFrame, domain: str) -> pd.DataFrame:
     last = wide.columns.max()
     at_last = rows[rows["round"] == last].set_index(names)[["paper_mae", "pairwise_accuracy", "ties"]]
     at_last.columns = pd.Index(["paper", "pairs", "ties"])
-    unreadable = rows.groupby(names)["unreadable"].max()
-    whole = wide.join(at_last).join(unreadable).reset_index()
+    missing = rows.groupby(names)[["unreadable", "kept"]].max()
+    whole = wide.join(at_last).join(missing).reset_index()
     return whole.sort_values(["kind", last, "method"], key=by_kind, ignore_index=True)
 
 
@@ -49,9 +49,10 @@ def rounds_of(table: pd.DataFrame) -> list[int]:
     return [int(column) for column in table.columns if column not in ("kind", "method", *FIGURES)]
 
 
-def share_unreadable(row: Mapping[Any, Any]) -> str:
-    """Of a row of a round_table; floors ask nobody."""
-    return "" if row["kind"] == "floor" else f"{row['unreadable']:.1%}"
+def shares_missing(row: Mapping[Any, Any]) -> tuple[str, str]:
+    """Unreadable and kept of a row of a round_table: floors ask nobody, and methods alone update personas."""
+    unreadable = "" if row["kind"] == "floor" else f"{row['unreadable']:.1%}"
+    return unreadable, f"{row['kept']:.1%}" if row["kind"] == "method" else ""
 
 
 def last_round(comparison: pd.DataFrame) -> pd.DataFrame:
@@ -78,7 +79,7 @@ def _block(table: pd.DataFrame, domain: str, title: str) -> str:
     users = table[(table["domain"] == domain) & (table["kind"] == "floor")]["users"].max()
     lines = [f"{title}: MAE on the next window by round, {users or 0:,} users"]
     heads = "".join(f"{f'round {r}':>9}" for r in rounds)
-    lines.append(f"  {'':<22}{heads}{'paper':>9}{'unreadable':>12}{'pairs':>7}{'ties':>6}")
+    lines.append(f"  {'':<22}{heads}{'paper':>9}{'unreadable':>12}{'kept':>7}{'pairs':>7}{'ties':>6}")
     previous = None
     for row in rows.to_dict("records"):
         if previous not in (None, row["kind"]):
@@ -86,8 +87,10 @@ def _block(table: pd.DataFrame, domain: str, title: str) -> str:
         previous = row["kind"]
         figures = "".join(_figure(row[r]).rjust(9) for r in rounds)
         order = f"{_figure(row['pairs']):>7}{_figure(row['ties'], '.0%'):>6}"
-        unreadable = share_unreadable(row)
-        lines.append(f"  {row['method']:<22}{figures}{_figure(row['paper']):>9}{unreadable:>12}{order}")
+        unreadable, kept = shares_missing(row)
+        lines.append(
+            f"  {row['method']:<22}{figures}{_figure(row['paper']):>9}{unreadable:>12}{kept:>7}{order}"
+        )
     return "\n".join(lines)
 
 
@@ -132,7 +135,7 @@ def as_json(table: pd.DataFrame, comparison: pd.DataFrame, profile: str) -> dict
         for row in table.to_dict("records")
     ]
     in_average = ["method", "kind", "round", "mae", "pairwise_accuracy", "ties"]
-    in_domain = ["domain", *in_average, "asked", "users", "unreadable", "users_ordered"]
+    in_domain = ["domain", *in_average, "asked", "users", "unreadable", "kept", "users_ordered"]
     return {
         "profile": profile,
         "rounds": [{name: row[name] for name in in_domain} for row in rows if row["domain"] != MACRO],

@@ -53,6 +53,7 @@ _MEASURED = (
     ),
     *_PAIRS,
 )
+_KEPT = _integer("kept", "1: of an old persona, because an update could not be used", check="kept IN (0, 1)")
 _KIND = _text(
     "kind",
     "method; control: text without the persona; ceiling: what knows the truth; floor: what reads no text",
@@ -301,7 +302,7 @@ _EVALUATION = (
     ),
     Table(
         "round_errors",
-        (_DOMAIN, _METHOD, _USER, _ROUND, *_MEASURED),
+        (_DOMAIN, _METHOD, _USER, _ROUND, *_MEASURED, _KEPT),
         key=("domain", "method", "user_id", "round"),
         partition=("domain", "method"),
     ),
@@ -353,6 +354,7 @@ _RESULTS = (
                 "share of users with a window to predict whose error is unknown",
                 check="unreadable BETWEEN 0 AND 1",
             ),
+            _number("kept", "share of them whose persona is an old one", check="kept BETWEEN 0 AND 1"),
             _integer(
                 "users_ordered",
                 "users with a pair that is predicted unequal, of whom pairwise_accuracy is the mean",
@@ -366,6 +368,11 @@ _RESULTS = (
                 check="ties BETWEEN 0 AND 1",
             ),
             _number("paper_mae", "the paper's figure (Tables 13–17); NULL where it has none", nullable=True),
+            _number(
+                "gap_high",
+                "highest upper end of the 95 % intervals of its error minus each floor's; NULL for floors",
+                nullable=True,
+            ),
         ),
         key=("domain", "method", "round"),
     ),

@@ -1,12 +1,14 @@
 """The checks on evaluation and their figures."""
 
 import pandas as pd
+import pytest
 from dagster import AssetCheckSeverity
 
 from deeper_assets.checks.evaluation import (
     controls_readable,
     floors_beside_methods,
     methods_beat_the_median,
+    updates_usable,
 )
 from deeper_assets_tests.checks.test_training import figures
 
@@ -59,6 +61,45 @@ def test_a_control_that_nobody_was_asked_for_is_not_unreadable() -> None:
     assert controls_readable(rows.iloc[:1], 0.1).passed
     assert not controls_readable(rows, 0.1).passed
     assert figures(controls_readable(rows, 0.1))["rows"] == 2
+
+
+def personas(*kept_by_round: int) -> pd.DataFrame:
+    """persona_rounds of 100 users: how many keep an old persona in rounds 0, 1, …"""
+    return pd.DataFrame(
+        [
+            (user, round_, f"kept: {'echo' if user else 'refusal'}" if user < kept else None)
+            for round_, kept in enumerate(kept_by_round)
+            for user in range(100)
+        ],
+        columns=["user_id", "round", "note"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("kept", "passed", "severity"),
+    [
+        ((0, 1, 1), True, AssetCheckSeverity.WARN),
+        ((0, 0, 2), False, AssetCheckSeverity.WARN),
+        ((0, 19, 0), False, AssetCheckSeverity.WARN),
+        ((0, 0, 20), False, AssetCheckSeverity.ERROR),
+        ((50, 0, 0), True, AssetCheckSeverity.WARN),  # nothing has been updated in round 0
+        ((0,), True, AssetCheckSeverity.WARN),
+    ],
+)
+def test_old_personas_are_warned_of_and_many_stop_a_run(
+    kept: tuple[int, ...], passed: bool, severity: AssetCheckSeverity
+) -> None:
+    result = updates_usable(personas(*kept))
+    assert result.passed == passed
+    if not passed:
+        assert result.severity == severity
+
+
+def test_old_personas_are_counted_by_reason() -> None:
+    result = updates_usable(personas(0, 3, 2))
+    assert result.description == "3.0% kept in the worst round (2% warns, 20% stops); most often: echo"
+    reasons = {"echo": 3, "refusal": 2}
+    assert figures(result) == {"updates": 200, "kept": 5, "share kept": 0.03, "reasons": reasons}
 
 
 def test_the_best_method_stands_beside_the_median() -> None:

@@ -161,6 +161,16 @@ def test_where_nothing_was_evaluated_the_table_is_empty() -> None:
     assert mae_table(measured, floors(["book"])).empty
 
 
+def test_kept_is_counted_and_stays_in_the_mean() -> None:
+    measured = errors(
+        [("book", "a", 0, 1.0), ("book", "a", 0, 3.0), *(("grocery", "a", 0, 1.0) for _ in range(6))]
+    ).assign(kept=[1, 0, 1, 0, 0, 0, 0, 0])
+    table = mae_table(measured, floors(["book", "grocery"])).set_index(["method", "domain"])
+    assert table.loc["a", "kept"].to_dict() == {"book": 0.5, "grocery": 1 / 6, "macro": 0.25}  # 2 of 8 users
+    assert table.loc["a", "mae"].to_dict() == {"book": 2.0, "grocery": 1.0, "macro": 1.5}
+    assert set(table.loc["floor_constant", "kept"]) == {0.0}
+
+
 def test_paper_figures_give_the_papers_averages() -> None:
     figures = paper_round_mae()
     means = figures[figures["method"] == "deeper_paper"].groupby("round")["paper_mae"].mean().round(3)

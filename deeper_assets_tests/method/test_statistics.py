@@ -17,6 +17,7 @@ from deeper_assets.method.statistics import (
     bootstrap_gaps,
     bootstrap_mae,
     compare,
+    under_floors,
 )
 
 
@@ -52,6 +53,30 @@ def test_two_users_by_hand() -> None:
     frame = errors({(domain, "m", 0): [0.0, 1.0] for domain in "abc"})
     (row,) = bootstrap_mae(frame, 7).to_dict("records")
     assert (row["low"], row["high"]) == pytest.approx((1 / 6, 5 / 6))
+
+
+def test_under_floors_by_hand() -> None:
+    # Of one user each, a difference is certain: its interval is the difference itself.
+    measured = errors(
+        {("a", "m", 0): [1.0], ("b", "m", 0): [2.0], ("a", "n", 0): [3.0], ("b", "n", 0): [None]}
+    )
+    low = errors({("a", "low", 0): [2.0], ("b", "low", 0): [1.5], ("c", "low", 0): [9.0]})
+    high = errors({("a", "high", 0): [4.0], ("b", "high", 0): [5.0], ("c", "high", 0): [9.0]})
+    got = under_floors(measured, pd.concat([low, high]), 7).set_index(["method", "domain"])["gap_high"]
+    # m: 1 − 2 in a, 2 − 1.5 in b; the other floor is further off.
+    assert got["m"].to_dict() == {"a": -1.0, "b": 0.5, "macro": -0.25}
+    assert got["n", "a"] == 1.0
+    assert math.isnan(got["n", "b"])
+    assert math.isnan(got["n", "macro"])
+    assert len(got) == 6  # nobody was evaluated in c
+    assert list(under_floors(measured.iloc[:0], low, 7).columns) == ["domain", "method", "round", "gap_high"]
+
+
+def test_under_floors_says_the_end_of_the_interval() -> None:
+    # Differences −1 and 0: the mean of two drawn ones is 0 with probability 1/4. With both at −1, it is −1.
+    floor = errors({("a", "floor", 0): [1.0, 1.0]})
+    for known, end in (([0.0, 1.0], 0.0), ([0.0, 0.0], -1.0)):
+        assert under_floors(errors({("a", "m", 0): known}), floor, 7)["gap_high"].tolist() == [end, end]
 
 
 def test_users_are_resampled_within_their_domain() -> None:

@@ -45,11 +45,11 @@ def figures() -> Figures:
     rows = [("deeper_paper", "method", 0.5, 0.653), ("floor_user_median", "floor", 0.49, None)]
     table = pd.DataFrame(
         [
-            (domain, name, kind, 4, 9, mae, 0.01, paper)
+            (domain, name, kind, 4, 9, mae, 0.01, 0.03, paper)
             for domain in ("book", "grocery", "macro")
             for name, kind, mae, paper in rows
         ],
-        columns=["domain", "method", "kind", "round", "users", "mae", "unreadable", "paper_mae"],
+        columns=["domain", "method", "kind", "round", "users", "mae", "unreadable", "kept", "paper_mae"],
     ).assign(pairwise_accuracy=0.625, ties=0.25)
     compared = pd.DataFrame(
         [("deeper_paper", "method", 4, 9, 0.5, 0.4, 0.6)],
@@ -77,7 +77,7 @@ def test_the_card_of_a_dataset_says_where_its_splits_are_and_what_it_came_from()
         f"| podcasts | ratings.csv | `{DIGEST}` |",
         "model_2 [paper]\n│  seed: 7",
         'a name that begins with "Llama"',
-        "| **deeper_paper** | 0.500 | 0.653 | 1.0% |",
+        "| **deeper_paper** | 0.500 | 0.653 | 1.0% | 3.0% |",
     ):
         assert line in card.text, line
     assert "stand-in" not in card.text
@@ -101,8 +101,8 @@ def test_a_card_says_what_its_recipe_shows_the_policy_and_whether_pairs_taught_i
 
 def test_no_error_stands_in_a_card_without_its_floors() -> None:
     text = model_card(2, "base-1+2", "meta-llama/Llama-3.1-8B-Instruct", False, origin(), figures())
-    assert "| **deeper_paper** | 0.500 | 0.653 | 1.0% |" in text
-    assert "| floor_user_median | 0.490 | – |  |" in text
+    assert "| **deeper_paper** | 0.500 | 0.653 | 1.0% | 3.0% |" in text
+    assert "| floor_user_median | 0.490 | – |  |  |" in text
     assert "Means over these domains: book, grocery. Under `paper` is what the paper reports" in text
     assert "counts the zeros of Food.com (domain `recipe`) as ratings; here they are rejected" in text
     assert "**deeper_paper**. Last round: 0.500 on 9 users (95 % interval 0.400 to 0.600" in text

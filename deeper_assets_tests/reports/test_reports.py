@@ -18,19 +18,30 @@ from deeper_assets.store.schema import TABLES
 @pytest.fixture
 def table() -> pd.DataFrame:
     rows = [
-        ("book", "inc_update", "method", 0, 3, 1.0, 0.25, 0.9),
-        ("book", "inc_update", "method", 1, 4, 0.4, 0.0, 0.8),
-        ("book", "full_regen", "method", 0, 4, 1.0, 0.0, None),
-        ("book", "full_regen", "method", 1, 4, None, 1.0, None),
-        ("book", "ceiling_said", "ceiling", 0, 4, 0.1, 0.0, None),
-        ("book", "ceiling_said", "ceiling", 1, 4, 0.1, 0.0, None),
-        ("book", "control_none", "control", 0, 4, 0.9, 0.0, None),
-        ("book", "control_none", "control", 1, 4, 0.3, 0.0, None),
-        ("book", "floor_user_mean", "floor", 0, 4, 0.7, 0.0, None),
-        ("book", "floor_user_mean", "floor", 1, 4, 0.5, 0.0, None),
+        ("book", "inc_update", "method", 0, 3, 1.0, 0.25, 0.0, 0.9, 0.5),
+        ("book", "inc_update", "method", 1, 4, 0.4, 0.0, 0.02, 0.8, -0.05),
+        ("book", "full_regen", "method", 0, 4, 1.0, 0.0, 0.125, None, 0.5),
+        ("book", "full_regen", "method", 1, 4, None, 1.0, 0.0, None, None),
+        ("book", "ceiling_said", "ceiling", 0, 4, 0.1, 0.0, 0.0, None, -0.5),
+        ("book", "ceiling_said", "ceiling", 1, 4, 0.1, 0.0, 0.0, None, -0.5),
+        ("book", "control_none", "control", 0, 4, 0.9, 0.0, 0.0, None, 0.3),
+        ("book", "control_none", "control", 1, 4, 0.3, 0.0, 0.0, None, -0.1),
+        ("book", "floor_user_mean", "floor", 0, 4, 0.7, 0.0, 0.0, None, None),
+        ("book", "floor_user_mean", "floor", 1, 4, 0.5, 0.0, 0.0, None, None),
     ]
-    columns = ["domain", "method", "kind", "round", "users", "mae", "unreadable", "paper_mae"]
-    frame = pd.DataFrame(rows, columns=columns).astype({"mae": float, "paper_mae": float})
+    columns = [
+        "domain",
+        "method",
+        "kind",
+        "round",
+        "users",
+        "mae",
+        "unreadable",
+        "kept",
+        "paper_mae",
+        "gap_high",
+    ]
+    frame = pd.DataFrame(rows, columns=columns).astype({"mae": float, "paper_mae": float, "gap_high": float})
     frame["pairwise_accuracy"] = [None, 0.75, *[None] * 8]
     frame = frame.assign(asked=4, users_ordered=0, ties=[0.5, 0.25, *[1.0] * 8])
     return pd.concat([frame, frame.assign(domain="macro")], ignore_index=True)
@@ -62,6 +73,7 @@ def test_methods_controls_ceilings_and_floors_stand_in_this_order_the_best_first
     ]
     assert got[1].tolist()[0] == 0.4
     assert got["unreadable"].tolist() == [0.25, 1.0, 0.0, 0.0, 0.0]
+    assert got["kept"].tolist() == [0.02, 0.125, 0.0, 0.0, 0.0]
     assert got["paper"].tolist()[0] == 0.8
     assert got["pairs"].tolist()[0] == 0.75  # of the last round
     assert got["ties"].tolist() == [0.25, 1.0, 1.0, 1.0, 1.0]
@@ -70,11 +82,11 @@ def test_methods_controls_ceilings_and_floors_stand_in_this_order_the_best_first
 def test_text_never_shows_an_unknown_as_a_number(table: pd.DataFrame, not_made: pd.DataFrame) -> None:
     lines = as_text(table, not_made).splitlines()
     (full,) = [line for line in lines[: len(lines) // 2] if line.startswith("  full_regen")]
-    assert full.split() == ["full_regen", "1.000", "-", "-", "100.0%", "-", "100%"]
+    assert full.split() == ["full_regen", "1.000", "-", "-", "100.0%", "12.5%", "-", "100%"]
     (floor, _) = [line for line in lines if line.startswith("  floor_user_mean")]
     assert floor.split() == ["floor_user_mean", "0.700", "0.500", "-", "-", "100%"]
-    assert [line for line in lines[: len(lines) // 2] if set(line) == {" ", "-"}] == [f"  {'-' * 74}"] * 3
-    assert max(map(len, lines)) == 76
+    assert [line for line in lines[: len(lines) // 2] if set(line) == {" ", "-"}] == [f"  {'-' * 81}"] * 3
+    assert max(map(len, lines)) == 83
     assert lines[0] == "macro average over 1 domains: MAE on the next window by round, 4 users"
 
 
@@ -111,6 +123,7 @@ def test_json_is_plain_and_unknown_is_null(table: pd.DataFrame, comparison: pd.D
         "users": 4,
         "mae": None,
         "unreadable": 1.0,
+        "kept": 0.0,
         "pairwise_accuracy": None,
         "users_ordered": 0,
         "ties": 1.0,
@@ -174,9 +187,27 @@ def test_the_plot_of_a_long_training_is_small_and_ends_where_it_ends() -> None:
     assert loss_plot([]).startswith("<svg")
 
 
-def test_page_marks_figures_under_every_floor_and_escapes_personas(
-    table: pd.DataFrame, not_made: pd.DataFrame
+@pytest.mark.parametrize(
+    ("changed", "marked"),
+    [
+        ({}, True),
+        ({"gap_high": 0.001}, False),  # lower than every floor, but perhaps by chance
+        ({"kept": 0.021}, False),
+        ({"unreadable": 0.01}, False),  # and 2 % kept
+        ({"kept": 0.0, "unreadable": 0.02}, True),
+    ],
+)
+def test_page_marks_a_figure_that_lies_under_every_floor_with_nobody_missing(
+    table: pd.DataFrame, not_made: pd.DataFrame, changed: dict[str, float], marked: bool
 ) -> None:
+    low = table["mae"] == 0.4
+    table.loc[low, list(changed)] = list(changed.values())
+    page = render_page(table, not_made, pd.DataFrame(), [], "mine", True)
+    # The average and the domain.
+    assert page.count('class="under">') == page.count('class="under">0.400') == (2 if marked else 0)
+
+
+def test_page_shows_who_is_missing_and_escapes_personas(table: pd.DataFrame, not_made: pd.DataFrame) -> None:
     personas = pd.DataFrame(
         {
             "domain": "book",

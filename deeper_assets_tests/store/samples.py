@@ -57,6 +57,7 @@ def errors(partition: Mapping[str, str], generation: int, users: int) -> pd.Data
             "window": 1,
             "items": 10,
             "error": float(generation),
+            "kept": 0,
         },
         index=range(users),
     )

@@ -71,7 +71,7 @@ def round_errors(context, initial_personas: pd.DataFrame) -> pd.DataFrame:
     key = context.partition_key.keys_by_dimension
     assert set(initial_personas["domain"]) <= {key["domain"]}
     return initial_personas[["domain", "user_id"]].assign(
-        method=key["method"], round=0, window=1, items=10, error=0.5
+        method=key["method"], round=0, window=1, items=10, error=0.5, kept=0
     )
 
 
@@ -260,7 +260,7 @@ def test_a_retried_step_has_its_inputs_once(warehouse) -> None:
         if len(attempts) == 1:
             raise Failure("once")
         return initial_personas[["domain", "user_id"]].assign(
-            method="m", round=0, window=1, items=10, error=None
+            method="m", round=0, window=1, items=10, error=None, kept=0
         )
 
     make(warehouse, initial_personas, "book")
@@ -298,9 +298,7 @@ def test_partitions_that_are_no_range_and_no_product_are_loaded_as_asked(warehou
     )
     def some(round_errors: pd.DataFrame) -> pd.DataFrame:
         seen.extend(round_errors[["domain", "method"]].drop_duplicates().itertuples(index=False, name=None))
-        return pd.DataFrame(
-            columns=["domain", "method", "kind", "round", "users", "mae", "unreadable", "paper_mae"]
-        )
+        return pd.DataFrame(columns=list(TABLES["mae_table"].column_names))
 
     for domain, method in made:
         make(warehouse, initial_personas, domain)
@@ -461,7 +459,7 @@ def test_a_column_schema_says_what_the_columns_mean() -> None:
     schema = column_schema("round_errors")
     assert isinstance(schema, TableSchema)
     columns = {column.name: column for column in schema.columns}
-    assert list(columns)[-3:] == ["error", "run_id", "fingerprint"]
+    assert list(columns)[-4:] == ["error", "kept", "run_id", "fingerprint"]
     assert columns["error"].type == "DOUBLE"
     assert columns["error"].constraints.nullable is True
     assert columns["error"].constraints.other == ["error >= 0"]
@@ -578,7 +576,7 @@ def test_no_connection_is_held_while_an_asset_works(warehouse) -> None:
         with Warehouse(warehouse.path, lock_timeout=0).connect(writing=True):
             pass
         return initial_personas.iloc[:0].reindex(
-            columns=["domain", "method", "user_id", "round", "window", "items", "error"]
+            columns=["domain", "method", "user_id", "round", "window", "items", "error", "kept"]
         )
 
     make(warehouse, initial_personas, "book")
