@@ -105,7 +105,7 @@ def test_the_defaults_are_the_papers() -> None:
     settings = Settings()
     assert settings.candidates == 15
     assert settings.candidate_decoding == Decoding(
-        temperature=1.0, top_p=0.4, repetition_penalty=1.1, max_new_tokens=512
+        temperature=1.0, top_p=0.4, repetition_penalty=1.1, max_new_tokens=1024
     )
     assert settings.evaluation_decoding.temperature == 0
     assert settings.training == Training(

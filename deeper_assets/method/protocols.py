@@ -48,14 +48,14 @@ class ChatModel(Protocol):
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a policy writes. The defaults are the paper's for sampling candidates.
+    """How a policy writes. The defaults are the paper's for sampling candidates, where it says them.
 
     Attributes:
         temperature: 0 is greedy.
         top_p: share of the probability that may be drawn from.
         repetition_penalty: makes tokens less likely that stand in the text already. The prompt counts as
             text, and so the old persona does too.
-        max_new_tokens: a text is cut after as many tokens.
+        max_new_tokens: a text is cut after as many tokens. The paper's personas have 429 on average at last.
 
     Raises:
         ValueError: one of them lies where it makes no sense.
@@ -64,7 +64,7 @@ class Decoding:
     temperature: float = 1.0
     top_p: float = 0.4
     repetition_penalty: float = 1.1
-    max_new_tokens: int = 512
+    max_new_tokens: int = 1024
 
     def __post_init__(self) -> None:
         for name, fits, bounds in (
