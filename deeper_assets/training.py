@@ -41,6 +41,7 @@ class PipesTrainer:
             "examples": str(folder / "examples.parquet"),
             "output": str(folder),
             "adapter": None if start is None else str(self.experiment.adapter_folder(start)),
+            "decoding": asdict(self.experiment.settings.evaluation_decoding),
             **asdict(objective),
         }
         config = folder / "job.json"

@@ -29,7 +29,7 @@ def files(**contents: bytes) -> pd.DataFrame:
 
 def adapter(weights: bytes) -> pd.DataFrame:
     both = {"adapter_config.json": CONFIG, "adapter_model.safetensors": weights}
-    return files(**both).assign(recipe="balanced")
+    return files(**both).assign(recipe="balanced", ended=1.0)
 
 
 def pairs(origin: str, validation: int) -> pd.DataFrame:

@@ -112,7 +112,7 @@ def test_a_run_is_given_exactly_the_mapped_partitions(training: Made, table, par
 def test_an_input_without_any_mapped_partition_is_an_empty_frame(training: Made) -> None:
     given = training.seen["policies", "full_regen"]
     assert [len(given[name]) for name in ("base_policy", "model_1", "model_2")] == [1, 0, 0]
-    assert list(given["model_1"]) == ["recipe", "file", "content", "size", "sha256"]
+    assert list(given["model_1"]) == ["recipe", "file", "content", "size", "sha256", "ended"]
 
 
 def test_several_mapped_partitions_may_be_missing_and_a_single_one_may_not(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from deeper_assets.method.pairs import (
 from deeper_assets.method.recipes import Recipe, Training
 from deeper_assets.method.updates import PROMPT_METHODS
 from deeper_assets.partitions import every_partition
-from deeper_assets.reports.figures import group_figures, pair_figures, training_figures
+from deeper_assets.reports.figures import ending_figures, group_figures, pair_figures, training_figures
 from deeper_assets.reports.plots import as_markdown, loss_plot
 from deeper_assets.resources import Objective, Trained, Trainer, base_policy_rows
 from deeper_assets.store.adapters import identity
@@ -184,11 +184,13 @@ def _by_origin(rows: pd.DataFrame) -> dict[str, int]:
 
 
 def _model(trained: Trained, recipe: str, reference: str) -> Output[pd.DataFrame]:
+    endings = trained.report.get("endings", {})
     return Output(
-        trained.rows.assign(recipe=recipe),
+        trained.rows.assign(recipe=recipe, ended=endings.get("ended")),
         metadata={
             "loss curve": MetadataValue.md(as_markdown(loss_plot(trained.history), "loss by step")),
             **training_figures(trained.history),
+            **ending_figures(endings),
             "report": MetadataValue.json(trained.report),
             "trained on": trained.report["trained"],
             "reference": reference,

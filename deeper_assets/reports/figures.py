@@ -81,5 +81,11 @@ def training_figures(log: Sequence[Mapping[str, Any]]) -> Figures:
     )
 
 
+def ending_figures(endings: Mapping[str, Any]) -> Figures:
+    """The share of a trained policy's texts that come to an end, and their mean length (its report)."""
+    names = {"ended": "share that comes to an end", "tokens": "mean tokens of a text"}
+    return _known({name: endings.get(key) for key, name in names.items()})
+
+
 def _known(figures: Mapping[str, Any]) -> Figures:
     return {name: float(value) for name, value in figures.items() if pd.notna(value)}

@@ -87,6 +87,7 @@ _FILES = (
     _long("size", "bytes of the file", check="size = octet_length(content)"),
     _text("sha256", "SHA-256 of the bytes, 64 hexadecimal digits"),
 )
+_ENDED = _number("ended", "share of a few greedy texts of the policy that came to an end", nullable=True)
 _REWARDS = tuple(
     _number(
         f"reward_{which}",
@@ -206,7 +207,7 @@ def _preferences(number: int) -> tuple[Table, ...]:
             (*context, "candidate"),
             partition,
         ),
-        Table(f"model_{number}", (_RECIPE, *_FILES), ("recipe", "file"), partition),
+        Table(f"model_{number}", (_RECIPE, *_FILES, _ENDED), ("recipe", "file"), partition),
     )
 
 

@@ -107,7 +107,7 @@ def test_from_contexts_to_preferences_and_no_model_with_a_domain_missing(
 
         # Iteration 2: Model 1 writes S1 as in evaluation, and samples for rounds 1 and 2.
         adapter = pd.DataFrame([("balanced", *piece(b"weights", "w"))], columns=["recipe", *PIECE])
-        stored.replace("model_1", {"recipe": "balanced"}, adapter, stamp())
+        stored.replace("model_1", {"recipe": "balanced"}, adapter.assign(ended=1.0), stamp())
         make("iteration_2", domain="book", recipe="balanced")
     refined, sampled = sampler.calls[1:]
     assert refined[2] == here.settings.evaluation_decoding

@@ -16,7 +16,7 @@ from deeper_assets.checks.iterations import (
     groups_compare,
     only_training_users,
 )
-from deeper_assets.checks.models import adapter_whole
+from deeper_assets.checks.models import adapter_whole, texts_end
 from deeper_assets.method.recipes import RECIPES
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
@@ -250,6 +250,25 @@ def test_a_damaged_or_partial_adapter_is_named(tmp_path: Path) -> None:
     assert figures(partial) == {"bytes": len("adapter_config.json"), "missing": 1, "damaged": 0}
 
 
+@pytest.mark.parametrize(
+    ("ended", "passed", "severity"),
+    [
+        (1.0, True, None),
+        (0.98, True, None),
+        (0.97, False, AssetCheckSeverity.WARN),
+        (0.8, False, AssetCheckSeverity.WARN),
+        (0.79, False, AssetCheckSeverity.ERROR),
+        (None, True, None),
+    ],
+)
+def test_a_policy_that_runs_on_is_seen(
+    ended: float | None, passed: bool, severity: AssetCheckSeverity | None
+) -> None:
+    result = texts_end(pd.DataFrame({"file": ["a", "b"], "ended": [ended, ended]}))
+    assert result.passed == passed
+    assert passed or result.severity == severity
+
+
 def test_the_checks_stand_on_the_tables_of_both_iterations(experiment: Experiment) -> None:
     from deeper_assets.definitions import build_definitions
 
@@ -267,4 +286,5 @@ def test_the_checks_stand_on_the_tables_of_both_iterations(experiment: Experimen
             *((f"preference_{form}_{i}", "only_training_users") for form in ("pairs", "groups")),
             *((f"preference_{form}_{i}", "every_domain_trains") for form in ("pairs", "groups")),
             (f"model_{i}", "adapter_whole"),
+            (f"model_{i}", "texts_end"),
         } <= blocking

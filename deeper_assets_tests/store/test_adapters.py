@@ -75,17 +75,17 @@ def test_a_model_is_known_by_its_files_and_their_bytes_alone(rows: pd.DataFrame)
 def test_the_rows_of_a_model_pass_through_the_warehouse(warehouse, tmp_path: Path) -> None:
     weights = os.urandom(20 << 20)
     given = as_rows(write(tmp_path / "model", FILES | {"adapter_model.safetensors": weights}))
-    version = warehouse.replace("model_1", {"recipe": "balanced"}, given.assign(recipe="balanced"), stamp())
-    again = warehouse.replace(
-        "model_1", {"recipe": "balanced"}, given.assign(recipe="balanced"), stamp("later")
-    )
+    trained = given.assign(recipe="balanced", ended=1.0)
+    version = warehouse.replace("model_1", {"recipe": "balanced"}, trained, stamp())
+    again = warehouse.replace("model_1", {"recipe": "balanced"}, trained, stamp("later"))
     assert version.content == again.content
     loaded = warehouse.load("model_1", {"recipe": ["balanced"]})
     pd.testing.assert_frame_equal(loaded[list(given)], given)
     assert read(restore(loaded, tmp_path / "cache"))["adapter_model.safetensors"] == weights
     flipped = weights[:-1] + bytes([weights[-1] ^ 1])
     other = as_rows(write(tmp_path / "model", {"adapter_model.safetensors": flipped}))
-    changed = warehouse.replace("model_1", {"recipe": "balanced"}, other.assign(recipe="balanced"), stamp())
+    other = other.assign(recipe="balanced", ended=1.0)
+    changed = warehouse.replace("model_1", {"recipe": "balanced"}, other, stamp())
     assert changed.content != version.content
     with pytest.raises(
         DeeperError, match=r"'size' must satisfy size = octet_length\(content\) \(1 rows do not"

@@ -49,6 +49,7 @@ class TransformersSampler:
         adapter: folder of a PEFT adapter.
         device: where it runs; None for a GPU if there is one.
         max_length: tokens of prompt and text; None for what the model takes.
+        loaded: the model, where it is in memory already.
     """
 
     name: str
@@ -56,6 +57,7 @@ class TransformersSampler:
     adapter: Path | None = None
     device: str | None = None
     max_length: int | None = None
+    loaded: Any = None
 
     def sample(
         self, prompts: Sequence[str], seeds: Sequence[Sequence[int]], decoding: Decoding
@@ -79,6 +81,8 @@ class TransformersSampler:
 
     @cached_property
     def _model(self) -> Any:
+        if self.loaded is not None:
+            return self.loaded
         import torch
         from transformers import AutoModelForCausalLM
         from transformers.utils.logging import disable_progress_bar, set_verbosity_error
@@ -108,9 +112,10 @@ class TransformersSampler:
     def _cache_argument(self) -> str:
         """What the model calls its attention cache: transformers renamed it in 5.24.
 
-        The signature is asked, because a model takes an argument that it does not know without a word.
+        The signature is asked, because a model takes an argument that it does not know without a word; that
+        of its class, because a trainer may have wrapped the model's own.
         """
-        return "cache" if "cache" in signature(self._model.forward).parameters else "past_key_values"
+        return "cache" if "cache" in signature(type(self._model).forward).parameters else "past_key_values"
 
     def _write(
         self, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]], decoding: Decoding

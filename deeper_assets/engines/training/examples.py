@@ -34,6 +34,9 @@ ALL_EQUAL = "all_equal"
 COMPLETION_TOO_LONG = "completion_too_long"
 """A completion over max_length that was left out of a group which trains without it."""
 
+SOME = 32
+"""Prompts, at most, for which a trained policy writes, to see whether its texts come to an end."""
+
 _GROUPS_AT_ONCE = 256
 
 
@@ -133,6 +136,14 @@ def tokenized(groups: Sequence[Group], tokenizer: Any, max_length: int, loss: Lo
         validation=[example for example in kept if example.validation],
         left_out={reason: count for reason, count in sorted(left_out.items()) if count},
     )
+
+
+def some_prompts(groups: Sequence[Group]) -> list[str]:
+    """Different prompts to write a few texts for, spread over those that validate; over all if none does."""
+    validating = [group.prompt for group in groups if group.validation]
+    prompts = list(dict.fromkeys(validating or [group.prompt for group in groups]))
+    some = min(len(prompts), SOME)
+    return [prompts[place * len(prompts) // some] for place in range(some)]
 
 
 def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:

@@ -10,11 +10,14 @@ from typing import ClassVar, Literal, TypeAlias
 
 from deeper_assets.engines.training.hardware import ONE_DEVICE, Hardware
 from deeper_assets.method.exceptions import DeeperError, did_you_mean, one_line
+from deeper_assets.method.protocols import Decoding
 from deeper_assets.method.recipes import Training
 
 CODE_VERSION = "3"
 """Changes with anything here that changes an adapter by more than rounding. Checkpoints of other code are not
 gone on from, and models that it trained are stale."""
+
+GREEDY = Decoding(temperature=0.0, top_p=1.0, repetition_penalty=1.0)
 
 Loss: TypeAlias = Literal["pairwise", "lipo", "softmax"]
 
@@ -33,6 +36,7 @@ class TrainingJob:
         hardware: what it runs on.
         adapter: folder of the adapter to go on from; None for a fresh one.
         reference: the policy training starts from, or the base without any adapter.
+        decoding: how a few texts are written when it is done, to see whether they come to an end.
         device: `auto` takes a GPU if there is one.
     """
 
@@ -47,6 +51,7 @@ class TrainingJob:
     hardware: Hardware = ONE_DEVICE
     adapter: Path | None = None
     reference: Literal["start", "base"] = "start"
+    decoding: Decoding = GREEDY
     device: Literal["cpu", "auto"] = "auto"
 
 
@@ -74,7 +79,9 @@ def read_job(path: Path) -> TrainingJob:
 
 def _unknown(place: tuple[str, ...]) -> str:
     *parts, name = place
-    kind = {"training": Training, "hardware": Hardware}[parts[0]] if parts else TrainingJob
+    kind = (
+        {"training": Training, "hardware": Hardware, "decoding": Decoding}[parts[0]] if parts else TrainingJob
+    )
     known = [field.name for field in fields(kind)]
     hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"
     return ": ".join([*parts, f"{name!r} is unknown{hint}"])
@@ -97,9 +104,10 @@ def refuse_missing(job: TrainingJob) -> None:
 def identity(job: TrainingJob) -> str:
     """Hash of all that decides the adapter, by content, so that folders may be called anything.
 
-    The number of devices is no part of it: a training that four began, two may go on with.
+    The number of devices is no part of it: a training that four began, two may go on with. Nor is `decoding`.
     """
-    settings = {key: value for key, value in asdict(job).items() if key not in {"output", "hardware"}}
+    others = {"output", "hardware", "decoding"}
+    settings = {key: value for key, value in asdict(job).items() if key not in others}
     settings |= job.hardware.identity()
     base = Path(job.base)
     settings["base"] = {"name": base.name, **_files(base)} if base.is_dir() else job.base

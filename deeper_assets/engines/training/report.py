@@ -59,6 +59,24 @@ class Progress:
         return f"{text}, learning rate {self.learning_rate:.3g}, gradient norm {self.gradient_norm:.3g}"
 
 
+@dataclass(frozen=True)
+class Endings:
+    """Whether the trained policy's texts come to an end: what runs on is cut, and then no persona.
+
+    Attributes:
+        texts: how many were looked at, one a prompt.
+        ended: share (0-1) of them that came to an end. Of a policy in shards, which cannot write while it is
+            trained: the mean probability of the end token where the better completion ends.
+        tokens: their mean length.
+        written: whether the policy wrote them itself, as `job.decoding` says.
+    """
+
+    texts: int
+    ended: float
+    tokens: float
+    written: bool
+
+
 Reporter: TypeAlias = Callable[[Progress], None]
 
 
@@ -77,6 +95,7 @@ class TrainingReport:
         warmup_steps: optimizer steps until the highest learning rate.
         resumed_from: step of the checkpoint that the last process went on from; 0 for the beginning.
         training, validation: the last figures of each kind; None where nothing validated.
+        endings: whether the policy's texts come to an end.
         notes: what was done otherwise than asked, in words.
         device: cpu, or the GPU's name.
         devices: how many trained together.
@@ -100,6 +119,7 @@ class TrainingReport:
     resumed_from: int
     training: Progress | None
     validation: Progress | None
+    endings: Endings
     notes: tuple[str, ...]
     device: str
     devices: int

@@ -15,10 +15,11 @@ import hashlib
 import logging
 import shutil
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from deeper_assets.engines.training import failures, launching, memory, output
-from deeper_assets.engines.training.examples import Examples, read_groups, tokenized
+from deeper_assets.engines.training.examples import Examples, Group, read_groups, some_prompts, tokenized
 from deeper_assets.engines.training.job import (
     TrainingJob,
     file_hash,
@@ -69,7 +70,8 @@ def _trained(job: TrainingJob, name: str, report: Reporter, begun: float) -> Tra
     gpu = job.device == "auto" and torch.cuda.is_available()
     dtype = torch.bfloat16 if gpu and job.training.bf16 else torch.float32
     tokenizer = policies.load_tokenizer(job.base)
-    examples = _enough_examples(job, tokenizer)
+    groups = read_groups(job.examples, job.loss)
+    examples = _enough_examples(job, groups, tokenizer)
     counts = {"training": len(examples.training), "validation": len(examples.validation)}
     plan = plan_steps(job.training, counts["training"], devices)
     expected = _expected_memory(job, examples, policies.meta_model(job.base, dtype, job.training), gpu=gpu)
@@ -83,6 +85,8 @@ def _trained(job: TrainingJob, name: str, report: Reporter, begun: float) -> Tra
     except failures.Diverged:
         shutil.rmtree(job.output / output.CHECKPOINTS, ignore_errors=True)
         raise
+    endings = trainer.endings(some_prompts(groups))
+    LOG.info("%.1f%% of %d texts come to an end", 100 * endings.ended, endings.texts)
     rows = [row for row in map(Progress.of, trainer.state.log_history) if row]
     last = {row.kind: row for row in rows}
     done = TrainingReport(
@@ -100,6 +104,7 @@ def _trained(job: TrainingJob, name: str, report: Reporter, begun: float) -> Tra
         resumed_from=output.checkpoint_step(checkpoint) if checkpoint else 0,
         training=last.get("training"),
         validation=last.get("validation"),
+        endings=endings,
         notes=plan.notes + repeats(job.training, counts, devices),
         device=torch.cuda.get_device_name() if gpu else "cpu",
         devices=devices,
@@ -126,8 +131,7 @@ def _import_quickly() -> None:
     logging.disable_progress_bar()
 
 
-def _enough_examples(job: TrainingJob, tokenizer: Any) -> Examples:
-    groups = read_groups(job.examples, job.loss)
+def _enough_examples(job: TrainingJob, groups: Sequence[Group], tokenizer: Any) -> Examples:
     examples = tokenized(groups, tokenizer, job.training.max_length, job.loss)
     if len(examples.training) < 2:
         raise DeeperError(

@@ -29,9 +29,10 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.utils import use_adapter
 
+from deeper_assets.engines.sampling.transformers_sampler import TransformersSampler
 from deeper_assets.engines.training import launching
 from deeper_assets.engines.training.batches import collate, log_probs
-from deeper_assets.engines.training.examples import Example, Examples, packed_length
+from deeper_assets.engines.training.examples import SOME, Example, Examples, packed_length
 from deeper_assets.engines.training.failures import Diverged
 from deeper_assets.engines.training.job import TrainingJob
 from deeper_assets.engines.training.losses import preference_loss
@@ -42,7 +43,7 @@ from deeper_assets.engines.training.policies import (
     load_adapter,
     lora_config,
 )
-from deeper_assets.engines.training.report import Progress, Reporter
+from deeper_assets.engines.training.report import Endings, Progress, Reporter
 from deeper_assets.engines.training.steps import Plan
 
 CHECKPOINTS_A_RUN = 10
@@ -104,6 +105,33 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # TRL's types are no
         if not all(bool(weight.isfinite().all()) for weight in weights.values()):
             raise Diverged(f"the adapter's weights are no numbers after step {self.state.max_steps}")
         return adapter_files(weights, self.model.peft_config["default"].to_dict(), self._job.base)
+
+    def endings(self, prompts: Sequence[str]) -> Endings:
+        """Whether the policy's texts come to an end; every process asks, and is told the same."""
+        self.model.eval()
+        with torch.no_grad(), self.accelerator.autocast():
+            return self._expected_endings() if self.is_fsdp_enabled else self._written_endings(prompts)
+
+    def _written_endings(self, prompts: Sequence[str]) -> Endings:
+        sampler = TransformersSampler("trained", self._job.base, loaded=self.model.get_base_model())
+        texts = [text for (text,) in sampler.sample(prompts, [[0]] * len(prompts), self._job.decoding)]
+        return _endings(
+            [float(text.finished) for text in texts], [text.tokens for text in texts], written=True
+        )
+
+    def _expected_endings(self) -> Endings:
+        dataset = self.train_dataset if self.eval_dataset is None else self.eval_dataset
+        end = self.processing_class.eos_token_id
+        chances, lengths = [], []
+        for row in dataset.select(range(min(len(dataset), SOME))):
+            best = row["completion_ids"][row["rewards"].index(max(row["rewards"]))]
+            length = best.index(end) if end in best else len(best) - 1
+            alone = {"prompt_ids": row["prompt_ids"], "completion_ids": [best], "rewards": [0.0]}
+            batch = self._prepare_inputs(self.data_collator([alone]))
+            (logps,) = log_probs(self.model, batch, self._vocabulary)
+            chances.append(logps[len(row["prompt_ids"]) - 1 + length].exp().item())
+            lengths.append(length)
+        return _endings(chances, lengths, written=False)
 
     # ---------------------------------------------------------------------------------- the reference
 
@@ -246,6 +274,10 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # TRL's types are no
 
     def _send_telemetry(self) -> None:
         pass
+
+
+def _endings(ended: Sequence[float], tokens: Sequence[int], *, written: bool) -> Endings:
+    return Endings(len(ended), sum(ended) / len(ended), sum(tokens) / len(tokens), written)
 
 
 class _LastStep(TrainerCallback):  # type: ignore[misc]

@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from deeper_assets.engines.training.examples import Group, read_groups, tokenized
+from deeper_assets.engines.training.examples import SOME, Group, read_groups, some_prompts, tokenized
 from deeper_assets.engines.training.policies import load_tokenizer
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets_tests.engines.tiny_policy import save_tiny_policy
@@ -29,6 +29,17 @@ def answer(group: int, completion: str, reward: float, validation: int = 0) -> d
         "reward": reward,
         "validation": validation,
     }
+
+
+def test_a_trained_policy_writes_for_different_prompts_that_validate() -> None:
+    def groups(prompts: list[str], validation: bool) -> list[Group]:
+        return [Group(prompt, ("a", "b"), (1.0, 0.0), validation) for prompt in prompts]
+
+    trains = groups(["t", "u", "t"], validation=False)
+    assert some_prompts([*trains, *groups(["b", "a", "b"], validation=True)]) == ["b", "a"]
+    assert some_prompts(trains) == ["t", "u"]
+    many = some_prompts(groups([str(number) for number in range(3 * SOME)], validation=True))
+    assert many == [str(number) for number in range(0, 3 * SOME, 3)]  # spread over all of them
 
 
 def test_pairs_and_groups_are_read_in_their_order(tmp_path: Path) -> None:

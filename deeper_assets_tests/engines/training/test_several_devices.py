@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
+import torch
 
 from deeper_assets.engines.training import __main__ as program
 from deeper_assets.engines.training import launching, trainer
@@ -101,6 +102,23 @@ def started(job: TrainingJob, **options: Any) -> "subprocess.Popen[str]":
     return subprocess.Popen(command(configured(job)), stderr=subprocess.PIPE, text=True, **options)
 
 
+def expected_end(job: TrainingJob) -> float:
+    """The mean probability of the end token behind the better texts that validate, by transformers alone."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(job.base)
+    model = AutoModelForCausalLM.from_pretrained(job.base)
+    model = PeftModel.from_pretrained(model, job.output / "adapter").eval()
+    rows = pd.read_parquet(job.examples).query("validation == 1 and reward == 1")
+    chances = []
+    for prompt, text in rows[["prompt", "completion"]].itertuples(index=False):
+        ids = tokenizer(f"<user> {prompt} <eos> <assistant> {text}", return_tensors="pt").input_ids
+        with torch.no_grad():
+            chances.append(model(ids).logits[0, -1].softmax(dim=-1)[tokenizer.eos_token_id].item())
+    return sum(chances) / len(chances)
+
+
 # ------------------------------------------------------------------------------------------- as one does
 
 
@@ -116,7 +134,11 @@ def test_a_policy_in_shards_trains_as_a_whole_one_does_also_when_killed(
     killed(subprocess.Popen(in_shards, stderr=subprocess.PIPE, text=True), sharded.output)
     assert list(sharded.output.glob("checkpoints/*-fsdp/*/pytorch_model_fsdp.bin"))
     subprocess.run(in_shards, check=True, stderr=subprocess.DEVNULL)
-    assert json.loads((sharded.output / "report.json").read_text())["resumed_from"] > 0
+    report = json.loads((sharded.output / "report.json").read_text())
+    assert report["resumed_from"] > 0
+    # Four validate. In shards nothing is written: the end token is expected behind their better texts.
+    assert (report["endings"]["texts"], report["endings"]["written"]) == (4, False)
+    assert report["endings"]["ended"] == pytest.approx(expected_end(whole), abs=1e-3)
     assert_alike(whole.output, sharded.output)
 
 

@@ -94,6 +94,8 @@ def test_the_report_says_what_was_done(job: TrainingJob) -> None:
     assert (report.loss, report.reference, report.start, report.device) == ("pairwise", "start", None, "cpu")
     assert (report.training, report.validation) == (told[-2], told[-1])
     assert report.versions["trl"].startswith("1.")
+    # Of three prompts that validate; what was learned has three words.
+    assert (report.endings.texts, report.endings.ended, report.endings.written) == (3, 1.0, True)
     assert [(row.kind, row.step) for row in told if row.kind == "validation"] == [
         ("validation", 4),
         ("validation", 8),
@@ -110,6 +112,12 @@ def test_the_report_says_what_was_done(job: TrainingJob) -> None:
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
+
+
+def test_a_policy_that_does_not_come_to_an_end_is_seen(job: TrainingJob) -> None:
+    report = train(replace(job, decoding=replace(job.decoding, max_new_tokens=2)), ignore)
+    assert (report.endings.texts, report.endings.ended, report.endings.tokens) == (3, 0.0, 2.0)
+    assert train(job, refuse) == report  # how texts are written decides nothing of the adapter
 
 
 def test_the_same_job_gives_the_same_bytes_wherever_it_lies(job: TrainingJob, tmp_path: Path) -> None:
