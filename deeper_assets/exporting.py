@@ -123,7 +123,7 @@ def _stored(experiment: Experiment, table: str, recipe: str) -> pd.DataFrame:
     if rows.empty:
         raise DeeperError(
             f"{table} of recipe {recipe!r} holds nothing in {experiment.home}; `deeper run` makes it for the"
-            f" recipes in train_recipes (now {', '.join(experiment.settings.train_recipes) or 'none'})"
+            f" recipes in train_recipes (now {', '.join(experiment.trainings) or 'none'})"
         )
     return rows
 

@@ -36,6 +36,7 @@ from deeper_assets.checks import personas as personas_checks
 from deeper_assets.declaring import Check, Declared, In, TableAsset
 from deeper_assets.engines.chat.journal import Purpose, asking_for
 from deeper_assets.method.controls import CONTROLS
+from deeper_assets.method.recipes import policy_methods
 from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
 from deeper_assets.partitions import Partitions, columns_of, partitions_of
 from deeper_assets.reports.previews import ROWS, made_from, preview, settings_table
@@ -106,8 +107,10 @@ class Graph:
         """How the graph is cut."""
         here = self.experiment
         methods = {method: here.policies.get(method) for method in here.methods}
-        recipes = here.settings.train_recipes
-        return partitions_of(here.domains_in_force, here.training_domains, recipes, methods, here.main_method)
+        trainings = here.trainings
+        return partitions_of(
+            here.domains_in_force, here.training_domains, trainings, methods, here.main_method
+        )
 
     def cut(self, table: str) -> PartitionsDefinition[str] | None:
         """How a table is cut; None where it has no partitions."""
@@ -271,13 +274,14 @@ class Graph:
         """The code version that the UI compares: of the code, and of all that settings decide of the values.
 
         Dagster knows nothing else of a table that changes when a setting does. It is of all domains, recipes
-        and methods that are known, so that it does not change where partitions come or go.
+        and methods that are known (of a recipe's trainings the first one), so that it does not change where
+        partitions come or go.
         """
         asset, here = self.tables[table], self.experiment
         known: Mapping[str, Collection[str]] = {
             "domain": here.domains,
             "recipe": here.settings.all_recipes,
-            "method": [*here.policies, FROZEN_POLICY, *PROMPT_METHODS],
+            "method": [*policy_methods(here.settings.all_recipes), FROZEN_POLICY, *PROMPT_METHODS],
             "control": list(CONTROLS),
         }
         columns = TABLES[table].partition

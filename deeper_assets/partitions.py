@@ -60,18 +60,19 @@ def every_partition(_: Partitions) -> PartitionMapping:
 def partitions_of(
     domains: Iterable[str],
     training_domains: Iterable[str],
-    recipes: Iterable[str],
+    trainings: Iterable[str],
     methods: Mapping[str, tuple[str, int] | None],
     main_method: str,
 ) -> Partitions:
     """The partitions of one experiment, by the names of what is in force.
 
-    Training domains are among the domains. With a method stand recipe and iteration of the model that writes
-    for it; None where no trained one does. `main_method` is one of them.
+    Training domains are among the domains, and trainings are the keys of the dimension `recipe`. With a
+    method stand training and iteration of the model that writes for it; None where no trained one does.
+    `main_method` is one of them.
     """
     by_domain = StaticPartitionsDefinition(list(domains))
     by_training = StaticPartitionsDefinition(list(training_domains))
-    by_recipe = StaticPartitionsDefinition(list(recipes))
+    by_recipe = StaticPartitionsDefinition(list(trainings))
     by_method = StaticPartitionsDefinition(list(methods))
     by_control = StaticPartitionsDefinition(list(CONTROLS))
     trained = {method: model for method, model in methods.items() if model is not None}

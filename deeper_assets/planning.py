@@ -115,7 +115,7 @@ class Planner:
         here = self.graph.experiment
         columns = self.columns(unit.tables[0], unit.partition_key)
         orders = (
-            ("recipe", here.settings.train_recipes),
+            ("recipe", here.trainings),
             ("method", here.methods),
             ("control", list(CONTROLS)),
             ("domain", here.domains_in_force),

@@ -25,7 +25,7 @@ from deeper_assets.method.domains import PAPER_DOMAINS, Domain, find_domain
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.prompts import Prompts
 from deeper_assets.method.protocols import ChatModel, Sampler
-from deeper_assets.method.recipes import Recipe, Training, policy_methods
+from deeper_assets.method.recipes import Recipe, Training, policy_methods, training_of, trainings_of
 from deeper_assets.method.updates import FROZEN_POLICY, MAIN_METHOD, PROMPT_METHODS
 from deeper_assets.method.windows import UserSampling, WindowRules
 from deeper_assets.settings import Settings
@@ -167,8 +167,17 @@ class Experiment:
 
     @cached_property
     def policies(self) -> dict[str, tuple[str, int]]:
-        """The methods whose personas a trained policy writes: method → recipe and iteration."""
-        return policy_methods(self.settings.all_recipes)
+        """The methods whose personas a trained policy writes: method → training and iteration."""
+        seeds = self.settings.training_seeds
+        return policy_methods(
+            name for recipe in self.settings.all_recipes for name in trainings_of(recipe, seeds)
+        )
+
+    @cached_property
+    def trainings(self) -> list[str]:
+        """The trainings in force: every recipe of `train_recipes`, as often as `training_seeds` says."""
+        seeds = self.settings.training_seeds
+        return [name for recipe in self.settings.train_recipes for name in trainings_of(recipe, seeds)]
 
     @cached_property
     def training_domains(self) -> list[str]:
@@ -214,7 +223,7 @@ class Experiment:
 
         Without a recipe there is nothing to compare the untrained policy with.
         """
-        trained = [m for m, (recipe, _) in self.policies.items() if recipe in self.settings.train_recipes]
+        trained = [method for method, (training, _) in self.policies.items() if training in self.trainings]
         return [*trained, *([FROZEN_POLICY] if trained else []), *PROMPT_METHODS]
 
     @property
@@ -307,11 +316,12 @@ class Experiment:
         return folder / f"{uuid4().hex}.parquet"
 
     def recipe(self, name: str) -> Recipe:
-        """The recipe called `name`; DeeperError where there is none."""
+        """The recipe called `name`, or of the training called so; DeeperError where there is none."""
         recipes = self.settings.all_recipes
-        if name not in recipes:
+        recipe, _ = training_of(name)
+        if recipe not in recipes:
             raise DeeperError(f"there is no recipe {name!r}; known: {', '.join(recipes)}")
-        return recipes[name]
+        return recipes[recipe]
 
 
 REFERENCE = "reference"

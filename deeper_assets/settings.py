@@ -37,7 +37,7 @@ from deeper_assets.engines.training.hardware import ONE_DEVICE, Hardware
 from deeper_assets.method.domains import PAPER_DOMAINS, Scale
 from deeper_assets.method.exceptions import DeeperError, did_you_mean
 from deeper_assets.method.protocols import Decoding
-from deeper_assets.method.recipes import DEFAULT_RECIPE, RECIPES, Recipe, Training
+from deeper_assets.method.recipes import DEFAULT_RECIPE, RECIPES, Recipe, Training, is_taken
 from deeper_assets.sources.custom import ColumnMap
 
 DEFAULT_HOME = Path(".deeper")
@@ -181,6 +181,9 @@ class Settings(BaseSettings):
     train_recipes: list[str] = Field(
         ["balanced", "paper"], description="recipes that `deeper run` trains; [] for no policy"
     )
+    training_seeds: int = Field(
+        1, ge=1, description="how often each recipe is trained, to see what chance makes of it"
+    )
     training_domains: list[str] | None = Field(None, description="domains that train; null: all seen ones")
     evaluate: Names = Field(None, description="domains that are evaluated; null or `all`: all")
 
@@ -250,6 +253,10 @@ def _own_recipe(name: str, given: Mapping[str, Any]) -> Recipe:
         raise ValueError(f"recipes: {name!r} is built in; give your own another name")
     if not _RECIPE_NAME.fullmatch(name):
         raise ValueError(f"recipes: {name!r} is no name; use lower-case letters, digits and underscores")
+    if is_taken(name):
+        raise ValueError(
+            f"recipes: {name!r} reads like one training of another recipe; give yours another name"
+        )
     values = dict(given)
     like = values.pop("like", DEFAULT_RECIPE)
     if like not in RECIPES:

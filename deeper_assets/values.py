@@ -22,7 +22,7 @@ from deeper_assets.method.errors import Evaluated
 from deeper_assets.method.pairs import ValidationSplit
 from deeper_assets.method.prompts import Prompts
 from deeper_assets.method.protocols import Decoding
-from deeper_assets.method.recipes import Recipe, Training
+from deeper_assets.method.recipes import Recipe, Training, training_of
 from deeper_assets.method.updates import PROMPT_METHODS, PolicyWriting
 from deeper_assets.method.windows import UserSampling, WindowRules
 from deeper_assets.sources.shape import Source
@@ -46,7 +46,7 @@ class BasePolicy:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The model that writes for a method: its recipe and iteration."""
+    """The model that writes for a method: its training (`recipe`, as in the tables) and iteration."""
 
     recipe: str
     iteration: int
@@ -115,9 +115,10 @@ class Values:
         """The share of unreadable answers that stops a run."""
         return self.experiment.settings.unreadable_limit
 
-    def seed(self, _: Partition) -> int:
-        """The experiment's seed."""
-        return self.experiment.settings.seed
+    def seed(self, partition: Partition) -> int:
+        """The experiment's seed; of each further training of a recipe, the next number."""
+        _, number = training_of(partition.get("recipe", ""))
+        return self.experiment.settings.seed + number - 1
 
     def templates(self, _: Partition) -> tuple[str, ...]:
         """The templates that the trained recipes refine by."""
@@ -133,27 +134,26 @@ class Values:
         return self.experiment.recipe(partition["recipe"])
 
     def recipe_name(self, partition: Partition) -> str:
-        """The name of the partition's recipe."""
+        """The name of the partition's training: that of its recipe, and a number but for the first."""
         return partition["recipe"]
 
-    def candidate_draw(self, _: Partition) -> CandidateDraw:
+    def candidate_draw(self, partition: Partition) -> CandidateDraw:
         """How candidates are drawn."""
         settings = self.experiment.settings
-        return self._draw(settings.candidate_decoding, settings.candidates)
+        return self._draw(settings.candidate_decoding, settings.candidates, partition)
 
-    def refining_draw(self, _: Partition) -> CandidateDraw:
+    def refining_draw(self, partition: Partition) -> CandidateDraw:
         """How Model 1 writes the personas that iteration 2 starts from: one a context, as in evaluation."""
-        return self._draw(self.experiment.settings.evaluation_decoding, 1)
+        return self._draw(self.experiment.settings.evaluation_decoding, 1, partition)
 
-    def _draw(self, decoding: Decoding, n: int) -> CandidateDraw:
+    def _draw(self, decoding: Decoding, n: int, partition: Partition) -> CandidateDraw:
         settings = self.experiment.settings
         length = settings.sampler.max_length
-        return CandidateDraw(decoding, n, settings.seed, settings.forbid_leaks, length)
+        return CandidateDraw(decoding, n, self.seed(partition), settings.forbid_leaks, length)
 
-    def validation(self, _: Partition) -> ValidationSplit:
+    def validation(self, partition: Partition) -> ValidationSplit:
         """Which users measure a training."""
-        settings = self.experiment.settings
-        return ValidationSplit(settings.training.validation_share, settings.seed)
+        return ValidationSplit(self.experiment.settings.training.validation_share, self.seed(partition))
 
     def loss(self, partition: Partition) -> str:
         """The loss of the partition's recipe."""
@@ -197,7 +197,8 @@ class Values:
         template = UNTRAINED_TEMPLATE if model is None else self.experiment.recipe(model.recipe).template
         settings = self.experiment.settings
         length = settings.sampler.max_length
-        return PolicyWriting(template, settings.evaluation_decoding, settings.seed, length)
+        seed = settings.seed if model is None else self.seed({"recipe": model.recipe})
+        return PolicyWriting(template, settings.evaluation_decoding, seed, length)
 
     def usage(self, _: Partition) -> Usage:
         """What the chat model has been asked, and what it cost."""

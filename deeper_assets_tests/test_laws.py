@@ -152,6 +152,7 @@ STALE: Mapping[str, frozenset[str]] = {
     "re_evaluation": NOTHING,
     "event_log_days": NOTHING,
     "train_recipes": CONTEXTS - SECOND | of("mae_table", "comparison_table"),
+    "training_seeds": of("mae_table", "comparison_table"),
     "training_domains": PREFERENCES,
     "evaluate": of("floors_table", "mae_table", "comparison_table"),
     "processes": NOTHING,

@@ -268,6 +268,10 @@ def test_paths_in_a_profile_are_meant_from_its_folder(tmp_path: Path) -> None:
             "settings: recipes: 'paper' is built in; give your own another name",
         ),
         (
+            {"recipes": {"mine_seed_2": {}}},
+            "settings: recipes: 'mine_seed_2' reads like one training of another recipe; give yours another",
+        ),
+        (
             {"recipes": {"My recipe": {}}},
             "'My recipe' is no name; use lower-case letters, digits and underscores",
         ),

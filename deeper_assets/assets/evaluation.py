@@ -144,7 +144,7 @@ def comparison_table(
     evaluated: Evaluated,
     seed: int,
 ) -> Output[pd.DataFrame]:
-    """Macro averages by method and round with bootstrap intervals over users, beside `deeper`."""
+    """Macro averages by method and round with intervals over users and trainings, beside `deeper`."""
     measured = evaluated.of({"method": round_errors, "control": control_errors})
     windows = rating_windows[rating_windows["domain"].isin(set(measured["domain"]))]
     gaps = bootstrap_gaps(measured, floor_errors(windows, scales), MEDIAN, seed)

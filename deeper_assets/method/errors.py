@@ -13,6 +13,7 @@ import pandas as pd
 
 from deeper_assets.method.frames import stacked
 from deeper_assets.method.ordering import FIGURES, order_by_round, pair_counts
+from deeper_assets.method.recipes import training_of
 
 KINDS = ("method", "control", "ceiling", "floor")
 """What a row of the table can be of, in the order in which people read them."""
@@ -196,6 +197,25 @@ def with_macro_average(table: pd.DataFrame) -> pd.DataFrame:
 def _mean_of_all(values: "pd.Series[float]") -> float:
     """The mean; NaN where one of them is unknown."""
     return float(values.mean(skipna=False))
+
+
+def over_trainings(table: pd.DataFrame) -> pd.DataFrame:
+    """mae_table with one row for all trainings of a recipe, under the name of the first.
+
+    Returns:
+        The same columns, their means over the trainings (of numbers of users the fewest, of paper_mae the
+        first). A mean is NaN where it is in one of them. And trainings (how many there are), training_sd
+        (standard deviation of mae between them; NaN of one).
+    """
+    own = ["domain", "method", "kind", "round"]
+    method = [training_of(name)[0] for name in table["method"]]
+    grouped = table.assign(method=method).groupby(own, sort=False)
+    ways = {"asked": "min", "users": "min", "users_ordered": "min", "paper_mae": "first"}
+    merged = grouped.agg({name: ways.get(name, "mean") for name in table.columns if name not in own})
+    for name in merged.columns.difference(["paper_mae"]):
+        merged[name] = merged[name].where(grouped[name].count() == grouped.size())
+    merged["trainings"], merged["training_sd"] = grouped.size(), grouped["mae"].std()
+    return merged.reset_index()[[*table.columns, "trainings", "training_sd"]]
 
 
 def paper_round_mae() -> pd.DataFrame:

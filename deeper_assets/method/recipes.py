@@ -1,13 +1,15 @@
 """Recipes: how a policy is trained (Section 3.2, Tables 18–21 for the paper's own ablations).
 
 A recipe says what counts as better (weights), what is compared (pairs or whole groups) and how iteration 2
-goes on from iteration 1. How hard the optimizer works is `Training`, the same for every recipe.
+goes on from iteration 1. How hard the optimizer works is `Training`, the same for every recipe. A recipe may
+be trained several times, each time with a seed of its own: `balanced`, `balanced_seed_2` and so on.
 
 Departs from the paper: `balanced`, the default, compares all candidates of a context (and where it draws
 pairs, sets no bounds). In iteration 2 a persona that is already good has no candidate with a reward of 0.5,
 so the paper's bounds leave nothing that teaches the policy to leave it alone.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -63,17 +65,44 @@ DEFAULT_RECIPE = "balanced"
 """The recipe of the methods `deeper` and `deeper_iteration_1`."""
 
 
-def policy_methods(recipes: Iterable[str]) -> dict[str, tuple[str, int]]:
-    """The evaluated methods whose personas a trained policy writes: method → recipe and iteration.
+_REPEATED = re.compile(r"(.+)_seed_([2-9]|[1-9]\d+)")
+_TAKEN = re.compile(r"iteration_1|(.+_)?seed_\d+")
 
-    Those of the default recipe are called `deeper` and `deeper_iteration_1`, any other `deeper_<recipe>`.
+
+def trainings_of(recipe: str, seeds: int) -> list[str]:
+    """The names of a recipe's trainings: the first has the recipe's own name."""
+    return [_named(recipe, number) for number in range(1, seeds + 1)]
+
+
+def training_of(name: str) -> tuple[str, int]:
+    """Of a training, or of the method that it makes: the name without a number, and the number (1-based)."""
+    repeated = _REPEATED.fullmatch(name)
+    return (repeated[1], int(repeated[2])) if repeated else (name, 1)
+
+
+def is_taken(recipe: str) -> bool:
+    """Whether a recipe of this name could be mistaken for a training, or its method for another one's."""
+    return _TAKEN.fullmatch(recipe) is not None
+
+
+def _named(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}_seed_{number}"
+
+
+def policy_methods(trainings: Iterable[str]) -> dict[str, tuple[str, int]]:
+    """The evaluated methods whose personas a trained policy writes: method → training and iteration.
+
+    Those of the default recipe are called `deeper` and `deeper_iteration_1`, any other `deeper_<recipe>`;
+    those of its second training `deeper_seed_2`, `deeper_iteration_1_seed_2` and `deeper_<recipe>_seed_2`.
     """
     methods: dict[str, tuple[str, int]] = {}
-    for name in recipes:
-        if name == DEFAULT_RECIPE:
-            methods |= {"deeper": (name, 2), "deeper_iteration_1": (name, 1)}
+    for name in trainings:
+        recipe, number = training_of(name)
+        if recipe == DEFAULT_RECIPE:
+            for method, iteration in (("deeper", 2), ("deeper_iteration_1", 1)):
+                methods[_named(method, number)] = (name, iteration)
         else:
-            methods[f"deeper_{name}"] = (name, 2)
+            methods[_named(f"deeper_{recipe}", number)] = (name, 2)
     return methods
 
 

@@ -1,11 +1,20 @@
-"""How certain a figure is: bootstrap intervals, over users, of the macro-averaged error.
+"""How certain a figure is: intervals of the macro-averaged error, over users and over trainings.
 
 The macro average is a mean over domains of a mean over users. So users are resampled within their domain, and
 two methods are compared on the same users. scipy.stats.bootstrap has neither strata nor means of means, so
 the resampling is written out here, as a matrix product.
 
+A recipe that is trained several times has one row: the mean of its trainings. They are too few to resample:
+of three, a bootstrap stays between the least and the greatest, and one time in four the true mean does not.
+So chance in training has an interval of its own, by Student's t (of a difference: Welch's), and the ends of
+both are joined as the sides of a right triangle (MOVER: Zou and Donner, 2008). That errs on the wide side:
+what chance in training does to single users counts in both.
+
 Not in the paper, which gives no intervals.
 """
+
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,34 +23,44 @@ from deeper_assets.method.errors import MACRO
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.frames import text_in
 from deeper_assets.method.ordering import own_accuracy
+from deeper_assets.method.recipes import training_of
 from deeper_assets.method.windows import stable_share
 
 COVERAGE = 0.95
-"""Of an interval: between the 2.5th and the 97.5th percentile of the resampled averages."""
+"""Of an interval: of users, between the 2.5th and the 97.5th percentile of the resampled averages."""
 
 RESAMPLES = 2000
 
 COMPARED = [
-    *("method", "kind", "round", "users", "mae", "mae_low", "mae_high"),
+    *("method", "kind", "round", "trainings", "users", "mae", "training_sd", "mae_low", "mae_high"),
     *("against", "difference", "difference_low", "difference_high"),
     *("pairwise_accuracy", "pairwise_low", "pairwise_high"),
 ]
 """Columns of a comparison."""
+
+_FIGURE = ["method", "round"]
 
 
 def bootstrap_mae(errors: pd.DataFrame, seed: int, resamples: int = RESAMPLES) -> pd.DataFrame:
     """The macro average of every method and round, with its interval.
 
     Args:
-        errors: round_errors rows: domain, method, user_id, round, error (rating points; NaN unknown).
+        errors: round_errors rows: domain, method, user_id, round, error (rating points; NaN unknown). Methods
+            that differ by the number of a training (`training_of`) are one.
         seed: of the resampling; a domain's resamples depend on it, the domain and how many users it has.
         resamples: how many.
 
     Returns:
-        method, round, users (with a known error), mae, low, high (rating points). The average is that of
-        `with_macro_average`: NaN where a method lacks a domain that others have in that round.
+        method, round, trainings, users (with a known error in all of them), mae (rating points; of several
+        trainings the mean), training_sd (standard deviation between them; NaN of one), low, high. The average
+        is that of `with_macro_average`: NaN where a method lacks a domain that others have in that round.
     """
-    return _intervals(_by_user(errors), errors, seed, resamples).rename(columns={"mean": "mae"})
+    trained = _by_training(errors)
+    table = _intervals(_by_user(trained), trained, seed, resamples).merge(_spread(trained), on=_FIGURE)
+    table["training_sd"] = table["training_sd"].where(table["mean"].notna())
+    table = _widened(table, _half_interval([table]))
+    columns = [*_FIGURE, "trainings", "users", "mean", "training_sd", "low", "high"]
+    return table[columns].rename(columns={"mean": "mae"})
 
 
 def bootstrap_difference(
@@ -49,7 +68,7 @@ def bootstrap_difference(
 ) -> pd.DataFrame:
     """How much every other method's macro average differs from that of `against`, on the same users.
 
-    See `bootstrap_mae` for the other arguments.
+    See `bootstrap_mae` for the other arguments. Trainings of two recipes are taken for independent.
 
     Returns:
         method, against, round, users (whose error is known with both), difference (rating points; below 0
@@ -58,14 +77,20 @@ def bootstrap_difference(
     Raises:
         DeeperError: there are no errors of `against`.
     """
-    values = _by_user(errors)
+    trained = _by_training(errors)
+    values = _by_user(trained)
     methods = values.columns.unique("method")
     if against not in methods:
         raise DeeperError(f"there are no errors of the method {against!r}; known: {', '.join(methods)}")
     differences = pd.concat(
         {method: values[method] - values[against] for method in methods}, axis="columns", names=["method"]
     )
-    table = _intervals(differences, errors, seed, resamples).rename(columns={"mean": "difference"})
+    table = _intervals(differences, trained, seed, resamples)
+    spread = _spread(trained).set_index(_FIGURE)
+    own = spread.reindex(pd.MultiIndex.from_frame(table[_FIGURE]))
+    other = spread.reindex(pd.MultiIndex.from_product([[against], table["round"]]))
+    table = _widened(table, _half_interval([own, other]))
+    table = table.rename(columns={"mean": "difference"})
     table.insert(1, "against", against)
     return table[table["method"] != against].reset_index(drop=True)
 
@@ -79,20 +104,20 @@ def compare(measured: pd.DataFrame, against: str, seed: int, resamples: int = RE
     Returns:
         comparison_table rows, by method and round.
     """
-    names = ["method", "round"]
     table = bootstrap_mae(measured, seed, resamples).rename(columns={"low": "mae_low", "high": "mae_high"})
-    table = table.merge(measured[["method", "kind"]].drop_duplicates(), on="method", validate="many_to_one")
+    kinds = _by_training(measured)[["method", "kind"]].drop_duplicates()
+    table = table.merge(kinds, on="method", validate="many_to_one")
     numbers = ["difference", "difference_low", "difference_high"]
-    if against in set(measured["method"]):
+    if against in set(table["method"]):
         differences = bootstrap_difference(measured, against, seed, resamples).drop(columns="users")
         differences = differences.rename(columns={"low": "difference_low", "high": "difference_high"})
-        table = table.merge(differences, on=names, how="left")
+        table = table.merge(differences, on=_FIGURE, how="left")
     # The same resampling of another figure of the same users.
     ordered = bootstrap_mae(measured.assign(error=own_accuracy(measured)), seed, resamples)
-    ordered = ordered.drop(columns="users").rename(
+    ordered = ordered.drop(columns=["trainings", "users", "training_sd"]).rename(
         columns={"mae": "pairwise_accuracy", "low": "pairwise_low", "high": "pairwise_high"}
     )
-    table = table.merge(ordered, on=names, how="left")
+    table = table.merge(ordered, on=_FIGURE, how="left")
     table = table.reindex(columns=COMPARED)
     table["against"] = [text_in(name) for name in table["against"]]
     return table.astype(dict.fromkeys(numbers, "float64"))
@@ -144,14 +169,76 @@ def under_floors(errors: pd.DataFrame, floors: pd.DataFrame, seed: int) -> pd.Da
     return highest.reset_index()
 
 
-def _by_user(errors: pd.DataFrame) -> pd.DataFrame:
-    """Errors with a row a user (domain, user_id) and a column a method and round, sorted both ways."""
-    indexed = errors.set_index(["domain", "user_id", "method", "round"])["error"].astype("float64")
-    return indexed.unstack(["method", "round"]).sort_index().sort_index(axis="columns")
+def _by_training(errors: pd.DataFrame) -> pd.DataFrame:
+    """The same rows: `method` without the number of a training, which stands in `training` (1-based).
+
+    A user's error is unknown in every training of a method where it is in one: else trainings would be
+    compared on other users. `trainings` says how many there are of the method and round.
+    """
+    of = {name: training_of(name) for name in errors["method"].unique()}
+    trained = errors.assign(
+        method=errors["method"].map({name: method for name, (method, _) in of.items()}),
+        training=errors["method"].map({name: number for name, (_, number) in of.items()}),
+        error=errors["error"].astype("float64"),
+    )
+    trained["trainings"] = trained.groupby(_FIGURE)["training"].transform("nunique")
+    known = trained.groupby(["domain", "user_id", *_FIGURE])["error"].transform("count")
+    trained["error"] = trained["error"].where(known == trained["trainings"])
+    return trained
+
+
+def _by_user(trained: pd.DataFrame) -> pd.DataFrame:
+    """Errors with a row a user (domain, user_id) and a column a method and round, sorted both ways.
+
+    Of several trainings the mean.
+    """
+    errors = trained.groupby(["domain", "user_id", *_FIGURE])["error"].mean()
+    return errors.unstack(_FIGURE).sort_index().sort_index(axis="columns")
+
+
+def _spread(trained: pd.DataFrame) -> pd.DataFrame:
+    """Of every method and round: trainings, and training_sd between their macro averages."""
+    by_domain = trained.groupby([*_FIGURE, "trainings", "training", "domain"])["error"].mean()
+    figures = by_domain.groupby([*_FIGURE, "trainings", "training"]).mean()
+    return figures.groupby([*_FIGURE, "trainings"]).std().rename("training_sd").reset_index()
+
+
+def _half_interval(sides: Sequence[pd.DataFrame]) -> np.ndarray:
+    """Half of the interval over trainings of a mean, or of a difference of two means; 0 where there is one.
+
+    `sides` have trainings and training_sd, a row a figure. Of a difference, the degrees of freedom are
+    Welch's.
+    """
+    trainings = np.array([side["trainings"] for side in sides], dtype=float)
+    sd = np.array([side["training_sd"] for side in sides], dtype=float)
+    several = (trainings > 1) & (sd > 0)
+    variances = np.where(several, sd**2 / trainings, 0)
+    parts = np.where(several, variances**2 / np.maximum(trainings - 1, 1), 0).sum(axis=0)
+    freedom = np.divide(variances.sum(axis=0) ** 2, parts, out=np.full(parts.shape, np.inf), where=parts > 0)
+    reach = [_student(degrees) if degrees < np.inf else 0.0 for degrees in freedom]
+    half: np.ndarray = np.array(reach) * np.sqrt(variances.sum(axis=0))
+    return half
+
+
+def _student(freedom: float) -> float:
+    """How far from 0 Student's t reaches with COVERAGE, at so many degrees of freedom (1 or more).
+
+    At √freedom · tan(angle), its density is proportional to cos(angle)^(freedom - 1) d(angle).
+    """
+    ends = np.linspace(0, math.pi / 2, 20_001)
+    within = np.concatenate([[0], np.cumsum(np.cos((ends[1:] + ends[:-1]) / 2) ** (freedom - 1))])
+    return math.sqrt(freedom) * math.tan(np.interp(COVERAGE, within / within[-1], ends))
+
+
+def _widened(table: pd.DataFrame, half: np.ndarray) -> pd.DataFrame:
+    """A table whose intervals of `mean`, over users, are joined with those over trainings."""
+    below, above = table["mean"] - table["low"], table["high"] - table["mean"]
+    low, high = table["mean"] - np.hypot(below, half), table["mean"] + np.hypot(above, half)
+    return table.assign(low=table["low"].where(half == 0, low), high=table["high"].where(half == 0, high))
 
 
 def _intervals(values: pd.DataFrame, errors: pd.DataFrame, seed: int, resamples: int) -> pd.DataFrame:
-    """The macro average of each column of `values` (by user, as of `_by_user`), and its interval.
+    """The macro average of each column of `values` (as of `_by_user`), and its interval over users.
 
     A round's average is over the domains in which, by `errors`, anyone has a window to predict.
     """

@@ -67,7 +67,7 @@ _ACCURACY = _number(
 )
 
 _TEMPLATE = _text("template", "prompt template that the policy gets: refinement or inc_update")
-_RECIPE = _text("recipe", "how the policy is trained, e.g. balanced")
+_RECIPE = _text("recipe", "how the policy is trained, e.g. balanced; balanced_seed_2 is its second training")
 _LEARNS = _integer(
     "round", "window a context learns from, 1-based: S_round comes from W_round", check='"round" >= 1'
 )
@@ -383,9 +383,17 @@ _RESULTS = (
             _text("method", "update method, control or ceiling"),
             _KIND,
             _ROUND,
-            _integer("users", "evaluation users whose error is known", check="users >= 0"),
-            _number("mae", "macro average of their errors, rating points", nullable=True),
-            _number("mae_low", "lower end of its 95 % bootstrap interval", nullable=True),
+            _integer("trainings", "trainings of the recipe behind these figures", check="trainings >= 1"),
+            _integer("users", "evaluation users whose error is known in all of them", check="users >= 0"),
+            _number(
+                "mae", "macro average of their errors, mean of the trainings, rating points", nullable=True
+            ),
+            _number(
+                "training_sd",
+                "standard deviation of that average between trainings, rating points; NULL of one training",
+                nullable=True,
+            ),
+            _number("mae_low", "lower end of its 95 % interval, over users and trainings", nullable=True),
             _number("mae_high", "upper end of that interval", nullable=True),
             _text("against", "method it is compared with, on the same users", nullable=True),
             _number(

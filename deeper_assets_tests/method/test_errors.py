@@ -12,6 +12,7 @@ from deeper_assets.method.errors import (
     mae_by_round,
     mae_table,
     measured_windows,
+    over_trainings,
     paper_round_mae,
     window_errors,
 )
@@ -169,6 +170,39 @@ def test_kept_is_counted_and_stays_in_the_mean() -> None:
     assert table.loc["a", "kept"].to_dict() == {"book": 0.5, "grocery": 1 / 6, "macro": 0.25}  # 2 of 8 users
     assert table.loc["a", "mae"].to_dict() == {"book": 2.0, "grocery": 1.0, "macro": 1.5}
     assert set(table.loc["floor_constant", "kept"]) == {0.0}
+
+
+def test_trainings_of_a_recipe_have_one_row_with_their_mean_and_spread() -> None:
+    measured = errors(
+        [
+            *(("book", "deeper_paper", 0, error) for error in (0.5, 0.7)),
+            *(("book", "deeper_paper_seed_2", 0, error) for error in (0.8, None)),
+            *(("book", "inc_update", 0, error) for error in (1.0, 2.0)),
+        ]
+    )
+    table = mae_table(measured, floors(["book"]))
+    assert set(table["method"]) == {"deeper_paper", "deeper_paper_seed_2", "inc_update", "floor_constant"}
+    got = over_trainings(table)
+    assert list(got.columns) == [*table.columns, "trainings", "training_sd"]
+    deeper, other = (
+        got[(got["domain"] == "book") & (got["method"] == m)].iloc[0] for m in ("deeper_paper", "inc_update")
+    )
+    # 0.6 and 0.8: their mean, and their standard deviation 0.2/√2
+    assert (deeper["mae"], deeper["training_sd"]) == pytest.approx((0.7, 0.2 / math.sqrt(2)))
+    assert (deeper["users"], deeper["unreadable"], deeper["trainings"]) == (1, 0.25, 2)
+    figures = paper_round_mae()
+    papers = figures[(figures["domain"] == "book") & (figures["round"] == 0)].set_index("method")["paper_mae"]
+    assert deeper["paper_mae"] == papers["deeper_paper"]
+    assert (other["mae"], other["users"], other["trainings"]) == (1.5, 2, 1)
+    assert math.isnan(other["training_sd"])
+
+
+def test_a_mean_of_trainings_is_unknown_where_one_of_them_is() -> None:
+    measured = errors([("book", "deeper", 0, 1.0), ("book", "deeper_seed_2", 0, None)])
+    (mae,) = over_trainings(mae_table(measured, floors(["book"]))).query(
+        "domain == 'book' and kind == 'method'"
+    )["mae"]
+    assert math.isnan(mae)
 
 
 def test_paper_figures_give_the_papers_averages() -> None:

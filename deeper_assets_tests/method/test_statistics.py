@@ -35,7 +35,7 @@ def errors(of: dict[tuple[str, str, int], list[float | None]]) -> pd.DataFrame:
 def test_the_macro_average_and_what_is_known() -> None:
     frame = errors({("a", "m", 0): [1.0, 2.0, 3.0], ("b", "m", 0): [4.0, None], ("a", "m", 1): [1.0]})
     got = bootstrap_mae(frame, 7)
-    assert list(got.columns) == ["method", "round", "users", "mae", "low", "high"]
+    assert list(got.columns) == ["method", "round", "trainings", "users", "mae", "training_sd", "low", "high"]
     # round 0: (mean of 1, 2, 3 + mean of 4) / 2; round 1 nobody of b reaches
     assert got[["method", "round", "users", "mae"]].values.tolist() == [["m", 0, 4, 3.0], ["m", 1, 1, 1.0]]
 
@@ -129,6 +129,86 @@ def test_gaps_are_those_of_the_last_round_from_one_floor() -> None:
     assert bootstrap_gaps(methods.iloc[:0], floors.iloc[:0], "best", 7).empty
 
 
+T_1, T_2 = 12.7062, 4.3027
+"""How far Student's t reaches with 95 %, with one degree of freedom and with two."""
+
+
+def trained(of: dict[str, list[float | None]]) -> pd.DataFrame:
+    """Errors of one domain and round: method → those of users u0, u1, …"""
+    return errors({("a", method, 0): known for method, known in of.items()})
+
+
+def test_trainings_of_a_recipe_are_one_figure_whose_interval_they_widen() -> None:
+    # Users do not differ, the trainings do: 1.0, 1.1 and 1.2, whose standard deviation is 0.1.
+    frame = trained({"m": [1.0] * 4, "m_seed_2": [1.2] * 4, "m_seed_3": [1.1] * 4})
+    (row,) = bootstrap_mae(frame, 7).to_dict("records")
+    assert (row["method"], row["trainings"], row["users"]) == ("m", 3, 4)
+    assert (row["mae"], row["training_sd"]) == pytest.approx((1.1, 0.1))
+    half = T_2 * 0.1 / math.sqrt(3)
+    assert (row["low"], row["high"]) == pytest.approx((1.1 - half, 1.1 + half), rel=1e-4)
+
+
+def test_users_and_trainings_are_joined_as_the_sides_of_a_right_triangle() -> None:
+    # Over users the interval reaches 0.5 to both sides (see above); two trainings are 0.02 apart, so their
+    # standard deviation is 0.02/√2, and that of their mean 0.01.
+    frame = trained({"m": [0.0, 1.0], "m_seed_2": [0.02, 1.02]})
+    (row,) = bootstrap_mae(frame, 7).to_dict("records")
+    half = math.hypot(0.5, T_1 * 0.01)
+    assert (row["low"], row["high"]) == pytest.approx((0.51 - half, 0.51 + half), rel=1e-4)
+
+
+def test_one_training_is_as_certain_as_its_users() -> None:
+    frame = trained({"m": [0.0, 1.0], "n": [0.5, 2.0]})
+    assert bootstrap_mae(frame, 7)["training_sd"].isna().all()
+    assert bootstrap_mae(frame, 7)["trainings"].tolist() == [1, 1]
+    (row,) = bootstrap_difference(frame, "m", 7).to_dict("records")
+    assert [row[name] for name in ("difference", "low", "high")] == [0.75, 0.5, 1.0]
+
+
+def test_a_difference_has_the_variation_of_both_recipes() -> None:
+    # Standard deviations 0.1 and 0.1 of three trainings each: by Welch four degrees of freedom, t 2.7764. Of
+    # a method without trainings only the other's counts.
+    three = {"m": [1.0] * 3, "m_seed_2": [1.1] * 3, "m_seed_3": [1.2] * 3}
+    other = {name.replace("m", "n"): [error + 0.5 for error in known] for name, known in three.items()}
+    frame = trained({**three, **other, "prompt": [2.0] * 3})
+    n, prompt = bootstrap_difference(frame, "m", 7).to_dict("records")
+    half = 2.7764 * math.sqrt(0.1**2 / 3 + 0.1**2 / 3)
+    assert (n["difference"], n["low"], n["high"]) == pytest.approx((0.5, 0.5 - half, 0.5 + half), rel=1e-4)
+    half = T_2 * 0.1 / math.sqrt(3)
+    assert (prompt["low"], prompt["high"]) == pytest.approx((0.9 - half, 0.9 + half), rel=1e-4)
+
+
+def test_users_count_whose_error_is_known_in_every_training() -> None:
+    frame = trained({"m": [1.0, 5.0, 2.0], "m_seed_2": [1.0, None, 2.0]})
+    (row,) = bootstrap_mae(frame, 7).to_dict("records")
+    # Not 1.5 and 8/3: the trainings are alike where they can be compared.
+    assert (row["users"], row["mae"], row["training_sd"]) == (2, 1.5, 0.0)
+
+
+def test_a_training_without_a_domain_leaves_the_recipe_without_a_macro_average() -> None:
+    frame = errors({("a", "m", 0): [1.0], ("b", "m", 0): [1.0], ("a", "m_seed_2", 0): [3.0]})
+    (row,) = bootstrap_mae(frame, 7).to_dict("records")
+    assert row["trainings"] == 2
+    assert all(math.isnan(row[column]) for column in ("mae", "training_sd", "low", "high"))
+
+
+def test_intervals_over_users_and_trainings_cover_the_truth() -> None:
+    """In 200 experiments, a round each, in which training is as uncertain as users are."""
+    draw = np.random.default_rng(3)
+    users = draw.normal(1, 0.5, (200, 1, 100))  # of their mean: 0.05
+    trainings = draw.normal(0, 0.1, (200, 3, 1))  # of their mean: 0.058
+    known = users + trainings
+    names = ("m", "m_seed_2", "m_seed_3")
+    frame = errors({("a", name, i): list(known[i, k]) for i in range(200) for k, name in enumerate(names)})
+
+    def coverage(some: pd.DataFrame) -> float:
+        got = bootstrap_mae(some, 7, resamples=500)
+        return float(((got["low"] <= 1) & (got["high"] >= 1)).mean())
+
+    assert 0.93 <= coverage(frame) <= 0.99
+    assert coverage(frame[frame["method"] == "m"]) < 0.7  # one training knows nothing of its chance
+
+
 def test_a_method_without_a_domain_has_no_macro_average() -> None:
     frame = errors({("a", "m", 0): [1.0], ("b", "m", 0): [1.0], ("a", "n", 0): [1.0], ("b", "o", 0): [None]})
     got = bootstrap_mae(frame, 7).set_index("method")
@@ -187,6 +267,17 @@ def test_laws(of: dict[tuple[str, str, int], list[float | None]]) -> None:
     shifted = bootstrap_mae(frame.assign(error=frame["error"] + 1), 7, resamples=50)
     for column in ("mae", "low", "high"):
         np.testing.assert_allclose(shifted[column], got[column] + 1)
+    # Trainings have no order, and one that is repeated to the letter makes nothing more certain or less.
+    names = frame["method"].map({"m": "m", "n": "m_seed_2"})
+    turned = frame["method"].map({"m": "m_seed_2", "n": "m"})
+    pd.testing.assert_frame_equal(
+        *(bootstrap_mae(frame.assign(method=given), 7, resamples=50) for given in (names, turned))
+    )
+    again = pd.concat([frame, frame.assign(method=frame["method"] + "_seed_2")])
+    repeated = bootstrap_mae(again, 7, resamples=50)
+    pd.testing.assert_frame_equal(
+        repeated.drop(columns=["trainings", "training_sd"]), got.drop(columns=["trainings", "training_sd"])
+    )
 
 
 @given(st.integers(0, 40).map(lambda n: n / 10), st.integers(1, 5), st.integers(1, 3))
