@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 
 from deeper_assets.method.errors import MACRO
+from deeper_assets.method.recipes import training_of
 from deeper_assets.reports.text import (
     PAPER_NOTE,
     figure,
@@ -207,12 +208,13 @@ def _figures(figures: Figures | None) -> Iterator[str]:
     """The macro averages as a Markdown table, with controls and floors, and how sure the last round is."""
     if figures is None:
         return
+    methods = {training_of(name)[0]: name for name in figures.methods}
     rows = round_table(figures.table, MACRO)
     rounds = rounds_of(rows)
     yield f"| | {' | '.join(f'round {r}' for r in rounds)} | paper | unreadable | kept | pairs | ties |"
     yield "| --- " * (len(rounds) + 6) + "|"
     for row in rows.to_dict("records"):
-        name = f"**{row['method']}**" if row["method"] in figures.methods else row["method"]
+        name = f"**{row['method']}**" if row["method"] in methods else row["method"]
         values = [*(figure(row[r]) for r in rounds), figure(row["paper"]), *shares_missing(row)]
         order = [figure(row["pairs"]), figure(row["ties"], ".0%")]
         yield f"| {' | '.join([name, *values, *order])} |"
@@ -223,11 +225,22 @@ def _figures(figures: Figures | None) -> Iterator[str]:
     yield "says how often an item that a user rated higher is predicted higher. Pairs that are predicted"
     yield "equal are left out of it; their share is under `ties`."
     compared = last_round(figures.comparison)
-    for row in compared[compared["method"].isin(figures.methods)].to_dict("records"):
+    for row in compared[compared["method"].isin(methods)].to_dict("records"):
         yield ""
-        interval = f"{figure(row['mae_low'])} to {figure(row['mae_high'])}, by a bootstrap over users"
+        several = row["trainings"] > 1
+        over = "over users and trainings" if several else "by a bootstrap over users"
+        interval = f"{figure(row['mae_low'])} to {figure(row['mae_high'])}, {over}"
         mae = f"{figure(row['mae'])} on {row['users']:,} users (95 % interval {interval})"
-        yield f"**{row['method']}**. Last round: {mae}."
+        mean = f"mean of {row['trainings']} trainings with other seeds, " if several else ""
+        yield f"**{row['method']}**. Last round: {mean}{mae}."
+        yield from _own(figures, methods[row["method"]]) if several else ()
+
+
+def _own(figures: Figures, method: str) -> Iterator[str]:
+    """What this training reached, beside the mean of all."""
+    macro = figures.table[(figures.table["domain"] == MACRO) & (figures.table["method"] == method)]
+    last = macro.sort_values("round")["mae"].iloc[-1]
+    yield f"This training alone (`{method}`): {figure(last)}."
 
 
 def _source(domain: str, identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from deeper_assets.method.errors import MACRO
+from deeper_assets.method.errors import MACRO, over_trainings
 from deeper_assets.method.ordering import order_by_round
 from deeper_assets.method.pairs import CONTEXT
 from deeper_assets.method.rewards import COMPONENTS
@@ -31,8 +31,11 @@ def round_figures(round_errors: pd.DataFrame) -> Figures:
 
 
 def macro_figures(table: pd.DataFrame) -> Figures:
-    """The macro average of every method, control, ceiling and floor, in each round (mae_table rows)."""
-    macro = table[table["domain"] == MACRO]
+    """The macro average of every method, control, ceiling and floor, in each round (mae_table rows).
+
+    Of a recipe that is trained several times it is the mean.
+    """
+    macro = over_trainings(table[table["domain"] == MACRO])
     ordered = macro.sort_values(["kind", "method", "round"], key=by_kind)
     names = ordered["method"] + " round " + ordered["round"].astype(str)
     return _known(dict(zip(names, ordered["mae"], strict=True)))

@@ -8,16 +8,18 @@ from typing import Any
 
 import pandas as pd
 
-from deeper_assets.method.errors import FEW_MISSING, MACRO
+from deeper_assets.method.errors import FEW_MISSING, MACRO, over_trainings
 from deeper_assets.reports.plots import as_address, mae_plot
 from deeper_assets.reports.text import (
     PAPER_NOTE,
+    covered,
     figure,
     interval,
     last_round,
     round_table,
     rounds_of,
     shares_missing,
+    trainings,
 )
 
 
@@ -71,6 +73,8 @@ def render_page(
             paper=PAPER_NOTE.replace("`", "") if table["paper_mae"].notna().any() else None,
             sections=[_section(table, name) for name in names],
             compared=_compared(comparison),
+            covered=covered(comparison),
+            several=bool((over_trainings(table)["trainings"] > 1).any()),
             people=_people(personas),
             re_evaluations=[_re_evaluated(one) for one in re_evaluations],
         )
@@ -95,6 +99,7 @@ def _section(table: pd.DataFrame, domain: str) -> dict[str, Any]:
                 **dict(zip(("unreadable", "kept"), shares_missing(row), strict=True)),
                 "pairs": figure(row["pairs"]),
                 "ties": figure(row["ties"], ".0%"),
+                "trainings": trainings(row),
             }
             for row in rows.to_dict("records")
         ],

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from deeper_assets.method.errors import over_trainings
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -26,14 +28,17 @@ STYLES: Mapping[str, Mapping[str, Any]] = {
 
 
 def mae_plot(table: pd.DataFrame, domain: str) -> str:
-    """MAE by round (mae_table rows) of a domain or of `macro`, as SVG: a line a method, control or floor."""
+    """MAE by round (mae_table rows) of a domain or of `macro`, as SVG: a line a method, control or floor.
+
+    Of a recipe that is trained several times the line is the mean.
+    """
     # The object interface: pyplot would keep figures alive and pick a window system.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 4.2), dpi=100)
     # Fixed margins, with room for the longest name on the right: laying them out costs more than drawing.
     axes = figure.add_axes((0.09, 0.13, 0.65, 0.77))
-    rows = table[table["domain"] == domain].sort_values("round")
+    rows = over_trainings(table[table["domain"] == domain]).sort_values("round")
     for kind, style in STYLES.items():
         for method, line in rows[rows["kind"] == kind].groupby("method", sort=True):
             axes.plot(line["round"], line["mae"], label=method, **style)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from deeper_assets.method.errors import KINDS, MACRO
+from deeper_assets.method.errors import KINDS, MACRO, over_trainings
 
 
 def by_kind(column: "pd.Series[Any]") -> "pd.Series[Any]":
@@ -14,7 +14,7 @@ def by_kind(column: "pd.Series[Any]") -> "pd.Series[Any]":
     return column.map(KINDS.index) if column.name == "kind" else column
 
 
-FIGURES = ("paper", "unreadable", "kept", "pairs", "ties")
+FIGURES = ("paper", "unreadable", "kept", "pairs", "ties", "trainings", "training_sd")
 """Columns of a round_table that are of no single round, or of the last alone."""
 
 PAPER_NOTE = (
@@ -31,14 +31,15 @@ def round_table(table: pd.DataFrame, domain: str) -> pd.DataFrame:
         One row a method, control, ceiling or floor: kinds in this order, of each the best at the last round
         first. Columns: kind, method, one a round (its number; MAE in rating points); unreadable and kept
         (shares at the worst round); of the last round paper (the paper's figure), pairs (pairwise_accuracy),
-        ties (share of tied pairs).
+        ties (share of tied pairs), trainings and training_sd (see `over_trainings`).
     """
-    rows = table[table["domain"] == domain]
+    rows = over_trainings(table[table["domain"] == domain])
     names = ["kind", "method"]
     wide = rows.pivot(index=names, columns="round", values="mae")
     last = wide.columns.max()
-    at_last = rows[rows["round"] == last].set_index(names)[["paper_mae", "pairwise_accuracy", "ties"]]
-    at_last.columns = pd.Index(["paper", "pairs", "ties"])
+    of_last = {"paper_mae": "paper", "pairwise_accuracy": "pairs", "ties": "ties"}
+    at_last = rows[rows["round"] == last].set_index(names).rename(columns=of_last)
+    at_last = at_last[[*of_last.values(), "trainings", "training_sd"]]
     missing = rows.groupby(names)[["unreadable", "kept"]].max()
     whole = wide.join(at_last).join(missing).reset_index()
     return whole.sort_values(["kind", last, "method"], key=by_kind, ignore_index=True)
@@ -78,8 +79,9 @@ def _block(table: pd.DataFrame, domain: str, title: str) -> str:
     rounds = rounds_of(rows)
     users = table[(table["domain"] == domain) & (table["kind"] == "floor")]["users"].max()
     lines = [f"{title}: MAE on the next window by round, {users or 0:,} users"]
-    heads = "".join(f"{f'round {r}':>9}" for r in rounds)
-    lines.append(f"  {'':<22}{heads}{'paper':>9}{'unreadable':>12}{'kept':>7}{'pairs':>7}{'ties':>6}")
+    several = bool((rows["trainings"] > 1).any())
+    heads = "".join(f"{f'round {r}':>9}" for r in rounds) + f"{'paper':>9}{'unreadable':>12}{'kept':>7}{'pairs':>7}"
+    lines.append(f"  {'':<22}{heads}{'ties':>6}" + (f"{'trainings':>12}" if several else ""))
     previous = None
     for row in rows.to_dict("records"):
         if previous not in (None, row["kind"]):
@@ -88,25 +90,35 @@ def _block(table: pd.DataFrame, domain: str, title: str) -> str:
         figures = "".join(_figure(row[r]).rjust(9) for r in rounds)
         order = f"{_figure(row['pairs']):>7}{_figure(row['ties'], '.0%'):>6}"
         unreadable, kept = shares_missing(row)
-        lines.append(
-            f"  {row['method']:<22}{figures}{_figure(row['paper']):>9}{unreadable:>12}{kept:>7}{order}"
-        )
+        figures += f"{_figure(row['paper']):>9}{unreadable:>12}{kept:>7}{order}"
+        lines.append(f"  {row['method']:<22}{figures}{trainings(row):>12}".rstrip())
     return "\n".join(lines)
+
+
+def trainings(row: Mapping[Any, Any]) -> str:
+    """How many trainings a figure is the mean of, and their standard deviation; nothing for one."""
+    return f"{row['trainings']:.0f} ±{figure(row['training_sd'])}" if row["trainings"] > 1 else ""
+
+
+def covered(comparison: pd.DataFrame) -> str:
+    """What the intervals of comparison_table are over, in words."""
+    several = (comparison["trainings"] > 1).any()
+    return "over users and trainings" if several else "bootstrap over users"
 
 
 def comparison_text(comparison: pd.DataFrame) -> str:
     """The last round of comparison_table for a terminal, one line a method or control."""
-    lines = ["last round, macro average with 95 % intervals (bootstrap over users)"]
+    several = bool((comparison["trainings"] > 1).any())
+    lines = [f"last round, macro average with 95 % intervals ({covered(comparison)})"]
     heads = f"{'MAE':>7}{'interval':>17}{'from deeper':>13}{'interval':>18}{'pairs':>9}{'interval':>17}"
-    lines.append(f"  {'':<22}{heads}")
+    lines.append(f"  {'':<22}{heads}" + (f"{'trainings':>12}" if several else ""))
     for row in last_round(comparison).to_dict("records"):
         mae = f"{_figure(row['mae']):>7}{_interval(row['mae_low'], row['mae_high']):>17}"
         ends = _interval(row["difference_low"], row["difference_high"], "+.3f")
         pairs = _interval(row["pairwise_low"], row["pairwise_high"])
-        lines.append(
-            f"  {row['method']:<22}{mae}{_figure(row['difference'], '+.3f'):>13}{ends:>18}"
-            f"{_figure(row['pairwise_accuracy']):>9}{pairs:>17}"
-        )
+        figures = f"{mae}{_figure(row['difference'], '+.3f'):>13}{ends:>18}"
+        figures += f"{_figure(row['pairwise_accuracy']):>9}{pairs:>17}"
+        lines.append(f"  {row['method']:<22}{figures}{trainings(row):>12}".rstrip())
     return "\n".join(lines)
 
 

@@ -52,8 +52,8 @@ def figures() -> Figures:
         columns=["domain", "method", "kind", "round", "users", "mae", "unreadable", "kept", "paper_mae"],
     ).assign(pairwise_accuracy=0.625, ties=0.25)
     compared = pd.DataFrame(
-        [("deeper_paper", "method", 4, 9, 0.5, 0.4, 0.6)],
-        columns=["method", "kind", "round", "users", "mae", "mae_low", "mae_high"],
+        [("deeper_paper", "method", 4, 1, 9, 0.5, 0.4, 0.6)],
+        columns=["method", "kind", "round", "trainings", "users", "mae", "mae_low", "mae_high"],
     )
     return Figures(table, compared, ["deeper_paper"])
 
@@ -109,6 +109,19 @@ def test_no_error_stands_in_a_card_without_its_floors() -> None:
     unmeasured = model_card(2, "base-1+2", "meta-llama/Llama-3.1-8B-Instruct", False, origin(), None)
     assert "It has not been evaluated." in unmeasured
     assert "0.500" not in unmeasured
+
+
+def test_the_card_of_one_of_several_trainings_tells_it_from_their_mean() -> None:
+    known = figures()
+    second = known.table[known.table["method"] == "deeper_paper"].assign(
+        method="deeper_paper_seed_2", mae=0.6
+    )
+    compared = known.comparison.assign(trainings=2, mae=0.55, mae_low=0.3, mae_high=0.8)
+    both = Figures(pd.concat([known.table, second]), compared, ["deeper_paper_seed_2"])
+    text = model_card(2, "base-1+2", "meta-llama/Llama-3.1-8B-Instruct", False, origin(), both)
+    assert "| **deeper_paper** | 0.550 | 0.653 | 1.0% |" in text
+    assert "Last round: mean of 2 trainings with other seeds, 0.550 on 9 users (95 % interval 0.300" in text
+    assert "to 0.800, over users and trainings).\nThis training alone (`deeper_paper_seed_2`): 0.600." in text
 
 
 @pytest.mark.parametrize(

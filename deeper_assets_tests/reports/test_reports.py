@@ -51,12 +51,12 @@ def table() -> pd.DataFrame:
 def comparison() -> pd.DataFrame:
     nan = math.nan
     rows = [
-        ("deeper", "method", 0, 9, 0.1, 0.05, 0.15, None, nan, nan, nan, nan, nan, nan),
-        ("deeper", "method", 1, 9, 0.5, 0.41, 0.6, None, nan, nan, nan, 0.625, 0.5, 0.75),
-        ("full_regen", "method", 1, 9, 0.75, 0.6004, 0.9, "deeper", 0.25, 0.125, 0.375, nan, nan, nan),
-        ("inc_update", "method", 1, 8, nan, nan, nan, "deeper", nan, nan, nan, nan, nan, nan),
-        ("paper", "method", 1, 9, 0.4, 0.3, 0.5, "deeper", -0.1, -0.2, 0.0, nan, nan, nan),
-        ("control_none", "control", 1, 9, 0.3, 0.2, 0.4, "deeper", -0.2, -0.3, -0.1, nan, nan, nan),
+        ("deeper", "method", 0, 1, 9, 0.1, nan, 0.05, 0.15, None, *[nan] * 6),
+        ("deeper", "method", 1, 1, 9, 0.5, nan, 0.41, 0.6, None, nan, nan, nan, 0.625, 0.5, 0.75),
+        ("full_regen", "method", 1, 1, 9, 0.75, nan, 0.6004, 0.9, "deeper", 0.25, 0.125, 0.375, *[nan] * 3),
+        ("inc_update", "method", 1, 1, 8, nan, nan, nan, nan, "deeper", *[nan] * 6),
+        ("paper", "method", 1, 1, 9, 0.4, nan, 0.3, 0.5, "deeper", -0.1, -0.2, 0.0, *[nan] * 3),
+        ("control_none", "control", 1, 1, 9, 0.3, nan, 0.2, 0.4, "deeper", -0.2, -0.3, -0.1, *[nan] * 3),
     ]
     return pd.DataFrame(rows, columns=list(TABLES["comparison_table"].column_names))
 
@@ -104,6 +104,33 @@ def test_text_compares_methods_in_the_last_round_the_best_first(comparison: pd.D
     ]
 
 
+def test_a_recipe_trained_several_times_is_one_line_with_its_spread(
+    table: pd.DataFrame, comparison: pd.DataFrame
+) -> None:
+    pair = table[table["method"] == "inc_update"].assign(method="inc_update_seed_2")
+    pair["mae"] += 0.2
+    spread = [0.01, 0.0125, math.nan, math.nan, 0.5, math.nan]
+    several = comparison.assign(trainings=[3, 3, 1, 1, 3, 1], training_sd=spread)
+    average, compared, _ = as_text(pd.concat([table, pair]), several).split("\n\n")
+    words = [re.sub(" +", " ", line.strip()) for line in average.splitlines()[1:4]]
+    # 0.4 and 0.6: their standard deviation is 0.2/√2.
+    assert words == [
+        "round 0 round 1 paper unreadable pairs ties trainings",
+        "inc_update 1.100 0.500 0.800 25.0% 0.750 25% 2 ±0.141",
+        "full_regen 1.000 - - 100.0% - 100%",
+    ]
+    assert [re.sub(" +", " ", line.strip()) for line in compared.splitlines()[:4]] == [
+        "last round, macro average with 95 % intervals (over users and trainings)",
+        "MAE interval from deeper interval pairs interval trainings",
+        "paper 0.400 [0.300, 0.500] -0.100 [-0.200, +0.000] - - 3 ±0.500",
+        "deeper 0.500 [0.410, 0.600] - - 0.625 [0.500, 0.750] 3 ±0.013",
+    ]
+    page = render_page(pd.concat([table, pair]), several, pd.DataFrame(), [], "offline", True)
+    assert "inc_update_seed_2" not in page
+    assert "<td>2 ±0.141</td>" in page
+    assert "intervals (over users and trainings)" in page
+
+
 def test_the_comparison_stands_between_average_and_domains_if_it_was_made(
     table: pd.DataFrame, comparison: pd.DataFrame, not_made: pd.DataFrame
 ) -> None:
@@ -138,8 +165,10 @@ def test_json_is_plain_and_unknown_is_null(table: pd.DataFrame, comparison: pd.D
         "method": "deeper",
         "kind": "method",
         "round": 1,
+        "trainings": 1,
         "users": 9,
         "mae": 0.5,
+        "training_sd": None,
         "mae_low": 0.41,
         "mae_high": 0.6,
         "against": None,
