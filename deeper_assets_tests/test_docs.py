@@ -32,7 +32,7 @@ from deeper_assets.jobs import JOBS
 from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.floors import FLOORS
-from deeper_assets.method.recipes import RECIPES, Recipe
+from deeper_assets.method.recipes import RECIPES, Recipe, policy_methods, trainings_of
 from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings, load_settings
@@ -105,6 +105,7 @@ def names() -> frozenset[str]:
     columns = [*PROVENANCE, *LEDGER.columns, *(c for t in TABLES.values() for c in t.columns)]
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     declared = Graph.of(here).declared
+    trainings = [name for recipe in RECIPES for name in trainings_of(recipe, 3)]
     return frozenset(
         [
             *TABLES,
@@ -114,10 +115,10 @@ def names() -> frozenset[str]:
             *(job.name for job in definitions().jobs or ()),
             *(key.name for key in check_keys()),
             *automation(),
-            *RECIPES,
+            *trainings,
             *(part.name for part in dataclasses.fields(Recipe)),
             *literals(Recipe),
-            *(*here.policies, *PROMPT_METHODS, FROZEN_POLICY, *FLOORS, *CONTROLS, *here.domains),
+            *(*policy_methods(trainings), *PROMPT_METHODS, FROZEN_POLICY, *FLOORS, *CONTROLS, *here.domains),
             *(part for path in setting_paths() for part in path.split(".")),
             *literals(Settings),
             *(*vars(Values), *vars(Tools)),

@@ -1,9 +1,10 @@
 """Recipes against each other: `python -m deeper_assets_tests.benchmarks.recipes --data FOLDER`.
 
 One home and one `deeper run` of every built-in recipe, and of `balanced` with each loss that it does not
-have. Prints the last round of comparison_table, and `deeper` by domain: first with policies that write as the
-profile says, then sampled as candidates are (`evaluation_decoding` set to `candidate_decoding`), in a copy of
-the home. Models 2 are trained anew there, because S1 of iteration 2 is written as in evaluation.
+have, each trained with three seeds. Prints the last round of comparison_table, with intervals over users and
+trainings, and `deeper` by domain: first with policies that write as the profile says, then sampled as
+candidates are (`evaluation_decoding` set to `candidate_decoding`), in a copy of the home. Models 2 are
+trained anew there, because S1 of iteration 2 is written as in evaluation.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from typing import get_args, get_type_hints
 import pandas as pd
 import yaml
 
-from deeper_assets.method.errors import MACRO
+from deeper_assets.method.errors import MACRO, over_trainings
 from deeper_assets.method.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 from deeper_assets.reports.text import comparison_text
 from deeper_assets.settings import load_settings
@@ -27,7 +28,7 @@ from deeper_assets.store.warehouse import Warehouse
 from deeper_assets_tests.command import command
 
 
-def write_profile(path: Path, only: list[str] | None) -> None:
+def write_profile(path: Path, only: list[str] | None, seeds: int) -> None:
     """A profile that trains recipes: the built-in ones, and those of other losses named by their loss."""
     losses = get_args(get_type_hints(Recipe)["loss"])
     own = {
@@ -35,7 +36,12 @@ def write_profile(path: Path, only: list[str] | None) -> None:
         for loss in losses
         if loss != RECIPES[DEFAULT_RECIPE].loss
     }
-    profile = {"extends": "offline", "recipes": own, "train_recipes": only or [*RECIPES, *own]}
+    profile = {
+        "extends": "offline",
+        "recipes": own,
+        "train_recipes": only or [*RECIPES, *own],
+        "training_seeds": seeds,
+    }
     path.write_text(yaml.safe_dump(profile, sort_keys=False), encoding="utf-8")
 
 
@@ -48,11 +54,11 @@ def run(home: Path, arguments: list[str], **more: str) -> str:
     return " (failed in part, see above: rows may be missing or of an earlier run)" if done.returncode else ""
 
 
-def compare(home: Path, copy: Path, arguments: list[str], only: list[str] | None) -> None:
+def compare(home: Path, copy: Path, arguments: list[str], only: list[str] | None, seeds: int) -> None:
     """Runs in `home`, then in a copy of it where policies write as candidates are sampled; prints both."""
     home.mkdir(parents=True, exist_ok=True)
     profile = home / "recipes.yaml"  # the home records this path, so the file stays there
-    write_profile(profile, only)
+    write_profile(profile, only, seeds)
     arguments = ["--profile", str(profile), *arguments]
     failed = run(home, arguments)
     show(home, f"Policies write as the profile says{failed}")
@@ -70,7 +76,7 @@ def load(home: Path, table: str) -> pd.DataFrame:
 def show(home: Path, heading: str) -> None:
     """Prints comparison_table's last round, and the error of `deeper` in each domain at both ends."""
     print(f"\n{heading}\n{comparison_text(load(home, 'comparison_table'))}")
-    table = load(home, "mae_table")
+    table = over_trainings(load(home, "mae_table"))
     first, last = table["round"].min(), table["round"].max()
     rows = table[(table["method"] == "deeper") & (table["domain"] != MACRO)]
     ends = rows.pivot(index="domain", columns="round", values="mae").reindex(columns=[first, last])
@@ -83,15 +89,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="folder of the published files")
     parser.add_argument("--recipes", nargs="+", help="leave out others; lipo and softmax are losses")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each recipe")
     parser.add_argument("--train-users", default="60", help="a domain, at most")
     parser.add_argument("--eval-users", default="all", help="a domain, at most")
     parser.add_argument("--home", type=Path, help="folder to keep; one that was begun is gone on with")
     given = parser.parse_args()
     arguments = ["--data", given.data, "--train-users", given.train_users, "--eval-users", given.eval_users]
     with tempfile.TemporaryDirectory(prefix="deeper-recipes-") as folder:
-        compare(
-            (given.home or Path(folder, "home")).resolve(), Path(folder, "sampled"), arguments, given.recipes
-        )
+        home = (given.home or Path(folder, "home")).resolve()
+        compare(home, Path(folder, "sampled"), arguments, given.recipes, given.seeds)
 
 
 if __name__ == "__main__":
