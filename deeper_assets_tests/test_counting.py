@@ -80,7 +80,7 @@ def test_predicted_ratings_can_be_read_and_are_drawn_from_the_scale(scale: Scale
     domain, titles = Domain("own", "thing", scale, seen=True), ["Emma", "Emma", 'A "<b>" & c - d']
     prompts = [PROMPTS.prediction(domain, persona(number, 245), titles) for number in range(200)]
     answers = chat().answer(prompts, schema=ratings_schema(scale))
-    ratings = [parse_ratings(one.text, titles, scale) for one in answers]
+    ratings = [parse_ratings(one.text, titles, scale).ratings for one in answers]
     assert all(len(rated) == 3 and len(set(rated)) == 1 and scale.holds(rated[0]) for rated in ratings)
     assert {rated[0] for rated in ratings} >= {scale.lowest, scale.highest}
 

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from dagster import MetadataValue, Output, PartitionMapping
 
-from deeper_assets.assets.personas import with_share
+from deeper_assets.assets.personas import with_placings, with_share
 from deeper_assets.declaring import In, table
 from deeper_assets.method import controls, errors
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.domains import Domain, Scale
 from deeper_assets.method.errors import Evaluated
 from deeper_assets.method.floors import MEDIAN, floor_errors
+from deeper_assets.method.parsing import RATINGS_VERSION
 from deeper_assets.method.rounds import mark_kept, play_rounds
 from deeper_assets.method.statistics import bootstrap_gaps, compare, under_floors
 from deeper_assets.method.updates import MAIN_METHOD, PROMPT_METHODS, PolicyWriting, by_policy
@@ -37,7 +38,7 @@ def _templates(values: Values, partition: Partition) -> Sequence[str]:
         "round_predictions": "What the persona of each round predicts for the window after it.",
     },
     templates=_templates,
-    code_version="2",
+    code_version=RATINGS_VERSION,
 )
 def persona_rounds(
     rating_windows: pd.DataFrame,
@@ -56,7 +57,7 @@ def persona_rounds(
     """
     update = by_policy(samplers.policy_sampler(policies), writing) if writing else PROMPT_METHODS[method]
     played = play_rounds(rating_windows, initial_personas, initial_predictions, method, update, domain, chat)
-    return [with_share(played.personas, "persona"), with_share(played.predictions, "predicted")]
+    return [with_share(played.personas, "persona"), with_placings(played.predictions)]
 
 
 @table("evaluation", code_version="2")
@@ -84,6 +85,7 @@ def _shuffled(partitions: Partitions) -> PartitionMapping:
     "controls",
     reads={"persona_rounds": In("persona_rounds", mapping=_shuffled)},
     templates=["prediction"],
+    code_version=RATINGS_VERSION,
 )
 def control_predictions(
     rating_windows: pd.DataFrame, persona_rounds: pd.DataFrame, control: str, domain: Domain, chat: ChatSetup
@@ -92,8 +94,7 @@ def control_predictions(
 
     See `method/controls.py` for what.
     """
-    predicted = controls.control_predictions(rating_windows, persona_rounds, control, domain, chat)
-    return with_share(predicted, "predicted")
+    return with_placings(controls.control_predictions(rating_windows, persona_rounds, control, domain, chat))
 
 
 @table("controls")

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from dagster import Output
 
-from deeper_assets.assets.personas import with_share
+from deeper_assets.assets.personas import with_placings
 from deeper_assets.declaring import TableAsset, table
 from deeper_assets.method import candidates as sampling
 from deeper_assets.method import rewards as scoring
@@ -26,6 +26,7 @@ from deeper_assets.method.contexts import (
 )
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.errors import share_missing
+from deeper_assets.method.parsing import RATINGS_VERSION
 from deeper_assets.method.prompts import Prompts
 from deeper_assets.partitions import ITERATIONS
 from deeper_assets.reports.figures import reward_figures
@@ -48,6 +49,7 @@ def training_windows(rating_windows: pd.DataFrame) -> pd.DataFrame:
     tables={f"{name}_1": meaning for name, meaning in CONTEXT_TABLES.items()},
     templates=lambda values, partition: values.templates(partition),
     training=True,
+    code_version=RATINGS_VERSION,
 )
 def contexts_1(
     training_windows: pd.DataFrame,
@@ -68,6 +70,7 @@ def contexts_1(
     tables={f"{name}_2": meaning for name, meaning in CONTEXT_TABLES.items()},
     templates=lambda values, partition: [values.template(partition), "prediction"],
     training=True,
+    code_version=RATINGS_VERSION,
 )
 def contexts_2(
     training_windows: pd.DataFrame,
@@ -127,7 +130,7 @@ def candidate_predictions(
     training_windows: pd.DataFrame, candidates: pd.DataFrame, domain: Domain, chat: ChatSetup
 ) -> Output[pd.DataFrame]:
     """What every usable candidate predicts for the previous, current and future window of its context."""
-    return with_share(sampling.predict_candidates(candidates, training_windows, domain, chat), "predicted")
+    return with_placings(sampling.predict_candidates(candidates, training_windows, domain, chat))
 
 
 def rewards(
@@ -153,6 +156,7 @@ def _of_iteration(number: int) -> list[TableAsset]:
             reads=reads,
             templates=["prediction"],
             training=True,
+            code_version=RATINGS_VERSION,
         )(candidate_predictions),
         table(group, name=f"rewards_{number}", reads=reads, training=True)(rewards),
     ]
@@ -168,7 +172,7 @@ def _outputs(made: Contexts) -> list[Output[pd.DataFrame]]:
         "without a prompt": int(without.sum()),
         "reasons": {str(reason): int(count) for reason, count in without.items()},
     }
-    return [Output(made.contexts, metadata=metadata), Output(made.predictions)]
+    return [Output(made.contexts, metadata=metadata), with_placings(made.predictions)]
 
 
 def _shares(sampled: pd.DataFrame) -> dict[str, Any]:

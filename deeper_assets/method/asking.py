@@ -18,6 +18,7 @@ from deeper_assets.method.frames import text_in
 from deeper_assets.method.histories import histories, places
 from deeper_assets.method.judging import Shown
 from deeper_assets.method.parsing import parse_ratings
+from deeper_assets.method.placing import PlacedRatings, Placing
 from deeper_assets.method.prompts import Prompts, RatedItem
 from deeper_assets.method.protocols import ChatModel
 
@@ -113,7 +114,7 @@ def ask_personas(
 
 def ask_predictions(
     chat: ChatSetup, domain: Domain, questions: Sequence[tuple[str | None, Sequence[RatedItem]]]
-) -> list[Reply[tuple[float, ...]]]:
+) -> list[Reply[PlacedRatings]]:
     """Asks the chat model to rate as a persona would.
 
     Args:
@@ -122,8 +123,8 @@ def ask_predictions(
         questions: a persona and a window's items, each. Only the items' titles are shown to the model.
 
     Returns:
-        One rating an item (rating points) for each question, or the reason why there is none. Questions
-        without a persona are not asked and stay unknown.
+        One rating an item for each question and how it was placed, or the reason why there is none.
+        Questions without a persona are not asked and stay unknown.
     """
     asked = [
         (None if persona is None else chat.prompts.prediction(domain, persona, _titles(items)), items)
@@ -134,12 +135,12 @@ def ask_predictions(
 
 def ask_ratings(
     chat: ChatSetup, domain: Domain, questions: Sequence[tuple[str | None, Sequence[RatedItem]]]
-) -> list[Reply[tuple[float, ...]]]:
+) -> list[Reply[PlacedRatings]]:
     """Asks the chat model complete prompts for ratings of items; see `ask_predictions`.
 
     A question is a prompt and the items that it asks about. One without a prompt is not asked.
     """
-    replies: list[Reply[tuple[float, ...]]] = [Reply(None, NO_PERSONA, 0)] * len(questions)
+    replies: list[Reply[PlacedRatings]] = [Reply(None, NO_PERSONA, 0)] * len(questions)
     asked, prompts, readers = [], [], []
     for i, (prompt, items) in enumerate(questions):
         if prompt is not None:
@@ -156,6 +157,15 @@ def _titles(items: Sequence[RatedItem]) -> tuple[str, ...]:
     return tuple(item.title for item in items)
 
 
+def rated_items(
+    reply: Reply[PlacedRatings], items: int
+) -> Sequence[tuple[float, Placing] | tuple[None, None]]:
+    """Each item's rating and how it was placed; None and None where no answer could be read."""
+    if reply.value is None:
+        return [(None, None)] * items
+    return list(zip(reply.value.ratings, reply.value.placed, strict=True))
+
+
 def predict_windows(
     chat: ChatSetup, domain: Domain, windows: pd.DataFrame, asked: pd.DataFrame
 ) -> pd.DataFrame:
@@ -170,8 +180,9 @@ def predict_windows(
         asked: user_id, persona (without one, nothing is asked), window (several: a tuple), and any others.
 
     Returns:
-        The columns of `asked` but `persona`, and place, predicted (rating points, NaN where unknown), note,
-        attempts, model: one row a usable rating of each window that the user has.
+        The columns of `asked` but `persona`, and place, predicted (rating points, NaN where unknown), placed
+        (how the rating found its item), note, attempts, model: one row a usable rating of each window that
+        the user has.
     """
     windows = windows[windows["user_id"].isin(asked["user_id"])]
     users, at = histories(windows), places(windows)
@@ -190,10 +201,11 @@ def predict_windows(
     answers = [(places_of[number], replies[number]) for number in numbers]
     items = [len(held) for held, _ in answers]
     rows = asked.drop(columns="persona").iloc[np.repeat(np.arange(len(asked)), items)]
-    ratings = (reply.value or [np.nan] * len(held) for held, reply in answers)
+    rated = [pair for held, reply in answers for pair in rated_items(reply, len(held))]
     return rows.assign(
         place=np.array([place for held, _ in answers for place in held], dtype="int64"),
-        predicted=np.array([rating for given in ratings for rating in given], dtype="float64"),
+        predicted=np.array([rating for rating, _ in rated], dtype="float64"),
+        placed=np.array([placing for _, placing in rated], dtype="object"),
         note=np.repeat(np.array([reply.note for _, reply in answers], dtype="object"), items),
         attempts=np.repeat(np.array([reply.attempts for _, reply in answers], dtype="int64"), items),
         model=chat.model.name,

@@ -19,7 +19,7 @@ from deeper_assets.method.prompts import Prompts, RatedItem
 CONTEXT_COLUMNS = ["domain", "template", "user_id", "round", "prompt", "persona", "note", "model"]
 PREDICTION_COLUMNS = [
     *("domain", "template", "user_id", "round", "window", "place"),
-    *("predicted", "note", "attempts", "model"),
+    *("predicted", "placed", "note", "attempts", "model"),
 ]
 
 _Write = Callable[[Prompts, Domain, str, Sequence[RatedItem], Sequence[float]], str]

@@ -14,7 +14,7 @@ from statistics import median
 
 import pandas as pd
 
-from deeper_assets.method.asking import ChatSetup, ask_ratings
+from deeper_assets.method.asking import ChatSetup, ask_ratings, rated_items
 from deeper_assets.method.domains import Domain, Scale
 from deeper_assets.method.histories import histories, places
 from deeper_assets.method.prompts import Prompts, RatedItem
@@ -48,7 +48,7 @@ NOTHING_KNOWN = "Nothing is known about this person."
 
 PREDICTION_COLUMNS = [
     *("domain", "control", "user_id", "round", "window", "place", "persona_of"),
-    *("predicted", "note", "attempts", "model"),
+    *("predicted", "placed", "note", "attempts", "model"),
 ]
 
 
@@ -101,9 +101,9 @@ def control_predictions(
     for turn, donor, reply in zip(turns, given, ask_ratings(chat, domain, asked), strict=True):
         held = at[turn.user_id, turn.round + 1]
         of = donor.user_id if donor else None
-        for place, rating in zip(held, reply.value or [None] * len(held), strict=True):
+        for place, rated in zip(held, rated_items(reply, len(held)), strict=True):
             row = (domain.name, control, turn.user_id, turn.round, turn.round + 1, place, of)
-            rows.append((*row, rating, reply.note, reply.attempts, chat.model.name))
+            rows.append((*row, *rated, reply.note, reply.attempts, chat.model.name))
     return pd.DataFrame(rows, columns=PREDICTION_COLUMNS).astype({"predicted": "float64"})
 
 

@@ -1,25 +1,28 @@
 """Reads what a chat model answers: predicted ratings, and personas.
 
-Unknown is never a number. An answer that cannot be read raises `UnreadableAnswer` with one word out of
-`REASONS`, which gets counted; no input, however hostile, raises anything else or takes long.
+Unknown is never a number, and no rating is given to an item that it may not belong to. An answer that cannot
+be read raises `UnreadableAnswer` with one word out of `REASONS`, which gets counted; no input, however
+hostile, raises anything else or takes long.
 
-Departs from the paper: the paper leaves open what happens to an answer with the wrong number of ratings or a
-rating off the scale. Here such an answer counts as no answer.
+Departs from the paper: the paper leaves open what happens to an answer with the wrong number of ratings, a
+rating off the scale, or names that are not the items'. Here such an answer counts as no answer.
 """
 
-import html
 import json
 import math
 import re
-import unicodedata
-from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from deeper_assets.method.domains import Scale
 from deeper_assets.method.exceptions import UnreadableAnswer
-from deeper_assets.method.prompts import one_line
+from deeper_assets.method.placing import Entry, PlacedRatings, place
+from deeper_assets.method.titles import QUOTES, named_in_order, normal
+
+RATINGS_VERSION = "2"
+"""Of the code that reads ratings: with another one, predictions are stale."""
 
 REASONS: Mapping[str, str] = {
     "no_answer": "the model gave no text",
@@ -27,10 +30,13 @@ REASONS: Mapping[str, str] = {
     "content_filter": "the server's filter withheld prompt or answer",
     "rejected": "the server cannot take this prompt",
     "too_long": "the answer is too long to be one",
-    "no_json": "the answer holds no JSON list or object",
+    "no_json": "the answer holds no JSON list or object, or ends in one that is broken",
     "wrong_count": "not one rating an item",
     "not_a_number": "a rating is missing or not a finite number",
     "outside_scale": "a rating lies outside the scale",
+    "misplaced": "it is not certain which item a rating belongs to",
+    "contradictory": "the answer rates the items twice, and differently",
+    "only_counts": "the numbers are the scale's own marks or those of the items, in order",
     "no_persona": "nothing is left of the persona without its wrapping",
     "refusal": "the model refused",
     "echo": "the answer repeats the prompt, or has a tag in the middle of the persona",
@@ -41,21 +47,48 @@ LONGEST_ANSWER = 200_000
 """In characters. Ten ratings or a persona need a hundredth of it."""
 
 _MOST_STARTS = 64
-"""How many brackets are tried as the beginning of JSON, so that an answer full of brackets takes no time."""
+"""How many brackets are tried as the beginning of JSON, or four an item: an answer full of brackets takes no
+time, and is not read, because its last word may not have been seen."""
 
 _MOST_WRAPPERS = 3
 """How many objects around the ratings are looked through."""
 
-_NAME_KEYS = ("item", "title", "name", "item_name", "item_title")
-_RATING_KEYS = ("predicted_rating", "predicted", "rating", "score")
+_FEWEST_COUNTS = 5
+"""From so many on, unnamed ratings that count up or down are a scale that is quoted. Fewer may be ratings,
+where they are the whole answer."""
+
+_ANSWER_WORDS = frozenset(
+    {"json", "index", "item", "items", "rating", "ratings", "prediction", "predictions"}
+)
+"""Words of an answer that has nothing beside its ratings."""
+
+_RATING_KEYS = ("predict_rating", "predicted_rating", "prediction", "predicted", "rating", "score")
+_ROLES: Mapping[str, Sequence[str]] = {
+    "name": ("item_name", "item", "title", "name", "item_title"),
+    "rating": _RATING_KEYS,
+    "number": (
+        *("index", "idx", "id", "position", "number", "no", "nr"),
+        *("item_number", "item_index", "item_id"),
+    ),
+    "rank": ("rank", "ranking"),
+    "prose": (
+        *("reason", "reasoning", "rationale", "explanation", "justification"),
+        *("comment", "note", "notes"),
+    ),
+}
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)", re.ASCII)
-_QUOTES = str.maketrans("‘’‚‛`´“”„‟«»″", "''''''" + '"' * 7)
 
 # Possessive quantifiers (*+) keep these linear in the answer.
+_THINKING = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
+_TRAILING_COMMA = re.compile(r",\s*+(?=[\]}])")
+_BRACKET = re.compile(r"[\[{]")
+_BEGINS_JSON = re.compile(r"\s*+[\"'\d{\[\-]")
+_FINAL = re.compile(r"\b(?:final|finally|corrected|revised|definitive)\b", re.IGNORECASE)
+_NEAR = 100  # characters before a piece of JSON in which its mark stands
+_LETTERS = re.compile(r"[^\W\d_]+")
 _FENCE = re.compile(r"```(?:[^\S\n]*+\w*+[^\S\n]*+\n)?(.*?)```", re.DOTALL)
 _OPENING_TAG = re.compile(r"<(\w{0,20}persona)>")
 _TAG = re.compile(r"</?\w{0,20}persona>")
-_BRACKET = re.compile(r"[\[{]")
 _LEAD_IN = re.compile(
     r"(?:(?:sure|certainly|of course|okay)[,.!]? )?(?:here(?:['’]s| is) )?"
     r"(?:(?:the|an?|your|my) )?"
@@ -72,35 +105,37 @@ _LONGEST_REFUSAL = 400
 
 # A JSON object keeps its pairs as a tuple: a list never is one, and repeated keys are not lost.
 _Object = tuple[tuple[str, Any], ...]
-_Entry = tuple[str | None, float]
 
 
-def parse_ratings(answer: str | None, titles: Sequence[str], scale: Scale) -> tuple[float, ...]:
-    """The predicted rating of every title, in the order of `titles` (rating points, anywhere on the scale).
+def parse_ratings(answer: str | None, titles: Sequence[str], scale: Scale) -> PlacedRatings:
+    """The predicted rating of every title (anywhere on the scale), and how it was placed.
 
     The JSON may stand in a fence or amid prose: a list of objects, of numbers or of [name, number], an object
-    of names and numbers, or one of these within an object. An entry that names a title is that title's
-    (repeated titles in order of appearance). The other entries fill the remaining titles, in order. If
-    several pieces of JSON are readable, one that names items is preferred, and of these the last: a model's
-    final word.
+    of names and numbers, or one of these within an object; the paper's own is a list of objects with
+    `item_name` and `predict_rating` (Table 5). If several pieces of JSON can be read they have to agree, but
+    for those before the last one that is called final (or corrected, revised); what stands in tags of
+    thinking is left out. Unnamed numbers that are the scale's marks in order are no ratings: a model that
+    quotes the scale is likelier than one that happens to rate in this order.
 
     Raises:
         UnreadableAnswer: with a word out of `REASONS`.
     """
-    text = _text(answer)
-    first_failure: UnreadableAnswer | None = None
-    readable: list[tuple[bool, tuple[float, ...]]] = []
-    for value in _json_values(text):
+    text = _TRAILING_COMMA.sub("", _without_thinking(_text(answer)))
+    pieces = _pieces(text, max(_MOST_STARTS, 4 * len(titles)))
+    failure: UnreadableAnswer | None = None
+    readings: list[PlacedRatings] = []
+    end = 0
+    for piece in pieces:
         try:
-            entries = _entries(value, titles)
-            ratings = _in_order(entries, titles, scale)
+            readings.append(_reading(piece, titles, scale))
+            end = max(end, piece.end)
         except UnreadableAnswer as unreadable:
-            first_failure = first_failure or unreadable
-        else:
-            readable.append((any(name is not None for name, _ in entries), ratings))
-    if readable:
-        return next((ratings for named, ratings in reversed(readable) if named), readable[-1][1])
-    raise first_failure or UnreadableAnswer("no_json")
+            failure = failure or unreadable
+    if not readings:
+        raise failure or UnreadableAnswer("no_json")
+    if any(piece.value is None and piece.start >= end for piece in pieces):
+        raise UnreadableAnswer("no_json")
+    return _agreed(readings, text, titles, scale)
 
 
 def parse_persona(answer: str | None) -> str:
@@ -121,7 +156,7 @@ def parse_persona(answer: str | None) -> str:
         raise UnreadableAnswer("no_persona")
     if _TAG.search(text):
         raise UnreadableAnswer("echo")
-    if len(text) <= _LONGEST_REFUSAL and _REFUSAL.match(text.translate(_QUOTES)):
+    if len(text) <= _LONGEST_REFUSAL and _REFUSAL.match(text.translate(QUOTES)):
         raise UnreadableAnswer("refusal")
     return text
 
@@ -134,66 +169,206 @@ def _text(answer: str | None) -> str:
     return answer.strip()
 
 
-def _json_values(text: str) -> Iterator[Any]:
-    """Every JSON list and object in `text`, outermost ones only; then all objects as one list.
+def _without_thinking(text: str) -> str:
+    """What follows the last thinking; nothing where that never ends."""
+    tags = list(_THINKING.finditer(text))
+    if not tags:
+        return text
+    return text[tags[-1].end() :] if tags[-1][1] else ""
 
-    The list of objects is for models that answer with an object a line.
+
+@dataclass(frozen=True)
+class _Piece:
+    """A JSON list or object of an answer, from `start` to `end`.
+
+    Attributes:
+        value: None where what begins like JSON is broken.
+        inside: it stands within a broken one, which may have said what the numbers are.
+        final: the words before it call it final.
     """
+
+    value: Any
+    start: int
+    end: int
+    inside: bool
+    final: bool
+
+
+def _pieces(text: str, most: int) -> list[_Piece]:
+    """The JSON lists and objects in `text`, outermost ones only, then all objects as one list.
+
+    Only those from the last one called final on. The list of objects is for models that answer with an
+    object a line.
+    """
+    pieces = list(_scanned(text, most))
+    for number in reversed(range(len(pieces))):
+        if pieces[number].final:
+            pieces = pieces[number:]
+            break
+    objects = [piece for piece in pieces if isinstance(piece.value, tuple)]
+    if len(objects) > 1:
+        values, inside = [piece.value for piece in objects], any(piece.inside for piece in objects)
+        pieces.append(_Piece(values, objects[0].start, objects[-1].end, inside, False))
+    return pieces
+
+
+def _scanned(text: str, most: int) -> Iterator[_Piece]:
     # A whole number becomes a float at once: Python refuses to read an int of more than 4,300 digits.
     decoder = json.JSONDecoder(object_pairs_hook=tuple, parse_int=float)
-    objects: list[_Object] = []
-    start = 0
-    for _ in range(_MOST_STARTS):
+    start = after = open_brackets = 0
+    for _ in range(most):
         bracket = _BRACKET.search(text, start)
         if bracket is None:
-            break
+            return
+        at = bracket.start()
+        closed = text.count("]", start, at) + text.count("}", start, at)
+        open_brackets = max(0, open_brackets - closed)
+        final = _FINAL.search(text, max(after, at - _NEAR), at) is not None
         try:
-            value, start = decoder.raw_decode(text, bracket.start())
+            value, start = decoder.raw_decode(text, at)
         except (ValueError, RecursionError):
             start = bracket.end()
-            continue
-        if isinstance(value, tuple):
-            objects.append(value)
-        yield value
-    if len(objects) > 1:
-        yield objects
+            if _BEGINS_JSON.match(text, start):
+                yield _Piece(None, at, start, open_brackets > 0, final)
+            open_brackets += 1
+        else:
+            after = start
+            yield _Piece(value, at, start, open_brackets > 0, final)
+    raise UnreadableAnswer("no_json")
 
 
-def _entries(value: Any, titles: Sequence[str]) -> list[_Entry]:
-    """A JSON list or object as (name or None, rating) entries."""
+def _reading(piece: _Piece, titles: Sequence[str], scale: Scale) -> PlacedRatings:
+    if piece.value is None:
+        raise UnreadableAnswer("no_json")
+    entries = _entries(piece.value, titles)
+    if len(entries) != len(titles):
+        raise UnreadableAnswer("wrong_count")
+    if not all(scale.lowest <= entry.rating <= scale.highest for entry in entries):
+        raise UnreadableAnswer("outside_scale")
+    reading = place(entries, titles)
+    if piece.inside and "position" in reading.placed:
+        raise UnreadableAnswer("no_json")
+    return reading
+
+
+def _agreed(
+    readings: Sequence[PlacedRatings], text: str, titles: Sequence[str], scale: Scale
+) -> PlacedRatings:
+    """The one thing that all readings say, as the one says it that needs positions and corrections least."""
+    named = [reading for reading in readings if "position" not in reading.placed]
+    by_position = [reading for reading in readings if "position" in reading.placed]
+    reason = "misplaced"
+    if by_position and not named_in_order(text, titles):
+        by_position = []
+    elif len(readings) > 1 or len(titles) >= _FEWEST_COUNTS or not _ANSWER_WORDS.issuperset(_words(text)):
+        by_position = [reading for reading in by_position if not _only_counts(reading.ratings, scale)]
+        reason = "only_counts"
+    trusted = named + by_position
+    if not trusted:
+        raise UnreadableAnswer(reason)
+    if len({reading.ratings for reading in trusted}) > 1:
+        raise UnreadableAnswer("contradictory")
+    return max(
+        trusted, key=lambda reading: (reading.placed.count("name"), reading.placed.count("correction"))
+    )
+
+
+def _words(text: str) -> list[str]:
+    return _LETTERS.findall(text.casefold())
+
+
+def _only_counts(ratings: Sequence[float], scale: Scale) -> bool:
+    """Whether the ratings are the scale's marks in order, or number the items. One alone does neither."""
+    if len(ratings) < 2:
+        return False
+    numbers = range(len(ratings))
+    marks = [scale.lowest + number * scale.step for number in numbers]
+    counts = [[float(number + first) for number in numbers] for first in (0, 1)]
+    counts += [marks] if math.isclose(marks[-1], scale.highest) else []
+    up = min(tuple(ratings), tuple(ratings)[::-1])
+    return any(all(map(math.isclose, up, count)) for count in counts)
+
+
+def _entries(value: Any, titles: Sequence[str]) -> list[Entry]:
+    """A JSON list or object as entries."""
+    forms = frozenset(map(normal, titles))
     for _ in range(_MOST_WRAPPERS):
-        inner = (
-            [part for _, part in value if isinstance(part, list | tuple)] if isinstance(value, tuple) else []
-        )
-        if len(inner) != 1:
+        if not isinstance(value, tuple) or (len(value) == len(titles) > 1 and _rated_by_key(value)):
+            break
+        inner = [part for _, part in value if isinstance(part, list | tuple)]
+        if len(inner) != 1 or any(normal(key) in forms for key, part in value if part is not inner[0]):
             break
         value = inner[0]
     if isinstance(value, list):
         return [_entry(element) for element in value]
-    if len(value) != len(titles) and _find(value, _RATING_KEYS) is not None:
+    if _rated_by_key(value):
+        return [Entry(key, None, _number(_find(part, _RATING_KEYS))) for key, part in value]
+    if _find(value, _RATING_KEYS) is not None and not all(normal(key) in forms for key, _ in value):
         return [_entry(value)]
-    return [(name, _number(part)) for name, part in value]
+    return [Entry(key, None, _number(part)) for key, part in value]
 
 
-def _entry(element: Any) -> _Entry:
+def _rated_by_key(value: _Object) -> bool:
+    """Whether an object has names for keys, and an object with the rating under each."""
+    return all(isinstance(part, tuple) and _find(part, _RATING_KEYS) is not None for _, part in value)
+
+
+def _entry(element: Any) -> Entry:
     if isinstance(element, tuple):
         rating = _find(element, _RATING_KEYS)
         if rating is not None:
-            name = _find(element, _NAME_KEYS)
-            return (name if isinstance(name, str) else None), _number(rating)
+            name, number = _named(element)
+            return Entry(name, number, _number(rating))
         if len(element) == 1:
-            return element[0][0], _number(element[0][1])
+            return Entry(element[0][0], None, _number(element[0][1]))
         raise UnreadableAnswer("not_a_number")
     if isinstance(element, list):
         if len(element) == 2 and isinstance(element[0], str):
-            return element[0], _number(element[1])
+            return Entry(element[0], None, _number(element[1]))
         raise UnreadableAnswer("not_a_number")
-    return None, _number(element)
+    return Entry(None, None, _number(element))
+
+
+def _named(pairs: _Object) -> tuple[str | None, int | None]:
+    """The name and the number that an object with a rating has for its item.
+
+    A text under an unknown key is taken for a name: where it is none, the answer is not read, which is better
+    than to overlook a name.
+    """
+    names: dict[str, str] = {}
+    number: int | None = None
+    for key, value in pairs:
+        role = _role(key)
+        if role in ("rating", "prose") or value is None:
+            continue
+        counts = role in ("name", "number")
+        if counts and (whole := _whole(value)) is not None:
+            number = whole if number is None else number
+        elif isinstance(value, str):
+            names.setdefault("name" if role == "name" else "other", value)
+        elif counts or isinstance(value, tuple):
+            raise UnreadableAnswer("misplaced")
+    name = names.get("name", names.get("other"))
+    if name is None and any(_role(key) == "rank" for key, _ in pairs):
+        raise UnreadableAnswer("misplaced")
+    return name, number
+
+
+def _whole(value: Any) -> int | None:
+    return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
 def _find(pairs: _Object, keys: Sequence[str]) -> Any:
-    """The value under the first of `keys` that `pairs` has, spelled in any case; None without any."""
-    by_key = {_plain_key(key): value for key, value in reversed(pairs)}
+    """The value under the first of `keys` that `pairs` has, spelled in any case; None without any.
+
+    Raises:
+        UnreadableAnswer: "contradictory": the key is there twice, with different values.
+    """
+    by_key: dict[str, Any] = {}
+    for spelling, value in pairs:
+        key = _plain_key(spelling)
+        if key in keys and by_key.setdefault(key, value) != value:
+            raise UnreadableAnswer("contradictory")
     return next((by_key[key] for key in keys if key in by_key), None)
 
 
@@ -202,42 +377,18 @@ def _plain_key(key: str) -> str:
     return re.sub(r"[\s_-]+", "_", key.strip().casefold())
 
 
+@lru_cache(maxsize=1024)
+def _role(key: str) -> str | None:
+    """What a key of an object with a rating says of its value: name, rating, number, rank, prose, or None."""
+    return next((role for role, keys in _ROLES.items() if _plain_key(key) in keys), None)
+
+
 def _number(value: Any) -> float:
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, float) or not math.isfinite(value):
         raise UnreadableAnswer("not_a_number")
     return value
-
-
-def _in_order(entries: Sequence[_Entry], titles: Sequence[str], scale: Scale) -> tuple[float, ...]:
-    if len(entries) != len(titles):
-        raise UnreadableAnswer("wrong_count")
-    waiting: dict[str, deque[int]] = defaultdict(deque)
-    for position, title in enumerate(titles):
-        waiting[_normal(title)].append(position)
-    ratings: dict[int, float] = {}
-    unmatched: list[float] = []
-    for name, rating in entries:
-        if not scale.lowest <= rating <= scale.highest:
-            raise UnreadableAnswer("outside_scale")
-        places = waiting.get(_normal(name)) if name is not None else None
-        if places:
-            ratings[places.popleft()] = rating
-        else:
-            unmatched.append(rating)
-    left_over = (position for position in range(len(titles)) if position not in ratings)
-    ratings.update(zip(left_over, unmatched, strict=True))
-    return tuple(ratings[position] for position in range(len(titles)))
-
-
-@lru_cache(maxsize=16_384)  # all candidates of a context are asked about the same titles
-def _normal(title: str) -> str:
-    """What two spellings of one title have in common: entities, case, spaces and quotes do not count."""
-    # Flattened before and after: a prompt shows titles flattened, and entities may hide more to flatten.
-    text = one_line(html.unescape(one_line(title)))
-    text = unicodedata.normalize("NFKC", text).casefold().translate(_QUOTES)
-    return " ".join(text.strip("\"' ").split())
 
 
 def _printable(line: str) -> str:

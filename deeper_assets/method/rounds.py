@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from deeper_assets.method.asking import NO_PERSONA, ChatSetup, Reply, ask_predictions
+from deeper_assets.method.asking import NO_PERSONA, ChatSetup, Reply, ask_predictions, rated_items
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.frames import text_in
 from deeper_assets.method.histories import History, histories, places
+from deeper_assets.method.placing import PlacedRatings
 from deeper_assets.method.updates import Observation, UpdateMethod
 
 ROUNDS = 4
@@ -32,7 +33,7 @@ _KEY = ["domain", "method", "user_id", "round"]
 PERSONA_COLUMNS = [*_KEY, "persona", "note", "attempts", "model"]
 PREDICTION_COLUMNS = [
     *(*_KEY, "window", "place"),
-    *("predicted", "note", "attempts", "model"),
+    *("predicted", "placed", "note", "attempts", "model"),
 ]
 
 
@@ -140,7 +141,8 @@ class _Game:
             self._add_persona(player, 0, reply, text_in(row["model"]))
             if 1 in player.history:
                 rows = predicted[player.user_id]
-                values = None if rows["predicted"].isna().any() else tuple(rows["predicted"])
+                known = PlacedRatings(tuple(rows["predicted"]), tuple(rows["placed"]))
+                values = None if rows["predicted"].isna().any() else known
                 first = rows.iloc[0]
                 answer = Reply(values, text_in(first["note"]), int(first["attempts"]))
                 self._add_predictions(player, 0, answer, text_in(first["model"]))
@@ -188,10 +190,10 @@ class _Game:
         self.persona_rows.append((*row, reply.value, reply.note, reply.attempts, model))
 
     def _add_predictions(
-        self, player: _Player, round_: int, reply: Reply[tuple[float, ...]], model: str | None
+        self, player: _Player, round_: int, reply: Reply[PlacedRatings], model: str | None
     ) -> None:
-        player.predicted = reply.value
+        player.predicted = reply.value.ratings if reply.value else None
         places_ = self.at[player.user_id, round_ + 1]
-        for place, rating in zip(places_, reply.value or [None] * len(places_), strict=True):
+        for place, rated in zip(places_, rated_items(reply, len(places_)), strict=True):
             row = (self.domain.name, self.method, player.user_id, round_, round_ + 1, place)
-            self.prediction_rows.append((*row, rating, reply.note, reply.attempts, model))
+            self.prediction_rows.append((*row, *rated, reply.note, reply.attempts, model))

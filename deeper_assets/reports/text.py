@@ -80,7 +80,10 @@ def _block(table: pd.DataFrame, domain: str, title: str) -> str:
     users = table[(table["domain"] == domain) & (table["kind"] == "floor")]["users"].max()
     lines = [f"{title}: MAE on the next window by round, {users or 0:,} users"]
     several = bool((rows["trainings"] > 1).any())
-    heads = "".join(f"{f'round {r}':>9}" for r in rounds) + f"{'paper':>9}{'unreadable':>12}{'kept':>7}{'pairs':>7}"
+    heads = (
+        "".join(f"{f'round {r}':>9}" for r in rounds)
+        + f"{'paper':>9}{'unreadable':>12}{'kept':>7}{'pairs':>7}"
+    )
     lines.append(f"  {'':<22}{heads}{'ties':>6}" + (f"{'trainings':>12}" if several else ""))
     previous = None
     for row in rows.to_dict("records"):

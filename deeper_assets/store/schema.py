@@ -24,6 +24,13 @@ _MODEL = _text("model", "model that wrote the answer", nullable=True)
 _PERSONA = _text("persona", "persona text; NULL where no answer could be used", nullable=True)
 _RATED_AT = _moment("rated_at", "when it was given, UTC; NULL where the source only orders", nullable=True)
 _PREDICTED = _number("predicted", "predicted rating, in rating points; NULL where unreadable", nullable=True)
+_PLACED = _text(
+    "placed",
+    "how the rating found its item: by its name, by its position, or by a name that was corrected;"
+    " NULL where unreadable",
+    nullable=True,
+    check="placed IN ('name', 'position', 'correction')",
+)
 _ATTEMPTS = _integer("attempts", "how often the chat model was asked", check="attempts >= 0")
 _NOTE = _text("note", "why there is no value, or why an old one was carried over", nullable=True)
 
@@ -119,7 +126,7 @@ def _samples(number: int, by: Column) -> tuple[Table, ...]:
     columns = (_DOMAIN, by, _USER, _LEARNS)
     partition = ("domain",) if by is _TEMPLATE else ("domain", by.name)
     context = ("domain", by.name, "user_id", "round")
-    predicted = (_WINDOW, _PLACE, _PREDICTED, _NOTE, _ATTEMPTS, _MODEL)
+    predicted = (_WINDOW, _PLACE, _PREDICTED, _PLACED, _NOTE, _ATTEMPTS, _MODEL)
     return (
         Table(
             f"contexts_{number}",
@@ -264,7 +271,7 @@ _RATINGS_AND_PERSONAS = (
     ),
     Table(
         "initial_predictions",
-        (_DOMAIN, _USER, _SPLIT, _WINDOW, _PLACE, _PREDICTED, _NOTE, _ATTEMPTS, _MODEL),
+        (_DOMAIN, _USER, _SPLIT, _WINDOW, _PLACE, _PREDICTED, _PLACED, _NOTE, _ATTEMPTS, _MODEL),
         key=("domain", "user_id", "window", "place"),
         partition=("domain",),
     ),
@@ -297,7 +304,7 @@ _EVALUATION = (
     ),
     Table(
         "round_predictions",
-        (_DOMAIN, _METHOD, _USER, _ROUND, _WINDOW, _PLACE, _PREDICTED, _NOTE, _ATTEMPTS, _MODEL),
+        (_DOMAIN, _METHOD, _USER, _ROUND, _WINDOW, _PLACE, _PREDICTED, _PLACED, _NOTE, _ATTEMPTS, _MODEL),
         key=("domain", "method", "user_id", "round", "place"),
         partition=("domain", "method"),
     ),
@@ -315,7 +322,7 @@ _CONTROLS = (
         (
             *(_DOMAIN, _CONTROL, _USER, _ROUND, _WINDOW, _PLACE),
             _text("persona_of", "user whose persona it is, where another's is used", nullable=True),
-            *(_PREDICTED, _NOTE, _ATTEMPTS, _MODEL),
+            *(_PREDICTED, _PLACED, _NOTE, _ATTEMPTS, _MODEL),
         ),
         key=("domain", "control", "user_id", "round", "place"),
         partition=("domain", "control"),

@@ -291,6 +291,7 @@ def test_each_prediction_goes_to_its_own_place() -> None:
     rows = usable(("t", 1, 0, "Likes 1.", None), ("t", 1, 1, "Likes 2.", None))
     frame = windows({"t": ("train", [[5.0], [4.0, 4.0]])})
     got = predict_candidates(rows, frame, BOOK, ChatSetup(ScriptedChat(answer), PROMPTS, 1))
+    assert set(got["placed"]) == {"name"}
     shown = got[["candidate", "window", "place", "predicted"]].values.tolist()
     assert shown == [
         [0, 0, 0, 1.0],
@@ -308,3 +309,4 @@ def test_an_unreadable_prediction_is_unknown_and_says_why() -> None:
     unknown = got["predicted"].isna()
     assert got.loc[unknown, ["window", "note", "attempts"]].values.tolist() == [[1, "no_json", 2]] * 2
     assert got.loc[~unknown, "note"].isna().all()
+    assert (got["placed"].isna() == unknown).all()

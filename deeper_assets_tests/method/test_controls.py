@@ -194,4 +194,5 @@ def test_every_control_is_described_and_predicts() -> None:
     for control in CONTROLS:
         rows, asked = predicted(control, rated, written)
         assert rows["predicted"].tolist() == [3.0, 3.0], control
+        assert rows["placed"].tolist() == ["name", "name"], control
         assert len(asked) == 2

@@ -1,14 +1,21 @@
 import json
 import random
 import time
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from deeper_assets.method.domains import FIVE_STARS, HALF_STARS
+from deeper_assets.method.domains import FIVE_STARS, HALF_STARS, Scale
 from deeper_assets.method.exceptions import UnreadableAnswer
 from deeper_assets.method.parsing import REASONS, parse_persona, parse_ratings
+from deeper_assets.method.placing import PlacedRatings
+from deeper_assets.method.prompts import one_line
+from deeper_assets.method.titles import normal
 
 TITLES = ["Heat (1995)", "Tom &amp; Jerry", "“Up”"]
 OBJECTS = [
@@ -18,9 +25,13 @@ OBJECTS = [
 ]
 
 
-def reason(answer: str | None, titles: list[str]) -> str:
+def ratings_in(answer: str, titles: list[str], scale: Scale = FIVE_STARS) -> tuple[float, ...]:
+    return parse_ratings(answer, titles, scale).ratings
+
+
+def reason(answer: str | None, titles: list[str], scale: Scale = FIVE_STARS) -> str:
     with pytest.raises(UnreadableAnswer) as failure:
-        parse_ratings(answer, titles, FIVE_STARS)
+        parse_ratings(answer, titles, scale)
     return str(failure.value)
 
 
@@ -38,25 +49,25 @@ def reason(answer: str | None, titles: list[str]) -> str:
         '[["Tom & Jerry", 2.5], ["UP", 5], ["heat  (1995)", 4]]',
         '{"“Up”": 5, "Heat (1995)": "4", "tom &amp; jerry": 2.5}',
         '[{"Title": "\'Up\'", "Predicted Rating": 5}, {"NAME": "Heat (1995)", "Score": 4}, '
-        '{"predicted": 2.5}]',
+        '{"predicted": 2.5, "film": "Tom & Jerry"}]',
         "Items [1] to [3], first guess [1, 1, 1], final answer: [4, 2.5, 5].",
         json.dumps(OBJECTS) + " as in notes [1, 2, 3]",
-        '[{"item": "Heat, a film", "rating": 4}, {"item": "Up", "rating": 5}, ["Tom &amp; Jerry", 2.5]]',
+        '[{"item": "Heat", "rating": 4}, {"item": "Up", "rating": 5}, ["Tom &amp; Jerry", 2.5]]',
     ],
 )
 def test_every_accepted_form_is_read(answer: str) -> None:
-    assert parse_ratings(answer, TITLES, FIVE_STARS) == (4, 2.5, 5)
+    assert ratings_in(answer, TITLES) == (4, 2.5, 5)
 
 
 def test_repeated_titles_are_filled_in_order_of_appearance() -> None:
-    assert parse_ratings('{"Up": 1, "Big": 2, "up": 3}', ["Up", "Up", "Big"], FIVE_STARS) == (1, 3, 2)
-    assert parse_ratings('{"Up": 1, "Big": 2, "Up": 3}', ["Up", "Up", "Big"], FIVE_STARS) == (1, 3, 2)
+    assert ratings_in('{"Up": 1, "Big": 2, "up": 3}', ["Up", "Up", "Big"]) == (1, 3, 2)
+    assert ratings_in('{"Up": 1, "Big": 2, "Up": 3}', ["Up", "Up", "Big"]) == (1, 3, 2)
 
 
 def test_one_title_alone() -> None:
-    assert parse_ratings('{"item": "Up", "rating": 3}', ["Up"], FIVE_STARS) == (3,)
-    assert parse_ratings('{"rating": 3}', ["Up"], FIVE_STARS) == (3,)
-    assert parse_ratings('{"Score": 3}', ["Score"], FIVE_STARS) == (3,)
+    assert ratings_in('{"item": "Up", "rating": 3}', ["Up"]) == (3,)
+    assert ratings_in('{"rating": 3}', ["Up"]) == (3,)
+    assert ratings_in('{"Score": 3}', ["Score"]) == (3,)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +97,10 @@ def test_one_title_alone() -> None:
         ("[0, 4]", "outside_scale"),
         ("[4, -4]", "outside_scale"),
         ("[4, 1e300]", "outside_scale"),
+        ('[{"item": "Up", "rating": 3}, {"rating": 2}]', "misplaced"),
+        ('{"Up": 3, "Upp": 2}', "misplaced"),
+        ('{"Up": 3, "Big": 2} {"Up": 3, "Big": 1}', "contradictory"),
+        ("I cannot choose from [1, 2].", "only_counts"),
     ],
 )
 def test_what_cannot_be_read_has_a_reason_and_no_rating(answer: str | None, expected: str) -> None:
@@ -94,7 +109,8 @@ def test_what_cannot_be_read_has_a_reason_and_no_rating(answer: str | None, expe
 
 
 def test_the_scale_is_the_domains() -> None:
-    assert parse_ratings("[0.5]", ["Up"], HALF_STARS) == (0.5,)
+    assert ratings_in("[0.5]", ["Up"], HALF_STARS) == (0.5,)
+    assert ratings_in("My rating is [1].", ["Up"]) == (1,)
     assert reason("[0.5]", ["Up"]) == "outside_scale"
 
 
@@ -149,30 +165,221 @@ def test_hostile_answers_are_answered_quickly(hostile: str) -> None:
 
 
 @given(st.data())
+@settings(deadline=None)
 def test_known_ratings_come_back_from_any_form_and_order(data: st.DataObject) -> None:
     letters = st.text("abc &<>\"'é“\n;1", min_size=1, max_size=6).filter(lambda name: name.strip("\"'“ \n"))
-    titles = data.draw(st.lists(letters, min_size=1, max_size=8))
+    # Two spellings of one title can be told apart only by names that are spelled alike.
+    titles = data.draw(st.lists(letters, min_size=1, max_size=8, unique_by=normal))
+    titles += data.draw(st.lists(st.sampled_from(titles), max_size=2))
     ratings = data.draw(st.lists(st.sampled_from([1, 2.5, 4, 5]), min_size=len(titles), max_size=len(titles)))
     pairs = list(zip(titles, ratings, strict=True))
-    # Spellings of one title keep their order, or nobody could tell them apart.
-    order = list(range(len(pairs)))
-    random.Random(data.draw(st.integers(0, 99))).shuffle(order)
-    if len({"".join(title.split()).strip("\"'“").casefold() for title in titles}) < len(titles):
-        order.sort()
-    shuffled = [pairs[place] for place in order]
+    # So does nothing but their order tell the ratings of a repeated title apart.
+    if len(set(titles)) == len(titles):
+        random.Random(data.draw(st.integers(0, 99))).shuffle(pairs)
     forms = {
-        "objects": [{"item": title, "rating": rating} for title, rating in shuffled],
-        "capitals": [{"Name": title.upper(), "SCORE": str(rating)} for title, rating in shuffled],
-        "pairs": [list(pair) for pair in shuffled],
-        "numbers": ratings,
-        "wrapped": {
-            "predictions": [{"title": title, "predicted_rating": rating} for title, rating in shuffled]
-        },
+        "objects": [{"item": title, "rating": rating} for title, rating in pairs],
+        "capitals": [{"Name": title.upper(), "SCORE": str(rating)} for title, rating in pairs],
+        "pairs": [list(pair) for pair in pairs],
+        "the paper's": [{"item_name": title, "predict_rating": rating} for title, rating in pairs],
+        "wrapped": {"predictions": [{"title": title, "predicted_rating": rating} for title, rating in pairs]},
     }
     for value in forms.values():
         answer = json.dumps(value)
         for text in (answer, f"Here you are:\n```json\n{answer}\n```\nDone."):
-            assert parse_ratings(text, titles, FIVE_STARS) == tuple(ratings)
+            read = parse_ratings(text, titles, FIVE_STARS)
+            assert read == PlacedRatings(tuple(ratings), ("name",) * len(titles))
+    unnamed = json.dumps({"ratings": ratings})
+    read = parse_ratings(unnamed, titles, FIVE_STARS)
+    assert read == PlacedRatings(tuple(ratings), ("position",) * len(titles))
+
+
+NASTY = tomllib.loads(Path(__file__).with_name("nasty_answers.toml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("case", NASTY["case"].values(), ids=NASTY["case"])
+def test_a_nasty_answer_is_read_rightly_or_refused(case: Mapping[str, Any]) -> None:
+    titles, scale = (
+        NASTY["titles"][case["titles"]],
+        {"half_stars": HALF_STARS}.get(case.get("scale", ""), FIVE_STARS),
+    )
+    if "reason" in case:
+        assert reason(case["answer"], titles, scale) == case["reason"]
+        return
+    placed = case["placed"] if isinstance(case["placed"], list) else [case["placed"]] * len(titles)
+    read = parse_ratings(case["answer"], titles, scale)
+    assert (list(read.ratings), list(read.placed)) == (case["ratings"], placed)
+
+
+ALIKE = [
+    *("Saw", "Saw 2", "Saw 3", "Saw II", "Saw (2004)", "Saw (2)", "2. Saw", "1. 2. Saw", "1. Saw", "saw"),
+    *(
+        "Rocky",
+        "Rocky II",
+        "Rocky III",
+        "Rocky: The Beginning",
+        "Rocky, The (1976)",
+        "12 Angry Men",
+        "1",
+        "2",
+        "3",
+    ),
+    *(
+        "1984",
+        "2001: A Space Odyssey",
+        "22/11/63",
+        "11/22/63",
+        "Tom &amp; Jerry",
+        "Tom & Jerry",
+        "Tom and Jerry",
+    ),
+    *("Emma", "EMMA", "“Emma”", "Emma...", "Item 1", "Item 2", "Plan A", "Plan B", "Plan", "The Plan"),
+    *("Books 1, 2 & 3", "Book 1", "Books 1-5 (Book 1 Free)", "Gel Pen, Red", "Gel Pen, Blue", "Gel Pen"),
+    *(
+        "哈利波特1",
+        "哈利波特2",
+        "Amélie",
+        "Amelie",
+        "???",
+        "!!!",
+        "C",
+        "C++",
+        "rating",
+        "item",
+        "<b>",
+        "[4, 5]",
+    ),
+    *("Dog Bites Man", "Man Bites Dog", "Kill Bill: Volume One", "Kill Bill: Volume Two", "Cars", "Cats"),
+]
+"""Titles that are parts of others, or differ in a number, in case, in marks, in order alone."""
+
+SHORTENED = {title: title.split(":")[0].split(" (")[0].split(",")[0] for title in ALIKE}
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> tuple[list[str], str]:
+    """Titles, and an answer whose lines are mixed up: the rating of the title at place i is 100 + i."""
+    titles = draw(st.lists(st.sampled_from(ALIKE), min_size=1, max_size=8))
+    spelled = {
+        "as it is": lambda title: title,
+        "capitals": str.upper,
+        "flat": one_line,
+        "shortened": SHORTENED.__getitem__,
+        "padded": lambda title: f" “{title}” ",
+    }
+    styles = [draw(st.sampled_from(sorted(spelled))) for _ in titles]
+    kept = draw(st.permutations(range(len(titles))))
+    what = draw(st.sampled_from(["permute", "drop", "repeat", "replace"]))
+    if what == "drop":
+        kept = kept[1:]
+    elif what == "repeat":
+        kept = [*kept, kept[0]]
+    elif what == "replace":
+        kept = [*kept[1:], kept[-1]]
+    numbers = draw(
+        st.sampled_from([range(len(kept)), range(1, len(kept) + 1), draw(st.permutations(range(9)))])
+    )
+    number = draw(st.sampled_from(["{name}", "{number}. {name}", "{name} ({number})", "#{number}: {name}"]))
+    named = [
+        (number.format(name=spelled[styles[i]](titles[i]), number=numbers[at % len(numbers)]), 100 + i)
+        for at, i in enumerate(kept)
+    ]
+    value = draw(
+        st.sampled_from(
+            [
+                [{"item": name, "rating": rating} for name, rating in named],
+                [
+                    {"index": at, "title": name, "rating": rating}
+                    for at, (name, rating) in enumerate(named, 1)
+                ],
+                [list(pair) for pair in named],
+                [{name: rating} for name, rating in named],
+            ]
+        )
+    )
+    return titles, json.dumps(value)
+
+
+@given(answers())
+@settings(max_examples=1000, deadline=None)
+def test_no_mixed_up_line_gives_its_rating_to_another_item(answer: tuple[list[str], str]) -> None:
+    titles, text = answer
+    try:
+        read = parse_ratings(text, titles, Scale(0, 1000, 1))
+    except UnreadableAnswer:
+        return
+    # Of a title that stands there several times, the first rating may be the second one's.
+    assert [titles[int(rating) - 100] for rating in read.ratings] == titles
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_numbers_without_names_are_read_in_their_order_or_not_at_all(data: st.DataObject) -> None:
+    titles = ["Alien", "Brazil", "Casino", "Dune"]
+    ratings = data.draw(st.lists(st.sampled_from([1, 2, 4, 5]), min_size=4, max_size=4))
+    first = data.draw(st.sampled_from([0, 1]))
+    form = data.draw(st.sampled_from(["{}", "item {}", "#{}", "Movie_{}"]))
+    lines = [(form.format(at), rating) for at, rating in enumerate(ratings, first)]
+    mixed = data.draw(st.permutations(lines))
+    dropped = mixed[: data.draw(st.integers(0, 4))]
+    for kept in (mixed, dropped, [*mixed, mixed[0]]):
+        answer = json.dumps([{"item": name, "rating": rating} for name, rating in kept])
+        if kept == lines and sorted(ratings) != [1, 2, 3, 4]:
+            assert parse_ratings(answer, titles, FIVE_STARS) == PlacedRatings(
+                tuple(ratings), ("position",) * 4
+            )
+        else:
+            assert reason(answer, titles) in ("misplaced", "wrong_count")
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("Heat", "Heat (1995)"),
+        ("The Matrix", "Matrix, The (1999)"),
+        ("Amelie (2001)", "Amélie (Fabuleux destin d'Amélie Poulain, Le) (2001)"),
+        ("Hanes Men's Cotton T-Shirt", "Hanes Men's Cotton T-Shirt in Red, Pack of 12"),
+        ("IL Caldo Women's Straw Su...", "IL Caldo Women's Straw Summer Hat Shading Ventilation"),
+        ("The Shawshenk Redemtion", "The Shawshank Redemption (1994)"),
+        ("Spiderman 2", "Spider-Man 2"),
+        ("Ocean's 11", "Oceans Eleven"),
+    ],
+)
+def test_a_name_is_corrected_where_it_means_one_title(name: str, title: str) -> None:
+    answer = json.dumps({"Up": 1, name: 4})
+    assert parse_ratings(answer, [title, "Up"], FIVE_STARS) == PlacedRatings((4, 1), ("correction", "name"))
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("Saw", "Saw 2"),
+        ("Saw 3", "Saw 2"),
+        ("Saw III", "Saw II"),
+        ("Saw", "Saw (2)"),
+        ("Dune (2021)", "Dune (1984)"),
+        ("Kill Bill: Volume Two", "Kill Bill: Volume One"),
+        ("Gel Pen, Fine Point, Blue", "Gel Pen, Fine Point, Red"),
+        ("Plan B", "Plan A"),
+        ("Cats", "Cars"),
+        ("Le Parrain", "Godfather, The (1972)"),
+        ("Heat, a film", "Heat (1995)"),
+        ("22/11/63", "11/22/63"),
+        ("哈利波特2", "哈利波特1"),
+        ("!!!", "???"),
+    ],
+)
+def test_a_name_is_not_corrected_to_what_may_be_another_item(name: str, title: str) -> None:
+    assert reason(json.dumps({"Up": 1, name: 4}), [title, "Up"]) == "misplaced"
+
+
+@pytest.mark.parametrize("words", [10, 60, 20_000])
+def test_hostile_names_are_answered_quickly(words: int) -> None:
+    titles = [" ".join(f"word{chr(97 + (i * j) % 26)}ing" for i in range(60)) + f" {j}x" for j in range(20)]
+    names = [" ".join(f"wird{chr(97 + (i + j) % 26)}inq" for i in range(words // 2)) for j in range(20)]
+    answer = json.dumps(dict.fromkeys(names, 4))[:199_000]
+    started = time.perf_counter()
+    assert reason(answer, titles) in REASONS
+    assert time.perf_counter() - started < 3
 
 
 PERSONA = 'This reader enjoys "cosy" crime.\nLong books do not scare them: none does.'

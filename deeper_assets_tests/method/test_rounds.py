@@ -305,6 +305,26 @@ def test_only_an_update_that_failed_is_counted_as_kept() -> None:
     assert not kept(personas.assign(note=None)).any()
 
 
+def test_how_each_rating_was_placed_goes_with_it() -> None:
+    def answer(prompt: str, attempt: int) -> str:
+        if "<items>" not in prompt:
+            return "Someone."
+        if "Title e 1 0" in prompt:
+            return '{"Title e 1 1": 2, "Titel e 1 0": 4}'
+        return "[3, 1]" if "Title e 2 0" in prompt else "no idea"
+
+    got = play(ScriptedChat(answer), windows({"e": ("eval", [[5.0, 5.0]] * 4)}), "slide_regen")
+    shown = got.predictions[["round", "place", "predicted", "placed"]]
+    assert shown.astype("object").where(shown.notna(), None).values.tolist() == [
+        [0, 0, 4, "correction"],
+        [0, 1, 2, "name"],
+        [1, 0, 3, "position"],
+        [1, 1, 1, "position"],
+        [2, 0, None, None],
+        [2, 1, None, None],
+    ]
+
+
 def test_refinement_keeps_the_persona_where_no_prediction_could_be_read() -> None:
     def answer(prompt: str, attempt: int) -> str:
         return (

@@ -182,7 +182,7 @@ def test_steps_of_one_run_share_a_manager_and_not_their_inputs(warehouse) -> Non
     @asset(name="initial_predictions", partitions_def=one_domain)
     def predictions(initial_personas: pd.DataFrame) -> pd.DataFrame:
         kept = initial_personas[["domain", "user_id", "split", "note", "attempts", "model"]]
-        return kept.assign(window=1, place=0, predicted=4.0)
+        return kept.assign(window=1, place=0, predicted=4.0, placed="name")
 
     @asset(name="rejected_ratings", partitions_def=one_domain)
     def rejected(initial_predictions: pd.DataFrame, initial_personas: pd.DataFrame) -> pd.DataFrame:
@@ -216,7 +216,7 @@ def test_every_output_of_a_multi_asset_has_the_inputs_of_its_step_and_its_own_co
             method=key["method"]
         )
         rounds = rows.assign(round=0, persona="x")
-        return rounds, rows.assign(round=0, window=1, place=0, predicted=4.0)
+        return rounds, rows.assign(round=0, window=1, place=0, predicted=4.0, placed="name")
 
     make(warehouse, initial_personas, "book")
     run = make(warehouse, evaluation, both("book", "m"), graph=[initial_personas, evaluation])

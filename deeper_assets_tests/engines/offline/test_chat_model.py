@@ -43,7 +43,7 @@ def ask(prompt: str) -> str:
 
 
 def predict(persona: str, titles: list[str] = TITLES, domain: Domain = RECIPE) -> tuple[float, ...]:
-    return parse_ratings(ask(PROMPTS.prediction(domain, persona, titles)), titles, domain.scale)
+    return parse_ratings(ask(PROMPTS.prediction(domain, persona, titles)), titles, domain.scale).ratings
 
 
 def persona_prompts(domain: Domain, titles: list[str]) -> list[str]:
@@ -131,7 +131,8 @@ def test_predictions_depend_on_persona_items_and_scale_alone() -> None:
     prose = "Note, as a film: who loves comedies? They mark from 1 to 5 in steps of 1."
     mine = f"{items}\n{prose}\n<persona>\n{persona}\n</persona>"
     expected = predict(persona, ["lemon chicken", "beef stew"])
-    assert parse_ratings(ask(mine), ["lemon chicken", "beef stew"], FIVE_STARS) == expected == (4, 5)
+    read = parse_ratings(ask(mine), ["lemon chicken", "beef stew"], FIVE_STARS)
+    assert read.ratings == expected == (4, 5)
     assert predict(persona, ["beef stew", "lemon chicken"]) == (5, 4)
     assert predict(persona.replace("hearty meat dishes", "teas"), ["beef stew"]) == (4,)
 
