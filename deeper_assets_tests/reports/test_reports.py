@@ -115,9 +115,9 @@ def test_a_recipe_trained_several_times_is_one_line_with_its_spread(
     words = [re.sub(" +", " ", line.strip()) for line in average.splitlines()[1:4]]
     # 0.4 and 0.6: their standard deviation is 0.2/√2.
     assert words == [
-        "round 0 round 1 paper unreadable pairs ties trainings",
-        "inc_update 1.100 0.500 0.800 25.0% 0.750 25% 2 ±0.141",
-        "full_regen 1.000 - - 100.0% - 100%",
+        "round 0 round 1 paper unreadable kept pairs ties trainings",
+        "inc_update 1.100 0.500 0.800 25.0% 2.0% 0.750 25% 2 ±0.141",
+        "full_regen 1.000 - - 100.0% 12.5% - 100%",
     ]
     assert [re.sub(" +", " ", line.strip()) for line in compared.splitlines()[:4]] == [
         "last round, macro average with 95 % intervals (over users and trainings)",
