@@ -176,7 +176,7 @@ def test_a_killed_worker_is_reported_and_the_next_run_finishes(tmp_path: Path) -
     said = []
     for line in process.stderr:
         said.append(line)
-        if line.startswith("7/15"):
+        if line.startswith("7/23"):
             workers = [
                 one
                 for one in psutil.Process(process.pid).children()
@@ -191,7 +191,7 @@ def test_a_killed_worker_is_reported_and_the_next_run_finishes(tmp_path: Path) -
     deeper("run", "--home", tmp_path, *SMALL)
     assert (
         len(Warehouse(tmp_path / "warehouse.duckdb").load("mae_table"))
-        == (len(PROMPT_METHODS) + len(FLOORS)) * 5 * 3
+        == (len(PROMPT_METHODS) + len(CONTROLS) + len(FLOORS)) * 5 * 3
     )
 
 
