@@ -78,7 +78,7 @@ class Graph:
             for recipe in recipes:
                 content = recipe.encode()
                 row = (recipe, "w", content, len(content), sha256(content).hexdigest())
-                rows = pd.DataFrame([row], columns=["recipe", *PIECE])
+                rows = pd.DataFrame([row], columns=["recipe", *PIECE]).assign(ended=1.0)
                 for i in (1, 2):
                     self.here.warehouse.replace(f"model_{i}", {"recipe": recipe}, rows, stamp())
                 for domain in training:

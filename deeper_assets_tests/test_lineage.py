@@ -111,8 +111,8 @@ def test_pairs_are_counted_by_domain_and_origin_and_a_models_files_are_named(war
     )
     digest = sha256(b"weights").hexdigest()
     files = pd.DataFrame(
-        [("balanced", "adapter_model.safetensors", b"weights", 7, digest)],
-        columns=["recipe", "file", "content", "size", "sha256"],
+        [("balanced", "adapter_model.safetensors", b"weights", 7, digest, 1.0)],
+        columns=["recipe", "file", "content", "size", "sha256", "ended"],
     )
     warehouse.replace(
         "model_2",

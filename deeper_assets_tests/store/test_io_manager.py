@@ -71,7 +71,15 @@ def round_errors(context, initial_personas: pd.DataFrame) -> pd.DataFrame:
     key = context.partition_key.keys_by_dimension
     assert set(initial_personas["domain"]) <= {key["domain"]}
     return initial_personas[["domain", "user_id"]].assign(
-        method=key["method"], round=0, window=1, items=10, error=0.5, kept=0
+        method=key["method"],
+        round=0,
+        window=1,
+        items=10,
+        error=0.5,
+        pairs=3,
+        pairs_right=2,
+        pairs_tied=1,
+        kept=0,
     )
 
 
@@ -260,7 +268,15 @@ def test_a_retried_step_has_its_inputs_once(warehouse) -> None:
         if len(attempts) == 1:
             raise Failure("once")
         return initial_personas[["domain", "user_id"]].assign(
-            method="m", round=0, window=1, items=10, error=None, kept=0
+            method="m",
+            round=0,
+            window=1,
+            items=10,
+            error=None,
+            pairs=3,
+            pairs_right=None,
+            pairs_tied=None,
+            kept=0,
         )
 
     make(warehouse, initial_personas, "book")
@@ -459,7 +475,7 @@ def test_a_column_schema_says_what_the_columns_mean() -> None:
     schema = column_schema("round_errors")
     assert isinstance(schema, TableSchema)
     columns = {column.name: column for column in schema.columns}
-    assert list(columns)[-4:] == ["error", "kept", "run_id", "fingerprint"]
+    assert list(columns)[-4:] == ["pairs_tied", "kept", "run_id", "fingerprint"]
     assert columns["error"].type == "DOUBLE"
     assert columns["error"].constraints.nullable is True
     assert columns["error"].constraints.other == ["error >= 0"]
@@ -575,9 +591,7 @@ def test_no_connection_is_held_while_an_asset_works(warehouse) -> None:
     def works(initial_personas: pd.DataFrame) -> pd.DataFrame:
         with Warehouse(warehouse.path, lock_timeout=0).connect(writing=True):
             pass
-        return initial_personas.iloc[:0].reindex(
-            columns=["domain", "method", "user_id", "round", "window", "items", "error", "kept"]
-        )
+        return initial_personas.iloc[:0].reindex(columns=list(TABLES["round_errors"].column_names))
 
     make(warehouse, initial_personas, "book")
     make(warehouse, works, both("book", "m"), graph=[initial_personas, works])

@@ -48,7 +48,8 @@ def die_in_the_middle(path: Path, generation: int, committed: bool) -> None:
     connection.execute("DELETE FROM round_errors")
     connection.execute(
         "INSERT INTO round_errors BY NAME SELECT 'book' AS domain, 'm' AS method, i::VARCHAR AS user_id,"
-        " 0 AS round, 1 AS window, 10 AS items, ? AS error, 0 AS kept, 'r' AS run_id, 'f' AS fingerprint"
+        " 0 AS round, 1 AS window, 10 AS items, ? AS error, 3 AS pairs, 2 AS pairs_right, 1 AS pairs_tied,"
+        " 0 AS kept, 'r' AS run_id, 'f' AS fingerprint"
         " FROM range(?) AS t(i)",
         [generation, users_of(generation)],
     )

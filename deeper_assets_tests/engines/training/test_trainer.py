@@ -245,11 +245,15 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[bool, list[float]]]
 def test_the_adapter_drops_in_training_and_neither_in_the_reference_nor_in_validation(
     job: TrainingJob, model_1: Path, passes: dict[bool, list[float]], before: bool
 ) -> None:
-    """The policy has 14 linear layers. Of 8 steps each has 2 passes; 4 examples validate twice, 2 at once."""
+    """The policy has 14 linear layers. Of 8 steps each has 2 passes; 4 examples validate twice, 2 at once.
+
+    At the end texts of one token are written, which takes one pass.
+    """
     second = replace(job, adapter=model_1, hardware=Hardware(precompute_reference=before))
+    second = replace(second, decoding=replace(job.decoding, max_new_tokens=1))
     train(replace(second, training=replace(TRAINING, lora_dropout=0.4)), ignore)
     assert len(passes[True]) == 14 * 8 * 2
     assert sum(passes[True]) / len(passes[True]) == pytest.approx(0.4, abs=0.01)
     assert set(passes[False]) == {0}
     scored = 8 + 2 if before else 0  # the reference in every step is a copy without any dropout
-    assert len(passes[False]) == 14 * (2 * 2 + scored)
+    assert len(passes[False]) == 14 * (2 * 2 + scored + 1)
