@@ -139,7 +139,7 @@ def test_a_click_makes_exactly_what_is_stale(person: Person, server: str, home: 
     after_mine = stale_for_a_run(home)
     assert after_mine - windows == {
         *(("initial_personas", "mine"), ("initial_predictions", "mine")),
-        *(("floors_table", None), ("comparison_table", None)),
+        *((table, None) for table in ("floors_table", "mae_table", "comparison_table")),
         *((table, f"mine|{method}") for table in OF_METHODS for method in PROMPT_METHODS),
         *((table, f"{control}|mine") for table in OF_CONTROLS for control in CONTROLS),
     }
