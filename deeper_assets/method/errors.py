@@ -203,16 +203,17 @@ def over_trainings(table: pd.DataFrame) -> pd.DataFrame:
     """mae_table with one row for all trainings of a recipe, under the name of the first.
 
     Returns:
-        The same columns, their means over the trainings (of numbers of users the fewest, of paper_mae the
-        first). A mean is NaN where it is in one of them. And trainings (how many there are), training_sd
-        (standard deviation of mae between them; NaN of one).
+        The same columns, their means over the trainings (of numbers of users the fewest). A mean is NaN where
+        it is in one of them; paper_mae and gap_high, which are of all trainings, stand with the first. And
+        trainings (how many there are), training_sd (standard deviation of mae between them; NaN of one).
     """
     own = ["domain", "method", "kind", "round"]
     method = [training_of(name)[0] for name in table["method"]]
     grouped = table.assign(method=method).groupby(own, sort=False)
-    ways = {"asked": "min", "users": "min", "users_ordered": "min", "paper_mae": "first"}
+    of_all = {"paper_mae": "first", "gap_high": "first"}
+    ways = {"asked": "min", "users": "min", "users_ordered": "min", **of_all}
     merged = grouped.agg({name: ways.get(name, "mean") for name in table.columns if name not in own})
-    for name in merged.columns.difference(["paper_mae"]):
+    for name in merged.columns.difference(list(of_all)):
         merged[name] = merged[name].where(grouped[name].count() == grouped.size())
     merged["trainings"], merged["training_sd"] = grouped.size(), grouped["mae"].std()
     return merged.reset_index()[[*table.columns, "trainings", "training_sd"]]

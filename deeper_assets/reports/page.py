@@ -84,7 +84,7 @@ def render_page(
 def _section(table: pd.DataFrame, domain: str) -> dict[str, Any]:
     rows = round_table(table, domain)
     rounds = rounds_of(rows)
-    under = _surely_under_floors(table[table["domain"] == domain])
+    under = _surely_under_floors(over_trainings(table[table["domain"] == domain]))
     return {
         "name": "Macro average over domains" if domain == MACRO else _title(domain),
         "plot": as_address(mae_plot(table, domain)),

@@ -378,7 +378,8 @@ _RESULTS = (
             _number("paper_mae", "the paper's figure (Tables 13–17); NULL where it has none", nullable=True),
             _number(
                 "gap_high",
-                "highest upper end of the 95 % intervals of its error minus each floor's; NULL for floors",
+                "highest upper end of the 95 % intervals of its error minus each floor's; of several"
+                " trainings, that of their mean, with the first; NULL for floors",
                 nullable=True,
             ),
         ),

@@ -236,6 +236,15 @@ def test_page_marks_a_figure_that_lies_under_every_floor_with_nobody_missing(
     assert page.count('class="under">') == page.count('class="under">0.400') == (2 if marked else 0)
 
 
+def test_page_marks_the_mean_of_trainings_by_all_of_them(table: pd.DataFrame, not_made: pd.DataFrame) -> None:
+    pair = table[table["method"] == "inc_update"].assign(method="inc_update_seed_2", gap_high=math.nan)
+    alike, worse = (pd.concat([table, one]) for one in (pair, pair.assign(kept=0.1)))
+    page = render_page(alike, not_made, pd.DataFrame(), [], "mine", True)
+    assert page.count('class="under">') == page.count('class="under">0.400') == 2
+    # The first training keeps 2 % at most, both together 6 %.
+    assert 'class="under">' not in render_page(worse, not_made, pd.DataFrame(), [], "mine", True)
+
+
 def test_page_shows_who_is_missing_and_escapes_personas(table: pd.DataFrame, not_made: pd.DataFrame) -> None:
     personas = pd.DataFrame(
         {
