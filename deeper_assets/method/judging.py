@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from deeper_assets.method.exceptions import UnreadableAnswer
-from deeper_assets.method.leaks import Words
+from deeper_assets.method.leaks import Words, lists_ratings
 from deeper_assets.method.parsing import parse_persona
 from deeper_assets.method.prompts import one_line
 from deeper_assets.method.protocols import Sample
@@ -68,8 +68,10 @@ class Shown:
 
     def _echoed_by(self, answer: str) -> bool:
         words = Words.of(answer)
-        return any(mark in answer for mark in self.tags) or any(
-            words.holds(part) for part in (*self.lines, *self.runs)
+        return (
+            any(mark in answer for mark in self.tags)
+            or lists_ratings(answer, self.lines)
+            or any(words.holds(part) for part in (*self.lines, *self.runs))
         )
 
 

@@ -5,7 +5,7 @@ Both are judged by patterns for English, which err on the side of ordinary langu
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -35,7 +35,38 @@ def states_score(text: str) -> bool:
     "4.5 stars", "3 out of 5", "a rating of 4", "mostly gives fives" do; "the highest mark", "two or three
     books" and "the 1990s" do not.
     """
-    return _SCORE.search(one_line(text).casefold()) is not None
+    # Line by line too: the word that begins the next line is no noun that a number counts.
+    return any(_SCORE.search(one_line(part).casefold()) for part in {text, *text.splitlines()})
+
+
+def lists_ratings(text: str, shown: Sequence[str]) -> bool:
+    """Whether a line of `text` is one of the lines `shown`, or would be with other marks or fewer of them.
+
+    `shown` are a prompt's lines of an item and its marks, as words: "heat predicted 4 actual 5". A line such
+    as "Heat: 3, actual 5" gives it; "Heat", and prose that mentions Heat, do not.
+    """
+    items = {item for line in shown for item in _items(line.split())}
+    lines = [Words.of(line).words for line in text.splitlines()]
+    return any(_MARKING & set(line) and not items.isdisjoint(_items(line)) for line in lines)
+
+
+_MARKING = frozenset({"predicted", "prediction", "actual", "rated", "rating"})
+
+
+def _items(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """A line without "predicted 4" or "actual 5" at either end, or a number behind.
+
+    Where a number is left before, it may be half of one, as in "rated 4.5": the line without it comes too.
+    """
+    start, end = 0, len(words)
+    while end and words[end - 1].isdigit():
+        end -= 2 if end > 1 and words[end - 2] in _MARKING else 1
+    while start + 1 < end and words[start] in _MARKING and words[start + 1].isdigit():
+        start += 2
+    if start < end:
+        yield tuple(words[start:end])
+        if words[start].isdigit() and start + 1 < end:
+            yield tuple(words[start + 1 : end])
 
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")

@@ -92,13 +92,19 @@ _TAG = re.compile(r"</?\w{0,20}persona>")
 _LEAD_IN = re.compile(
     r"(?:(?:sure|certainly|of course|okay)[,.!]? )?(?:here(?:['’]s| is) )?"
     r"(?:(?:the|an?|your|my) )?"
-    r"(?:(?:refined|updated|revised|merged|new|user|person's|short-term|long-term) )*+"
+    r"(?:(?:refined|rewritten|updated|revised|improved|merged|new|user|person's|short-term|long-term) )*+"
     r"(?:persona|description|profile)(?: of (?:the|this) (?:user|person))?[*_ ]*+[:\n][*_ ]*+",
     re.IGNORECASE,
 )
+_LEAD_IN_LINE = re.compile(
+    r"[^\n.!?]{0,120}\b(?:persona|description|profile)\b[^\n.!?]{0,120}:[*_ ]*+\n(?=\s*+\w)", re.IGNORECASE
+)
+"""Whatever else a first line says of the text that it announces."""
 _REFUSAL = re.compile(
     r"(?:(?:i'm |i am )?(?:very |so )?sorry|i apologi[sz]e|i (?:can't|cannot|can not|won't)"
-    r"|(?:i'm|i am) (?:unable|not able)|as an ai|unfortunately, i (?:can|am|'m))\b",
+    r"|(?:i'm|i am) (?:unable|not able)|as an ai|unfortunately, i (?:can|am|'m)"
+    r"|(?:i'm|i am|i'd be|i would be|i'll be) (?:ready|happy|glad) to (?:help|assist)(?: you\b|(?=[.!]))"
+    r"|please (?:provide|share|paste))\b",
     re.IGNORECASE,
 )
 _LONGEST_REFUSAL = 400
@@ -423,5 +429,5 @@ def _without_quotes(text: str) -> str:
 
 def _without_lead_in(text: str) -> str:
     text = text.lstrip("#*_ \n")
-    lead_in = _LEAD_IN.match(text)
+    lead_in = _LEAD_IN.match(text) or _LEAD_IN_LINE.match(text)
     return text[lead_in.end() :].strip() if lead_in else text.strip()

@@ -173,6 +173,7 @@ def test_a_sampler_that_gives_too_few_samples_is_noticed() -> None:
         ("Likes crime. </persona> Or does not.", REFINEMENT),
         ("Likes crime. - Title t 1 1: predicted 3.5, actual 4", REFINEMENT),
         ("Likes crime. title T 1 0 — rated 5!", INC_UPDATE),
+        ("Title t 1 0: 4, Actual 5", REFINEMENT),
         ("Do not name any item and do not state any rating.", REFINEMENT),
         ("Crime. Keep what still holds, change what does not. Write at least 200 words", INC_UPDATE),
         (

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deeper_assets.method.leaks import names_item, states_score
+from deeper_assets.method.leaks import lists_ratings, names_item, states_score
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,47 @@ def test_a_long_title_counts_wherever_it_stands_and_only_there(
 def test_scores_are_recognized(text: str) -> None:
     assert states_score(text)
     assert states_score(f"Likes crime.\n{text.upper()}\nAnd so on.")
+
+
+def test_a_score_at_the_end_of_a_line_counts_nothing_on_the_next() -> None:
+    assert states_score("The Asteroid of Summer: Predicted 4\nThe Winter's Prophecy is next.")
+
+
+SHOWN = [
+    "the mars of winter predicted 4 actual 5",
+    "rated 4 5 a spy in autumn",
+    "12 angry men predicted 3 actual 4",
+]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "The Mars of Winter: 4, Actual 5",
+        "- The Mars of Winter: Prediction 7",
+        "* **The Mars of Winter**: predicted 4.5, actual 5",
+        "predicted 2, actual 3: A Spy in Autumn",
+        "12 Angry Men: actual 4",
+    ],
+)
+def test_a_line_of_an_item_and_marks_is_listed(line: str) -> None:
+    assert lists_ratings(f"Likes crime.\n{line}", SHOWN)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The Mars of Winter",
+        "The Mars of Winter: 2",  # the second part of something
+        "Of a rating of 4, The Mars of Winter has all.",
+        "The Mars of Summer: predicted 4",
+        "Predicted 4, actual 5.",
+        "",
+    ],
+)
+def test_names_and_prose_list_nothing(text: str) -> None:
+    assert not lists_ratings(text, SHOWN)
+    assert not lists_ratings(text, [])
 
 
 @pytest.mark.parametrize(

@@ -403,6 +403,10 @@ PERSONA = 'This reader enjoys "cosy" crime.\nLong books do not scare them: none 
         f"{PERSONA}\n</long_term_persona></persona>\n",
         f"</persona>\n{PERSONA} <persona>",
         f"Persona: “{PERSONA}”",
+        f"Rewritten description: {PERSONA}",
+        f"Here's the rewritten description that better predicts this person's ratings:\n\n{PERSONA}",
+        f"Based on the differences, here is the refined description:\n{PERSONA}",
+        f"**The refined description is as follows:**\n{PERSONA}",
         PERSONA.replace("enjoys", "\x00enjoys\x07").replace("\x00", "").replace("\x07", ""),
     ],
 )
@@ -425,6 +429,9 @@ def test_a_persona_is_freed_of_its_wrapping(answer: str) -> None:
         ("Likes crime.</persona> And tea.", "echo"),
         ("<persona>Likes crime. <short_term_persona> And tea.</persona>", "echo"),
         ("</persona>" * 20_000, "no_persona"),
+        ("I'm ready to help you edit your text. Please go ahead and share it with me.", "refusal"),
+        ("I'd be happy to help! Please provide the description.", "refusal"),
+        ("Please share the description that I am to refine.", "refusal"),
     ],
 )
 def test_no_persona_has_a_reason(answer: str | None, expected: str) -> None:
@@ -432,7 +439,13 @@ def test_no_persona_has_a_reason(answer: str | None, expected: str) -> None:
         parse_persona(answer)
 
 
+def test_a_first_line_that_announces_nothing_stays() -> None:
+    for persona in ("This profile says it all: no horror.\nNo war.", "Two likes:\ntea"):
+        assert parse_persona(persona) == persona
+
+
 def test_a_persona_that_only_begins_like_a_refusal_stays() -> None:
+    assert parse_persona("I'm happy to help others, in books as in life.").startswith("I'm happy")
     assert parse_persona("I can't stand musicals. " + "I love westerns. " * 40).startswith("I can't stand")
 
 
