@@ -31,11 +31,13 @@ class Shown:
         tags: the marks of its blocks but personas.
         lines: the lines of these blocks, as words.
         runs: ECHOED_WORDS of its instructions in a row, wherever they begin.
+        listed: the lines again; none where the old persona lists ratings of them itself.
     """
 
     tags: tuple[str, ...]
     lines: tuple[str, ...]
     runs: tuple[str, ...]
+    listed: tuple[str, ...]
 
     @classmethod
     def of(cls, prompt: str, persona: str) -> "Shown":
@@ -49,10 +51,14 @@ class Shown:
             for at in range(len(words) - ECHOED_WORDS + 1)
         ]
         old = Words.of(persona)
+        new = tuple(
+            line for line in (" ".join(Words.of(line).words) for line in lines) if not old.holds(line)
+        )
         return cls(
             tuple(mark for tag, _ in blocks for mark in (f"<{tag}>", f"</{tag}>") if mark not in persona),
-            tuple(line for line in (" ".join(Words.of(line).words) for line in lines) if not old.holds(line)),
+            new,
             tuple(run for run in runs if not old.holds(run)),
+            () if lists_ratings(persona, new) else new,
         )
 
     def persona(self, answer: str | None) -> str:
@@ -70,7 +76,7 @@ class Shown:
         words = Words.of(answer)
         return (
             any(mark in answer for mark in self.tags)
-            or lists_ratings(answer, self.lines)
+            or lists_ratings(answer, self.listed)
             or any(words.holds(part) for part in (*self.lines, *self.runs))
         )
 
