@@ -11,7 +11,7 @@ rating off the scale, or names that are not the items'. Here such an answer coun
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -306,11 +306,11 @@ def _entries(value: Any, titles: Sequence[str]) -> list[Entry]:
             break
         value = inner[0]
     if isinstance(value, list):
-        return [_entry(element) for element in value]
+        return [_entry(element, forms) for element in value]
     if _rated_by_key(value):
         return [Entry(key, None, _number(_find(part, _RATING_KEYS))) for key, part in value]
     if _find(value, _RATING_KEYS) is not None and not all(normal(key) in forms for key, _ in value):
-        return [_entry(value)]
+        return [_entry(value, forms)]
     return [Entry(key, None, _number(part)) for key, part in value]
 
 
@@ -319,10 +319,11 @@ def _rated_by_key(value: _Object) -> bool:
     return all(isinstance(part, tuple) and _find(part, _RATING_KEYS) is not None for _, part in value)
 
 
-def _entry(element: Any) -> Entry:
+def _entry(element: Any, forms: Collection[str]) -> Entry:
+    """An element of a list; `forms` are the titles' normal forms, one of which may be called "Rating"."""
     if isinstance(element, tuple):
         rating = _find(element, _RATING_KEYS)
-        if rating is not None:
+        if rating is not None and not (len(element) == 1 and normal(element[0][0]) in forms):
             name, number = _named(element)
             return Entry(name, number, _number(rating))
         if len(element) == 1:

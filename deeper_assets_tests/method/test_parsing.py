@@ -283,6 +283,10 @@ def answers(draw: st.DrawFn) -> tuple[list[str], str]:
         (number.format(name=spelled[styles[i]](titles[i]), number=numbers[at % len(numbers)]), 100 + i)
         for at, i in enumerate(kept)
     ]
+    # Who spells one title exactly as another is called means the other, as far as anybody can tell.
+    others = {i: {normal(title) for title in titles} - {normal(titles[i])} for i in kept}
+    if any(normal(name) in others[mark - 100] for name, mark in named):
+        named = [(titles[i], 100 + i) for i in kept]
     value = draw(
         st.sampled_from(
             [
