@@ -73,6 +73,7 @@ class TableAsset(Declared):
         templates: the prompt templates that it uses.
         training: it serves training. Of domains it has those that train, and it is left out of the graph
             where no recipe is trained.
+        planted: it is of a planted truth, and left out where no domain is generated.
     """
 
     tables: Mapping[str, str] = field(default_factory=dict)
@@ -80,6 +81,7 @@ class TableAsset(Declared):
     code_version: str = "1"
     templates: Templates = ()
     training: bool = False
+    planted: bool = False
 
     def templates_for(self, values: Values, partition: Partition) -> Sequence[str]:
         """The prompt templates that a partition uses."""
@@ -103,6 +105,7 @@ def table(
     reads: Mapping[str, In | str] | None = None,
     templates: Templates = (),
     training: bool = False,
+    planted: bool = False,
     code_version: str = "1",
 ) -> Callable[[Callable[..., Any]], TableAsset]:
     """Declares the function below as an asset; see `TableAsset` for what it is given.
@@ -122,6 +125,7 @@ def table(
             code_version=code_version,
             templates=templates,
             training=training,
+            planted=planted,
         )
 
     return declared

@@ -27,7 +27,7 @@ from dagster import (
 )
 from dagster._core.definitions.metadata import RawMetadataValue
 
-from deeper_assets.assets import evaluation, histories, iterations, models, personas
+from deeper_assets.assets import evaluation, histories, iterations, models, personas, truth
 from deeper_assets.checks import evaluation as evaluation_checks
 from deeper_assets.checks import histories as histories_checks
 from deeper_assets.checks import iterations as iterations_checks
@@ -47,7 +47,7 @@ from deeper_assets.store.rows import first_rows
 from deeper_assets.store.schema import TABLES
 from deeper_assets.values import Tools, Values, described, set_by_settings
 
-ASSETS: tuple[ModuleType, ...] = (histories, personas, iterations, models, evaluation)
+ASSETS: tuple[ModuleType, ...] = (histories, personas, iterations, models, evaluation, truth)
 CHECKS: tuple[ModuleType, ...] = (
     histories_checks,
     personas_checks,
@@ -91,9 +91,9 @@ class Graph:
     @cached_property
     def declared(self) -> Sequence[TableAsset]:
         """The assets whose graph it is. Tables that are left out have no rows for those that read them."""
-        assets = [
-            one for one in declared_assets() if self.experiment.settings.train_recipes or not one.training
-        ]
+        here = self.experiment
+        trains, plants = bool(here.settings.train_recipes), any(map(here.is_generated, here.evaluated))
+        assets = [one for one in declared_assets() if one.training <= trains and one.planted <= plants]
         names = {name for asset in assets for name in asset.tables}
         return [_without_others(asset, names) for asset in assets]
 

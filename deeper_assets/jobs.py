@@ -18,6 +18,11 @@ CONTROLS_JOB = _job(
     "controls",
     description="What is predicted with something else for the persona, for one domain and control.",
 )
+TRUTH_JOB = _job(
+    "ceilings",
+    "truth",
+    description="What generated users were generated with, and how well that predicts, for one domain.",
+)
 PERSONAS = _job(
     "personas",
     *("histories", "personas"),
@@ -55,6 +60,7 @@ JOBS = (
     _job("methods", "policies", description="Which policy writes the personas of a method."),
     EVALUATION,
     CONTROLS_JOB,
+    TRUTH_JOB,
     TABLES_JOB,
 )
 """In the order in which a run of everything takes them."""

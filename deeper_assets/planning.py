@@ -14,7 +14,7 @@ from dagster import AssetKey, Definitions, MultiPartitionKey, MultiPartitionsDef
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from deeper_assets.graph import Graph
-from deeper_assets.jobs import CONTROLS_JOB, EVALUATION, TABLES_JOB
+from deeper_assets.jobs import CONTROLS_JOB, EVALUATION, TABLES_JOB, TRUTH_JOB
 from deeper_assets.method.controls import CONTROLS
 from deeper_assets.partitions import columns_of
 from deeper_assets.store.catalog import find_table
@@ -90,6 +90,11 @@ class Planner:
             )
             for name in names
             for domain in here.evaluated
+        ]
+        left += [
+            self.unit(TRUTH_JOB.name, domain)
+            for domain in here.evaluated
+            if "planted_truth" in self.graph.tables
         ]
         while left:
             unit = left.pop()

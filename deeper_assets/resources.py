@@ -131,6 +131,10 @@ class Experiment:
             return PublishedSource(domain, settings.data)
         return SyntheticSource(domain, settings.seed, settings.synthetic_users, settings.windows_at_most)
 
+    def is_generated(self, name: str) -> bool:
+        """Whether the ratings of the domain called `name` are generated."""
+        return self.settings.data is None and name not in self.settings.domains
+
     @cached_property
     def warehouse(self) -> Warehouse:
         """The experiment's DuckDB file."""

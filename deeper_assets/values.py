@@ -79,6 +79,10 @@ class Values:
         """Where the domain's ratings come from."""
         return self.experiment.source(partition["domain"])
 
+    def planted_source(self, partition: Partition) -> Source | None:
+        """What generates the domain's ratings; None where nothing does."""
+        return self.source(partition) if self.experiment.is_generated(partition["domain"]) else None
+
     def domain(self, partition: Partition) -> Domain:
         """The partition's domain."""
         return self.experiment.domain(partition["domain"])
@@ -199,6 +203,11 @@ class Values:
         length = settings.sampler.max_length
         seed = settings.seed if model is None else self.seed({"recipe": model.recipe})
         return PolicyWriting(template, settings.evaluation_decoding, seed, length)
+
+    def stand_in(self, _: Partition) -> str | None:
+        """The name of the embedded stand-in, where it is the chat model."""
+        settings = self.experiment.settings
+        return self.experiment.chat.model.name if settings.chat.engine == "offline" else None
 
     def usage(self, _: Partition) -> Usage:
         """What the chat model has been asked, and what it cost."""

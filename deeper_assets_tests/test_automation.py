@@ -74,7 +74,7 @@ def instance(home: Path) -> Iterator[DagsterInstance]:
 def with_another_template(home: Path, **more: Any) -> Definitions:
     """The home's graph under settings that make two evaluations stale."""
     template = home / "slide_regen.txt"
-    template.write_text(BUILT_IN["slide_regen"].replace("at least $persona_words", "at least 5"))
+    template.write_text(BUILT_IN["slide_regen"] + " Write at least 5 words.")
     settings = Settings(**SETTINGS, prompts={"slide_regen": template}, **more)
     return build_definitions(Experiment(home, settings))
 

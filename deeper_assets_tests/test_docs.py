@@ -29,6 +29,7 @@ from deeper_assets.cli import cli
 from deeper_assets.definitions import build_definitions
 from deeper_assets.graph import Graph
 from deeper_assets.jobs import JOBS
+from deeper_assets.method.ceilings import CEILINGS
 from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.floors import FLOORS
@@ -118,7 +119,15 @@ def names() -> frozenset[str]:
             *trainings,
             *(part.name for part in dataclasses.fields(Recipe)),
             *literals(Recipe),
-            *(*policy_methods(trainings), *PROMPT_METHODS, FROZEN_POLICY, *FLOORS, *CONTROLS, *here.domains),
+            *(
+                *policy_methods(trainings),
+                *PROMPT_METHODS,
+                FROZEN_POLICY,
+                *FLOORS,
+                *CONTROLS,
+                *CEILINGS,
+                *here.domains,
+            ),
             *(part for path in setting_paths() for part in path.split(".")),
             *literals(Settings),
             *(*vars(Values), *vars(Tools)),

@@ -22,7 +22,7 @@ from deeper_assets.settings import Settings, load_settings
 from deeper_assets_tests.fakes import ScriptedSampler
 from deeper_assets_tests.store.samples import stamp
 
-HABIT = [render(Reading.of({}, phrases[0]), "reader") for phrases in HABITS.values()]
+HABIT = [render(Reading({}, phrases[0]), "reader") for phrases in HABITS.values()]
 PIECE = ["file", "content", "size", "sha256"]
 
 

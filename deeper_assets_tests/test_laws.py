@@ -39,7 +39,6 @@ def of(*names: str) -> frozenset[str]:
 
 
 NOTHING = of()
-WRITTEN = of("initial_personas", "persona_rounds", "round_predictions")
 CONTEXTS = of("contexts_*", "context_predictions_*")
 SECOND = of("contexts_2", "context_predictions_2")
 ROUNDS = of("persona_rounds", "round_predictions")
@@ -49,11 +48,25 @@ ASKED = (
 )
 PREFERENCES = of("preference_pairs_*", "preference_groups_*")
 MODELS = of("model_*")
-DOMAIN = of("rejected_ratings", "rating_windows", "candidates_*") | ASKED | CONTEXTS
+PLANTED = of("planted_truth", "planted_items")
+DOMAIN = (
+    of(
+        "rejected_ratings",
+        "rating_windows",
+        "candidates_*",
+        "planted_truth",
+        "planted_items",
+        "ceiling_errors",
+    )
+    | ASKED
+    | CONTEXTS
+)
 
 STALE: Mapping[str, frozenset[str]] = {
     "profile": NOTHING,
-    "seed": of("raw_ratings", "rating_windows", "candidates_*", "mae_table", "comparison_table")
+    "seed": of("raw_ratings")
+    | PLANTED
+    | of("rating_windows", "candidates_*", "mae_table", "comparison_table")
     | SECOND
     | ROUNDS
     | PREFERENCES
@@ -75,19 +88,17 @@ STALE: Mapping[str, frozenset[str]] = {
     "domains.podcasts.query": of("raw_ratings"),
     "domains.podcasts.database": of("raw_ratings"),
     "domains.podcasts.dsn_env": of("raw_ratings"),
-    "synthetic_users": of("raw_ratings"),
+    "synthetic_users": of("raw_ratings") | PLANTED,
     "train_users": of("rating_windows"),
     "eval_users": of("rating_windows"),
     "train_share": of("rating_windows"),
     "windows_at_least": of("rejected_ratings", "rating_windows"),
-    "windows_at_most": of("raw_ratings", "rejected_ratings", "rating_windows"),
+    "windows_at_most": of("raw_ratings") | PLANTED | of("rejected_ratings", "rating_windows"),
     **dict.fromkeys(
-        [
-            f"chat.{name}"
-            for name in ("engine", "model", "base_url", "temperature", "max_tokens", "structured")
-        ],
+        [f"chat.{name}" for name in ("model", "base_url", "temperature", "max_tokens", "structured")],
         ASKED,
     ),
+    "chat.engine": ASKED | of("ceiling_errors"),
     **dict.fromkeys(
         [
             *("chat.key_env", "chat.mode", "chat.concurrency", "chat.timeout", "chat.tries"),
@@ -104,7 +115,7 @@ STALE: Mapping[str, frozenset[str]] = {
     "prompts.inc_update": ROUNDS,
     "prompts.short_term_persona": ROUNDS,
     "prompts.merge_personas": ROUNDS,
-    "persona_words": WRITTEN,
+    "persona_words": of("initial_personas"),
     "asks": ASKED,
     "policy": of("base_policy"),
     "sampler.max_length": of("candidates_*", "persona_rounds", "round_predictions") | SECOND,
@@ -205,7 +216,7 @@ def base(folder: Path) -> dict[str, Any]:
     ratings = str(folder / "ratings.csv")
     own = {"item_type": "episode", "scale": scale, "columns": columns, "file": ratings}
     return {
-        **{"synthetic_users": 14, "train_users": 2, "eval_users": 2, "persona_words": 40, "candidates": 3},
+        **{"synthetic_users": 14, "train_users": 2, "eval_users": 2, "persona_words": 40, "candidates": 6},
         "chat": {
             "engine": "openai",
             "base_url": "http://127.0.0.1:9/v1",
@@ -336,7 +347,7 @@ def experiment(folder: Path, path: str | None = None) -> Experiment:
 def settings_of(graph: Graph) -> dict[tuple[str, str], str]:
     """What is hashed of the settings, by table and partition."""
     found = {}
-    for table in TABLES:
+    for table in graph.tables:
         for partition in PARTITIONS[TABLES[table].partition]:
             try:
                 value = canonical_json(graph.settings(table, partition))
@@ -399,7 +410,7 @@ class Machine:
         return Sample(PERSONAS[seed % len(PERSONAS)], 9, True)
 
 
-PERSONAS = [render(Reading.of({}, phrases[0]), "reader") for phrases in HABITS.values()]
+PERSONAS = [render(Reading({}, phrases[0]), "reader") for phrases in HABITS.values()]
 
 
 @dataclass(frozen=True)
@@ -507,6 +518,10 @@ def test_the_small_graph_makes_something_of_everything(played: Played) -> None:
     }
 
 
+OF_TRUTH = {"planted_truth", "planted_items", "ceiling_errors", "mae_table", "comparison_table"}
+TRUTH_IS_THERE = ("data", "evaluate")
+"""Settings that decide whether there is a truth at all, which tables OF_TRUTH hold or read."""
+
 EXCLUSIVE = ("query", "database", "dsn_env")
 """Settings that cannot be given beside a file."""
 
@@ -516,7 +531,8 @@ def all_others_changed(folder: Path, tables: tuple[str, ...]) -> Experiment:
     given, special = base(folder), changes(folder)
     here = dict(leaves(Settings(**given)))
     for path, stale in STALE.items():
-        if not stale & set(tables) and not path.endswith(EXCLUSIVE):
+        left = (*EXCLUSIVE, *TRUTH_IS_THERE) if OF_TRUTH & set(tables) else EXCLUSIVE
+        if not stale & set(tables) and not path.endswith(left):
             given = changed(given, path, special[path] if path in special else another(here[path]))
     return Experiment(folder / "home", Settings(**given))
 

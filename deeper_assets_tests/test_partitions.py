@@ -240,7 +240,7 @@ def test_where_nothing_is_trained_tables_that_serve_training_are_left_out() -> N
     assert given["round_errors"] == [f"book|{method}" for method in PROMPTED]
     jobs = build_definitions(Experiment(Path("nowhere"), Settings(train_recipes=[]))).jobs
     assert [job.name for job in jobs] == [
-        *("personas", "methods", "evaluation", "controls", "tables", "materialize_stale")
+        *("personas", "methods", "evaluation", "controls", "ceilings", "tables", "materialize_stale")
     ]
 
 

@@ -71,11 +71,11 @@ def test_a_domain_that_comes_later_makes_stale_what_is_over_all_domains(planner:
 
 
 def test_planning_is_quick(planner: Planner) -> None:
-    """The whole graph of three domains, five methods and three recipes: some 60 partitions."""
+    """Seconds of processor time; three domains, five methods and three recipes: some 60 partitions."""
     stored = planner.stored()
-    started = time.perf_counter()
+    started = time.thread_time()
     stale(planner, stored)
-    assert time.perf_counter() - started < 2
+    assert time.thread_time() - started < 2
 
 
 def test_keys_of_a_single_dimension_are_read_as_the_tables_own(planner: Planner) -> None:

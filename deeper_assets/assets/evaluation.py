@@ -111,7 +111,7 @@ def floors_table(rating_windows: pd.DataFrame, scales: Mapping[str, Scale]) -> p
     return floors[["domain", "method", "round", "users", "mae"]]
 
 
-_MEASURED = {name: In(name, optional=True) for name in ("round_errors", "control_errors")}
+_MEASURED = {name: In(name, optional=True) for name in ("round_errors", "control_errors", "ceiling_errors")}
 
 
 _BESIDE_FLOORS = {**_MEASURED, "rating_windows": In("rating_windows", optional=True)}
@@ -121,6 +121,7 @@ _BESIDE_FLOORS = {**_MEASURED, "rating_windows": In("rating_windows", optional=T
 def mae_table(
     round_errors: pd.DataFrame,
     control_errors: pd.DataFrame,
+    ceiling_errors: pd.DataFrame,
     rating_windows: pd.DataFrame,
     floors_table: pd.DataFrame,
     scales: Mapping[str, Scale],
@@ -128,7 +129,7 @@ def mae_table(
     seed: int,
 ) -> Output[pd.DataFrame]:
     """The paper's table: MAE per domain, method and round, beside controls, floors and the paper's own."""
-    measured = evaluated.of({"method": round_errors, "control": control_errors})
+    measured = evaluated.of({"method": round_errors, "control": control_errors, "ceiling": ceiling_errors})
     windows = rating_windows[rating_windows["domain"].isin(set(measured["domain"]))]
     gaps = under_floors(measured, floor_errors(windows, scales), seed)
     table = errors.mae_table(measured, floors_table).merge(gaps, on=["domain", "method", "round"], how="left")
@@ -140,13 +141,14 @@ def mae_table(
 def comparison_table(
     round_errors: pd.DataFrame,
     control_errors: pd.DataFrame,
+    ceiling_errors: pd.DataFrame,
     rating_windows: pd.DataFrame,
     scales: Mapping[str, Scale],
     evaluated: Evaluated,
     seed: int,
 ) -> Output[pd.DataFrame]:
     """Macro averages by method and round with intervals over users and trainings, beside `deeper`."""
-    measured = evaluated.of({"method": round_errors, "control": control_errors})
+    measured = evaluated.of({"method": round_errors, "control": control_errors, "ceiling": ceiling_errors})
     windows = rating_windows[rating_windows["domain"].isin(set(measured["domain"]))]
     gaps = bootstrap_gaps(measured, floor_errors(windows, scales), MEDIAN, seed)
     return Output(compare(measured, MAIN_METHOD, seed), metadata=gap_figures(gaps))

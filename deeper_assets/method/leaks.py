@@ -109,9 +109,10 @@ class Words:
 
     def holds_as_name(self, words: str) -> bool:
         """Whether they do so at least once in quotes, or with capitals where no sentence begins."""
-        length, at = words.count(" ") + 1, self.line.find(f" {words} ")
+        length, first, before = words.count(" ") + 1, 0, 0
+        at = self.line.find(f" {words} ")
         while at >= 0:
-            first = self.line.count(" ", 0, at)
+            first += self.line.count(" ", before, at)
             start, end = self.spans[first][0], self.spans[first + length - 1][1]
             if self._quoted(start, end) or (
                 self.text[start].isupper()
@@ -119,11 +120,11 @@ class Words:
                 and not self._begins_sentence(start)
             ):
                 return True
-            at = self.line.find(f" {words} ", at + 1)
+            before, at = at, self.line.find(f" {words} ", at + 1)
         return False
 
     def _quoted(self, start: int, end: int) -> bool:
-        before, after = self.text[:start][-1:], self.text[end : end + 2].lstrip(".,!?")[:1]
+        before, after = self.text[max(0, start - 1) : start], self.text[end : end + 2].lstrip(".,!?")[:1]
         return before != "" and after != "" and before in _OPENS and after in _CLOSES
 
     def _begins_sentence(self, start: int) -> bool:

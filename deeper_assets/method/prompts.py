@@ -1,14 +1,14 @@
 """Every prompt of the method: the built-in templates, and how a persona, a window or a comparison is shown.
 
-The paper (arXiv 2502.11078) prints its prompts in an appendix; these say the same in fewer words. Material
-goes into blocks, the same in every template: a tag, one line an item, the closing tag. Titles and personas
-are flattened to one line without angle brackets, so that nothing inside one can end its block or fake
-another. A user may replace any template by a file; the blocks stay, so every engine still finds what it
-needs.
+The paper (arXiv 2502.11078) prints its prompts in an appendix; these ask the same in other words. Material
+goes into blocks, the same in every template: a tag, one line an item (its rating, then its title), the
+closing tag. Titles and personas are flattened to one line without angle brackets, so that nothing inside one
+can end its block or fake another. A user may replace any template by a file; the blocks stay, so every engine
+still finds what it needs.
 
 Departs from the paper: the templates are worded anew; the scale is spelled out in every prompt that shows or
-asks for ratings (the domains differ in theirs); the refinement prompt is kept short and asks for no number of
-words, because a small model is trained on it.
+asks for ratings (the domains differ in theirs); each prompt for a persona forbids names of items and ratings,
+also those of IncUpdate and of merging.
 """
 
 import hashlib
@@ -51,59 +51,43 @@ Ratings predicted from this description and the person's actual ratings ($item_t
 
 $comparison
 
-Reflect on the differences and rewrite the description so that it predicts this person better. Do not name \
-any item and do not state any rating. Answer with the description only."""
+Reflect on the differences and write the refined description. Do not name any item and do not state any \
+rating. Answer with the description only."""
 
 FULL_REGEN = """\
-A person rated every $item_type below on a scale $scale: all windows so far, the oldest first.
+A person rated every $item_type below on a scale $scale, oldest first.
 
 $ratings
 
-Describe this person's tastes, values and way of judging as they are now, drawing on the whole history. \
-Write at least $persona_words words of plain prose. Do not name any item and do not state any rating. Answer \
-with the description only."""
+Describe this person's tastes, values and way of judging, as far as the ratings show them. Do not name any \
+item and do not state any rating. Answer with the description only."""
 
-SLIDE_REGEN = """\
-These are the latest ratings of a person, who rated every $item_type below on a scale $scale, oldest first.
-
-$ratings
-
-Describe this person's tastes, values and way of judging from these ratings alone. Write at least \
-$persona_words words of plain prose. Do not name any item and do not state any rating. Answer with the \
-description only."""
+SLIDE_REGEN = FULL_REGEN
 
 INC_UPDATE = """\
 This is a description of a person.
 
 $persona
 
-Since then the person rated every $item_type below on a scale $scale, oldest first.
+Lately the person rated every $item_type below on a scale $scale, oldest first.
 
 $ratings
 
-Update the description in the light of the new ratings: keep what still holds, change what does not. Write \
-at least $persona_words words of plain prose. Do not name any item and do not state any rating. Answer with \
-the description only."""
+Bring what the latest ratings show into the description. Do not name any item and do not state any rating. \
+Answer with the description only."""
 
-SHORT_TERM_PERSONA = """\
-In the last days a person rated every $item_type below on a scale $scale, oldest first.
-
-$ratings
-
-Describe what this person is after at the moment: present interests and moods, not lasting traits. Write at \
-least $persona_words words of plain prose. Do not name any item and do not state any rating. Answer with the \
-description only."""
+SHORT_TERM_PERSONA = FULL_REGEN
 
 MERGE_PERSONAS = """\
-Two descriptions of the same person as a judge of one $item_type after another: the lasting one, and one of \
-the most recent days.
+Two descriptions of the same person as a judge of one $item_type after another: a lasting one, and one from \
+the latest ratings.
 
 $long_term_persona
 
 $short_term_persona
 
-Merge them into one lasting description: keep what is stable, take in what has changed. Write at least \
-$persona_words words of plain prose. Do not name any item and do not state any rating. Answer with the \
+Merge the second into the first, so that the lasting description keeps what is stable, takes in what has \
+changed, and does not contradict itself. Do not name any item and do not state any rating. Answer with the \
 description only."""
 
 BUILT_IN: Mapping[str, str] = {
@@ -223,7 +207,7 @@ class Prompts:
         `predicted` holds one rating an item of `window`, in its order (rating points).
         """
         lines = (
-            f"- {one_line(item.title)}: predicted {guess:g}, actual {item.rating:g}"
+            f"- predicted {guess:g}, actual {item.rating:g}: {one_line(item.title)}"
             for item, guess in zip(window, predicted, strict=True)
         )
         return self._fill(
@@ -284,7 +268,7 @@ def _persona(tag: str, persona: str) -> str:
 
 
 def _ratings(window: Sequence[RatedItem]) -> str:
-    return _block("ratings", (f"- {one_line(item.title)}: rated {item.rating:g}" for item in window))
+    return _block("ratings", (f"- rated {item.rating:g}: {one_line(item.title)}" for item in window))
 
 
 def _read_template(name: str, path: Path) -> str:

@@ -1,7 +1,7 @@
 """What synthetic items are called: eight themes of ten words a domain, and patterns that make titles of them.
 
-The words are frequent in real titles of the domain. A word of the item's theme always stands in the title (at
-`{word}`), so titles show what a user likes. What stands at `{other}` has nothing to do with taste.
+The words are frequent in titles of such items. Most titles hold a word of the item's theme (at
+`{word}`), so they show what a user likes. What stands at `{other}` has nothing to do with taste.
 """
 
 from collections.abc import Mapping

@@ -335,6 +335,48 @@ _CONTROLS = (
     ),
 )
 
+_TRUTH = (
+    Table(
+        "planted_truth",
+        (
+            _DOMAIN,
+            _USER,
+            _text(
+                "part",
+                "habit, use (of the scale), noise, taste or appeal: see `sources/synthetic.py`",
+                check="part IN ('habit', 'use', 'noise', 'taste', 'appeal')",
+            ),
+            _text("name", "of a taste or an appeal, its theme; otherwise empty"),
+            _moment("since", "rating from which on it holds, UTC"),
+            _number("value", "share of the scale; of `use` a factor, of `appeal` a share of the items"),
+        ),
+        key=("domain", "user_id", "part", "name", "since"),
+        partition=("domain",),
+    ),
+    Table(
+        "planted_items",
+        (
+            _DOMAIN,
+            _text("title", "what the item is called"),
+            _text("theme", "generator's theme of the item"),
+            _text("word", "word of the theme in the title; NULL where there is none", nullable=True),
+            _number("quality", "what everyone finds in it, share of the scale"),
+        ),
+        key=("domain", "title"),
+        partition=("domain",),
+    ),
+    Table(
+        "ceiling_errors",
+        (
+            _DOMAIN,
+            _text("ceiling", "what predicts: the planted truth, or what is said of it"),
+            *(_USER, _ROUND, *_MEASURED),
+        ),
+        key=("domain", "ceiling", "user_id", "round"),
+        partition=("domain",),
+    ),
+)
+
 _RESULTS = (
     Table(
         "floors_table",
@@ -451,6 +493,7 @@ TABLES: dict[str, Table] = {
         *_preferences(2),
         *_EVALUATION,
         *_CONTROLS,
+        *_TRUTH,
         *_RESULTS,
     )
 }

@@ -54,6 +54,27 @@ def test_every_table_is_an_asset_with_text_and_columns(experiment: Experiment) -
         assert node.code_version
 
 
+def test_nothing_that_writes_or_predicts_descends_from_the_truth(experiment: Experiment) -> None:
+    tables = Graph.of(experiment).tables
+    knowing, left = {"planted_truth", "planted_items"}, {""}
+    while left:
+        left = {
+            name
+            for name, asset in tables.items()
+            if name not in knowing and any(read.table in knowing for read in asset.reads.values())
+        }
+        knowing |= left
+    assert knowing == {"planted_truth", "planted_items", "ceiling_errors", "mae_table", "comparison_table"}
+    for name in knowing:
+        assert not {"chat", "prompts", "samplers", "trainer"} & set(tables[name].takes), name
+
+
+def test_a_truth_is_there_only_where_ratings_are_generated(experiment: Experiment, tmp_path: Path) -> None:
+    real = Experiment(experiment.home, experiment.settings.model_copy(update={"data": tmp_path}))
+    with_truth, without = (set(Graph.of(one).tables) for one in (experiment, real))
+    assert with_truth - without == {"planted_truth", "planted_items", "ceiling_errors"}
+
+
 def test_evaluation_users_reach_no_training(experiment: Experiment) -> None:
     """What trains descends from no table of evaluation, and every figure from its windows."""
     graph = build_definitions(experiment).resolve_asset_graph()

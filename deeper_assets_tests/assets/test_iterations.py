@@ -23,7 +23,7 @@ from deeper_assets_tests.fakes import ScriptedChat, ScriptedSampler
 from deeper_assets_tests.method.test_rounds import windows
 from deeper_assets_tests.store.samples import stamp
 
-PERSONAS = [render(Reading.of({}, phrases[0]), "reader") for phrases in HABITS.values()]
+PERSONAS = [render(Reading({}, phrases[0]), "reader") for phrases in HABITS.values()]
 PIECE = ["file", "content", "size", "sha256"]
 
 

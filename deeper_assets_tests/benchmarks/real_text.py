@@ -22,6 +22,12 @@ from deeper_assets.resources import Experiment
 from deeper_assets_tests.real_policy import VARIABLE, real_policy
 from deeper_assets_tests.real_policy.iteration import JOBS, experiment, make, train
 
+STEPS = 10
+"""Optimizer steps of the training."""
+
+UNWRITTEN = {"max_new_tokens": 1}
+"""How long the texts may be that a training writes when it is done: they are not what is timed."""
+
 QUANTILES = {"least": 0.0, "median": 0.5, "most": 1.0}
 
 
@@ -77,7 +83,8 @@ def main(given: Sequence[str] | None = None) -> None:
         raise SystemExit(f"{VARIABLE} names no folder: see deeper_assets_tests/real_policy/setup.sh")
     with tempfile.TemporaryDirectory(prefix="deeper-real-text-") as name:
         folder = Path(name)
-        of = experiment(folder / "home", policy, asked.users, candidates=asked.candidates)
+        scale = {"candidates": asked.candidates, "evaluation_decoding": UNWRITTEN}
+        of = experiment(folder / "home", policy, asked.users, STEPS, **scale)
         for job in JOBS:
             begun = time.monotonic()
             make(of, job)

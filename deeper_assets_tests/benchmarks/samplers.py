@@ -18,13 +18,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from deeper_assets.engines.offline.base_policy import SHIPPED
 from deeper_assets.engines.sampling.gpu import dismiss
 from deeper_assets.engines.sampling.transformers_sampler import TransformersSampler
 from deeper_assets.engines.sampling.vllm_sampler import VllmSampler
 from deeper_assets.engines.sampling.vllm_server import OwnServer, ServerOptions
 from deeper_assets.method.protocols import Decoding, Sampler
 from deeper_assets_tests.vllm_cpu import STAND_IN, stand_in_variables
-from deeper_assets_tests.vllm_cpu.policies import refinement_prompts, save_adapter, save_wide_policy
+from deeper_assets_tests.vllm_cpu.policies import refinement_prompts, save_adapter
 
 WARM_UP = 8
 """Prompts of the first call."""
@@ -115,7 +116,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="deeper-samplers-") as name:
         folder = Path(name)
-        base = given.policy or save_wide_policy(folder / "policy")
+        base = given.policy or SHIPPED
         prompts = (refinement_prompts() * given.prompts)[: given.prompts]
         load = Load(
             base,

@@ -17,6 +17,7 @@ from dagster import DagsterRunStatus
 
 from deeper_assets import __version__
 from deeper_assets.instance import open_instance
+from deeper_assets.method.ceilings import CEILINGS
 from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.floors import FLOORS
 from deeper_assets.method.updates import PROMPT_METHODS
@@ -48,7 +49,7 @@ def test_the_json_holds_every_method_control_and_floor_in_every_round(small_home
     assert set(said) == {"profile", "rounds", "macro", "comparison"}
     assert said["profile"] == "offline"
     rows = {(row["domain"], row["method"], row["kind"], row["round"]) for row in said["rounds"]}
-    of_kinds = {"method": PROMPT_METHODS, "control": CONTROLS, "floor": FLOORS}
+    of_kinds = {"method": PROMPT_METHODS, "control": CONTROLS, "ceiling": CEILINGS, "floor": FLOORS}
     kinds = [(name, kind) for kind, names in of_kinds.items() for name in names]
     assert rows == {(d, m, k, r) for d in ("book", "grocery") for m, k in kinds for r in range(5)}
     assert all(row["users"] == 4 and row["unreadable"] == 0 for row in said["rounds"])
@@ -61,7 +62,7 @@ def test_the_json_holds_every_method_control_and_floor_in_every_round(small_home
 def test_run_again_there_is_nothing_to_do(small_home: Path) -> None:
     before = ledger(small_home)
     said = deeper("run", "--home", small_home)  # what flags said was recorded
-    assert "0 partitions made in 0 runs, 23 had nothing to do" in said.stdout
+    assert "0 partitions made in 0 runs, 25 had nothing to do" in said.stdout
     assert ledger(small_home) == before
 
 
@@ -113,7 +114,7 @@ def test_domains_are_recorded_and_the_tables_are_of_those_alone(
 ) -> None:
     home = Path(shutil.copytree(small_home, tmp_path / "home"))
     said = deeper("run", "--home", home, "--domains", "book").stdout
-    assert "3 partitions made in 1 runs, 13 had nothing to do" in said  # the tables over all domains
+    assert "3 partitions made in 1 runs, 14 had nothing to do" in said  # the tables over all domains
     reported = deeper("report", "--home", home).stdout
     for text in (said, reported, deeper("lineage", "mae_table", "--home", home).stdout):
         assert "grocery" not in text
@@ -121,9 +122,9 @@ def test_domains_are_recorded_and_the_tables_are_of_those_alone(
         assert "macro average over 1 domains: MAE on the next window by round, 4 users" in text
     estimated = deeper("estimate", "--home", home, "--domains", "grocery").stdout
     assert "users stored in this home: grocery\n" in estimated
-    assert "0 partitions made in 0 runs, 14 had nothing" in deeper("run", "--home", home).stdout
+    assert "0 partitions made in 0 runs, 15 had nothing" in deeper("run", "--home", home).stdout
     said = deeper("run", "--home", home, "--domains", "book,grocery").stdout
-    assert "3 partitions made in 1 runs, 22 had nothing to do" in said
+    assert "3 partitions made in 1 runs, 24 had nothing to do" in said
     assert_same(tables(home), tables(small_home))
 
 
@@ -176,7 +177,7 @@ def test_a_killed_worker_is_reported_and_the_next_run_finishes(tmp_path: Path) -
     said = []
     for line in process.stderr:
         said.append(line)
-        if line.startswith("7/23"):
+        if line.startswith("7/25"):
             workers = [
                 one
                 for one in psutil.Process(process.pid).children()
@@ -191,7 +192,7 @@ def test_a_killed_worker_is_reported_and_the_next_run_finishes(tmp_path: Path) -
     deeper("run", "--home", tmp_path, *SMALL)
     assert (
         len(Warehouse(tmp_path / "warehouse.duckdb").load("mae_table"))
-        == (len(PROMPT_METHODS) + len(CONTROLS) + len(FLOORS)) * 5 * 3
+        == (len(PROMPT_METHODS) + len(CONTROLS) + len(CEILINGS) + len(FLOORS)) * 5 * 3
     )
 
 
@@ -272,7 +273,7 @@ def test_lineage_goes_from_the_table_to_the_source(small_home: Path) -> None:
     for name in ("floors_table", "round_errors", "round_predictions", "initial_personas", "rating_windows"):
         assert name in tree
     assert "kind synthetic" in tree
-    assert "model offline-chat-1" in tree
+    assert "model offline-chat-2" in tree
     (naming,) = {line.strip("│ ") for line in tree.splitlines() if "grocery" in line}
     assert naming == 'evaluated.domains: ["book","grocery"]'
     runs = {run for line in tree.splitlines() if " run " in line for run in [line.split(" run ")[1][:12]]}

@@ -10,31 +10,37 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pandas as pd
 import pytest
 
 from deeper_assets.engines.sampling.policy_tokens import encode, load_tokenizer
-from deeper_assets.engines.sampling.transformers_sampler import TransformersSampler
 from deeper_assets.engines.sampling.vllm_sampler import GivenServers, VllmSampler
 from deeper_assets.engines.training.examples import Group, read_groups, tokenized
-from deeper_assets.method.protocols import Decoding
+from deeper_assets.method.protocols import Decoding, Sample, Sampler
+from deeper_assets.method.rewards import COMPONENTS
 from deeper_assets.resources import Experiment
 from deeper_assets.store.adapters import as_rows
 from deeper_assets_tests.real_policy import VARIABLE, real_policy
-from deeper_assets_tests.real_policy.iteration import JOBS, STEPS, experiment, make, train
+from deeper_assets_tests.real_policy.iteration import JOBS, experiment, make, train
 from deeper_assets_tests.vllm_cpu.servers import vllm_servers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.filterwarnings("ignore")]
 
-USERS, CANDIDATES, LONGEST = 5, 3, 128
-"""Users, candidates a context, and tokens a text: fewer than in profile `paper`, for two cores."""
+USERS, CANDIDATES, LONGEST, STEPS = 3, 5, 256, 4
+"""Users, candidates a context, tokens a text and steps of training: few, for one core.
+
+A fifth of the texts come to an end.
+"""
 
 LIBRARIES = 700_000_000
 """Bytes that a process takes which has imported the trainer and trains nothing yet."""
 
 GREEDY = Decoding(temperature=0, top_p=1, repetition_penalty=1, max_new_tokens=24)
+
+Written: TypeAlias = tuple[list[Sample], list[Sample]]
+"""A text for each context by the base, and one with the adapter."""
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +55,14 @@ def policy() -> Path:
 @pytest.fixture(scope="module")
 def of(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     """An experiment in which the first iteration has been made."""
-    short = {"max_new_tokens": LONGEST}
     made = experiment(
         tmp_path_factory.mktemp("real") / "home",
         policy,
         USERS,
+        STEPS,
         candidates=CANDIDATES,
-        candidate_decoding=short,
-        evaluation_decoding=short,
+        candidate_decoding={"max_new_tokens": LONGEST},
+        evaluation_decoding={"max_new_tokens": GREEDY.max_new_tokens},
     )
     for job in JOBS:
         make(made, job)
@@ -65,10 +71,22 @@ def of(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 
 @pytest.fixture(scope="module")
 def trained(of: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which ten steps have been trained."""
+    """The folder in which STEPS steps have been trained."""
     folder = tmp_path_factory.mktemp("real") / "trained"
     train(of, folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def written(of: Experiment, trained: Path) -> Written:
+    """What the policy writes for each context, without the trained adapter and with it."""
+    base, adapter = load(of, "base_policy"), as_rows(trained / "adapter")
+    return written_by(of.sampler(base), of), written_by(of.sampler(base, adapter), of)
+
+
+def written_by(sampler: Sampler, of: Experiment) -> list[Sample]:
+    prompts = list(load(of, "contexts_1")["prompt"])
+    return [text for (text,) in sampler.sample(prompts, [[0]] * len(prompts), GREEDY)]
 
 
 def load(of: Experiment, table: str) -> pd.DataFrame:
@@ -138,13 +156,15 @@ def test_echoes_and_names_are_those_that_a_plain_search_finds(of: Experiment) ->
 
 
 def test_texts_that_can_be_used_have_rewards(of: Experiment) -> None:
-    usable = load(of, "candidates_1").query("unusable.isna()")
-    rewards = load(of, "rewards_1")
-    assert len(rewards) == len(usable) > 0
-    assert rewards[["reward_previous", "reward_current", "reward_future"]].abs().le(4).all(axis=None)
+    key = ["user_id", "candidate"]
+    usable = load(of, "candidates_1").set_index(key)["unusable"].isna()
+    rewards = load(of, "rewards_1").set_index(key)[list(COMPONENTS)]
+    assert rewards.notna().all(axis=1).to_dict() == usable.to_dict()
+    assert rewards.notna().any(axis=1).sum() == usable.sum() > 0
+    assert rewards[usable].abs().le(4).all(axis=None)
 
 
-def test_ten_steps_train_in_the_memory_that_was_expected(trained: Path) -> None:
+def test_steps_train_in_the_memory_that_was_expected(trained: Path) -> None:
     report = json.loads((trained / "report.json").read_text())
     assert (report["steps"], report["trained"], report["left_out"]) == (STEPS, USERS, {})
     assert math.isfinite(report["training"]["loss"])
@@ -159,7 +179,7 @@ def test_the_adapter_tells_chosen_from_rejected_merged_or_not(
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    groups = read_groups(trained / "examples.parquet", "pairwise")[:3]
+    groups = read_groups(trained / "examples.parquet", "pairwise")[:2]
     longest = of.settings.training.max_length
     examples = tokenized(groups, load_tokenizer(str(policy)), longest, "pairwise").training
     base = AutoModelForCausalLM.from_pretrained(policy).eval()
@@ -175,14 +195,8 @@ def test_the_adapter_tells_chosen_from_rejected_merged_or_not(
     ]
 
 
-def test_what_is_sampled_is_the_adapter(of: Experiment, policy: Path, trained: Path) -> None:
-    base, adapter = load(of, "base_policy"), as_rows(trained / "adapter")
-    prompts = list(load(of, "contexts_1")["prompt"])
-    plain, other = (
-        sampler.sample(prompts, [[0]] * USERS, GREEDY)
-        for sampler in (of.sampler(base), of.sampler(base, adapter))
-    )
-    assert plain != other
+def test_what_is_sampled_is_the_adapter(written: Written) -> None:
+    assert all(one != other for one, other in zip(*written, strict=True))
 
 
 def scores(model: Any, example: Any) -> list[float]:
@@ -199,17 +213,14 @@ def scores(model: Any, example: Any) -> list[float]:
 
 
 def test_vllm_writes_what_transformers_writes_and_serves_the_adapter(
-    of: Experiment, policy: Path, trained: Path, tmp_path: Path
+    of: Experiment, policy: Path, trained: Path, written: Written, tmp_path: Path
 ) -> None:
     """Greedily; both compute in 32-bit floats, so texts part only where two tokens are as likely."""
     python = os.environ.get("DEEPER_TEST_VLLM")
     if python is None:
         pytest.skip("DEEPER_TEST_VLLM names no interpreter: see deeper_assets_tests/vllm_cpu/setup.sh")
-    prompts = list(load(of, "contexts_1")["prompt"])
-    none = [[0]] * len(prompts)
     with vllm_servers(python, 1, policy, tmp_path) as (server,):
-        for folder in (None, trained / "adapter"):
+        for folder, here in zip((None, trained / "adapter"), written, strict=True):
             served = VllmSampler("v", str(policy), GivenServers((server.url,)), folder)
-            here = TransformersSampler("t", policy, folder, "cpu")
-            texts = [[one for (one,) in sampler.sample(prompts, none, GREEDY)] for sampler in (served, here)]
-            assert sum(one == other for one, other in zip(*texts, strict=True)) >= len(prompts) - 1
+            texts = written_by(served, of)
+            assert sum(one == other for one, other in zip(texts, here, strict=True)) >= len(here) - 1

@@ -15,7 +15,7 @@ SMALL = {
     "DEEPER_TRAINING_DOMAINS": '["book"]',
     "DEEPER_TRAIN_RECIPES": '["balanced"]',
     "DEEPER_CANDIDATES": "6",
-    "DEEPER_TRAINING": '{"epochs": 3, "batch_size": 2, "examples_at_once": 2}',
+    "DEEPER_TRAINING": '{"epochs": 3, "batch_size": 2, "examples_at_once": 2, "learning_rate": 0.0005}',
 }
 
 

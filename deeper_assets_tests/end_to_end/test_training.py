@@ -20,6 +20,7 @@ from dagster import AssetKey, DagsterRunStatus
 from deeper_assets.definitions import build_definitions
 from deeper_assets.estimating import Rates, estimate
 from deeper_assets.instance import open_instance
+from deeper_assets.method.ceilings import CEILINGS
 from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.protocols import Decoding
 from deeper_assets.method.updates import PROMPT_METHODS
@@ -34,8 +35,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::FutureWarnin
 
 DOMAINS = ["--domains", "book", "--train-users", "5", "--eval-users", "3"]
 METHODS = {"deeper", "deeper_iteration_1", "frozen_policy", *PROMPT_METHODS}
-UNITS = 1 + 2 + 2 + 1 + 2 + 1 + len(METHODS) + len(METHODS) + len(CONTROLS) + 1
-"""Base, personas, iteration 1, Model 1, iteration 2, Model 2, methods, evaluation, controls, tables."""
+UNITS = 1 + 2 + 2 + 1 + 2 + 1 + len(METHODS) + len(METHODS) + len(CONTROLS) + 1 + 1
+"""Base, personas, iteration 1, Model 1, iteration 2, Model 2, methods, rounds, controls, ceilings, tables."""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def small() -> dict[str, str]:
         "DEEPER_TRAINING_DOMAINS": '["book", "recipe"]',
         "DEEPER_TRAIN_RECIPES": '["balanced"]',
         "DEEPER_CANDIDATES": "6",
-        "DEEPER_TRAINING": '{"epochs": 3, "batch_size": 2, "examples_at_once": 2}',
+        "DEEPER_TRAINING": '{"epochs": 3, "batch_size": 2, "examples_at_once": 2, "learning_rate": 0.0005}',
     }
 
 
@@ -83,7 +84,7 @@ def test_policies_stand_in_the_tables_beside_the_other_methods(home: Path) -> No
     assert rounds.groupby("method")["round"].agg(list).to_dict() == {m: [0, 1, 2, 3, 4] for m in METHODS}
     assert rounds[rounds["round"] == 0]["mae"].nunique() == 1  # all start from S0
     compared = load(home, "comparison_table")
-    assert set(compared["method"]) == METHODS | set(CONTROLS)
+    assert set(compared["method"]) == METHODS | {*CONTROLS, *CEILINGS}
     said = json.loads(deeper("report", "--home", home, "--json").stdout)
     assert {row["method"] for row in said["rounds"]} > METHODS
 
@@ -109,7 +110,7 @@ def test_a_finished_home_is_green(home: Path, small: dict[str, str], monkeypatch
     } | {
         table: {f"{control}|recipe" for control in CONTROLS}
         for table in ("control_predictions", "control_errors")
-    }
+    } | {table: {"recipe"} for table in ("planted_truth", "planted_items", "ceiling_errors")}
 
 
 def test_only_training_users_are_in_the_pairs(home: Path) -> None:

@@ -13,6 +13,7 @@ from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from deeper_assets.engines.offline.base_policy import SHIPPED
 from deeper_assets.engines.sampling.gpu import LOG, dismiss
 from deeper_assets.graph import declared_assets
 from deeper_assets.store.ledger import Version
@@ -22,7 +23,6 @@ from deeper_assets_tests.command import command, deeper, environment
 from deeper_assets_tests.end_to_end.dagster_ui import PATIENCE, Person, ask, dagster, opened, wait_for
 from deeper_assets_tests.engines.tiny_policy import save_tiny_policy
 from deeper_assets_tests.vllm_cpu import stand_in_variables
-from deeper_assets_tests.vllm_cpu.policies import save_wide_policy
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def variables(home: Path) -> dict[str, str]:
     """What the server and its jobs are told: a policy that vLLM samples, or a fake of vLLM."""
     vllm = os.environ.get("DEEPER_TEST_VLLM")
-    policy = (save_wide_policy if vllm else save_tiny_policy)(home.parent / "policy")
+    policy = SHIPPED if vllm else save_tiny_policy(home.parent / "policy")
     sampled = {"DEEPER_POLICY": str(policy), "DEEPER_SAMPLER__ENGINE": "vllm", **stand_in_variables(vllm)}
     trained = {"DEEPER_TRAIN_RECIPES": '["balanced"]'}  # iteration 1 samples for the recipes that are trained
     return environment(home, DAGSTER_HOME=str(home / "dagster"), **{**sampled, **trained})
@@ -190,7 +190,7 @@ def test_a_backfill_loads_the_policy_once_for_all_domains(
     finally:
         dismiss(home / "gpu")
     candidates = stored.load("candidates_1").groupby("domain")["copies"].sum()
-    assert candidates.to_dict() == {"book": 2 * 15, "recipe": 2 * 15}
+    assert candidates.to_dict() == {"book": 2 * 10, "recipe": 2 * 10}
 
 
 def test_a_backfill_is_shown(browser: webdriver.Chrome, server: str) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deeper_assets.engines.offline.base_policy import SHIPPED
 from deeper_assets.engines.sampling.gpu import LOG
 from deeper_assets.store.warehouse import Warehouse
 from deeper_assets_tests.command import deeper, environment
 from deeper_assets_tests.vllm_cpu import stand_in_variables
-from deeper_assets_tests.vllm_cpu.policies import save_wide_policy
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::FutureWarning")]
 
@@ -51,8 +51,8 @@ def test_a_run_ends_its_server_before_each_training_and_at_the_end(tmp_path: Pat
     vllm = os.environ.get("DEEPER_TEST_VLLM")
     if vllm is None:
         pytest.skip("DEEPER_TEST_VLLM names no interpreter: see deeper_assets_tests/vllm_cpu/setup.sh")
-    home, policy = tmp_path / "home", save_wide_policy(tmp_path / "policy")
-    variables = {**VARIABLES, "DEEPER_POLICY": str(policy), **stand_in_variables(vllm)}
+    home = tmp_path / "home"
+    variables = {**VARIABLES, "DEEPER_POLICY": str(SHIPPED), **stand_in_variables(vllm)}
     deeper("run", "--home", home, *SMALL, **variables)
     assert family(home) == []
     log = (home / "gpu" / LOG).read_text()

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from deeper_assets.engines.offline.base_policy import SHIPPED
 from deeper_assets_tests.vllm_cpu import STAND_IN, stand_in_variables
-from deeper_assets_tests.vllm_cpu.policies import refinement_prompts, save_adapter, save_wide_policy
+from deeper_assets_tests.vllm_cpu.policies import refinement_prompts, save_adapter
 
 
 @pytest.fixture(scope="session")
@@ -29,16 +30,10 @@ def fake_vllm(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
 
 
 @pytest.fixture(scope="session")
-def wide_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny policy, in a shape that vLLM takes on a CPU."""
-    return save_wide_policy(tmp_path_factory.mktemp("policy") / "wide")
-
-
-@pytest.fixture(scope="session")
-def adapters(wide_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two adapters on it."""
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two adapters on the tiny policy."""
     folder = tmp_path_factory.mktemp("adapters")
-    return [save_adapter(folder / f"adapter-{seed}", wide_policy, seed) for seed in (1, 2)]
+    return [save_adapter(folder / f"adapter-{seed}", SHIPPED, seed) for seed in (1, 2)]
 
 
 @pytest.fixture(scope="session")

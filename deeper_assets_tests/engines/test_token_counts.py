@@ -47,7 +47,7 @@ def test_a_policys_prompt_has_the_tokens_that_its_sampler_reads() -> None:
     from transformers import AutoTokenizer
 
     counted = policy_tokens("offline")
-    prompt = "This reader has a liking for love stories."
+    prompt = "With tender tales of courtship, fondness shows."
     read = AutoTokenizer.from_pretrained(base_policy.SHIPPED).apply_chat_template(
         [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=True
     )["input_ids"]

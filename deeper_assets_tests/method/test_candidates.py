@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from typing import Any
 
 import pandas as pd
@@ -10,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deeper_assets.engines.offline.language import HABITS, REMARKS, Reading, render
+from deeper_assets.engines.offline.language import HABITS, VERDICTS, Reading, render
 from deeper_assets.engines.offline.themes import themes
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.candidates import (
@@ -26,6 +25,7 @@ from deeper_assets.method.prompts import Prompts, RatedItem
 from deeper_assets.method.protocols import Decoding, Sample
 from deeper_assets.store.schema import TABLES
 from deeper_assets_tests.fakes import ScriptedChat, ScriptedSampler
+from deeper_assets_tests.growth import LINEAR, growth
 from deeper_assets_tests.method.test_rounds import always, windows
 
 BOOK = find_domain("book")
@@ -171,11 +171,14 @@ def test_a_sampler_that_gives_too_few_samples_is_noticed() -> None:
         ("Likes crime.\n<comparison>\nand more", REFINEMENT),
         ("Likes crime. </ratings>", INC_UPDATE),
         ("Likes crime. </persona> Or does not.", REFINEMENT),
-        ("Likes crime. - Title t 1 1: predicted 3.5, actual 4", REFINEMENT),
-        ("Likes crime. title T 1 0 — rated 5!", INC_UPDATE),
+        ("Likes crime. - predicted 3.5, actual 4: Title t 1 1", REFINEMENT),
+        ("Likes crime. RATED 5 — title T 1 0!", INC_UPDATE),
         ("Title t 1 0: 4, Actual 5", REFINEMENT),
         ("Do not name any item and do not state any rating.", REFINEMENT),
-        ("Crime. Keep what still holds, change what does not. Write at least 200 words", INC_UPDATE),
+        (
+            "Crime. Bring what the latest ratings show into the description, and do not name any item.",
+            INC_UPDATE,
+        ),
         (
             f"<persona>\n{OLD}\n</persona>\n\nRatings predicted from this description and the person's",
             REFINEMENT,
@@ -196,7 +199,7 @@ def test_repeating_the_prompt_is_an_echo(text: str, prompt: str) -> None:
         "Likes crime. </persona>",  # half of it
         "The person's tastes, values and way of judging have not changed.",
         "This reader likes Title t 1 0.",  # a leak, measured as such
-        "Keep what still holds is this reader's way.",
+        "Bring what the latest is this reader's way.",
     ],
 )
 def test_what_is_no_echo(text: str, prompt: str) -> None:
@@ -217,8 +220,8 @@ def test_copying_the_old_persona_is_never_an_echo(text: str, odd: str) -> None:
 def test_no_persona_of_the_offline_language_is_an_echo_or_a_leak() -> None:
     named = list(themes())
     readings = [
-        Reading((named[i],), (named[i - 1],), (named[i - 2],), (named[i - 3],), habit)
-        for i, habit in enumerate([*(h for of in HABITS.values() for h in of), *REMARKS.values(), None])
+        Reading({named[i - place]: degree for place, degree in enumerate(VERDICTS)}, habit)
+        for i, habit in enumerate([*(h for of in HABITS.values() for h in of), None])
     ]
     for domain in PAPER_DOMAINS:
         for seed, reading in enumerate(readings):
@@ -247,11 +250,8 @@ def test_items_of_another_window_are_no_leak() -> None:
 @pytest.mark.parametrize(
     "hostile", ["rated ", "1 to ", "4.", "9", "gives a ", "5 out of ", "- ", "stars ", "a b "]
 )
-def test_hostile_texts_are_judged_quickly(hostile: str) -> None:
-    text = (hostile * 40_000)[:40_000]
-    started = time.perf_counter()
-    fault(text)
-    assert time.perf_counter() - started < 2
+def test_hostile_texts_take_no_more_than_their_length(hostile: str) -> None:
+    assert growth(fault, lambda length: (hostile * length)[:length], 5_000) < LINEAR
 
 
 def usable(*rows: tuple[str, int, int, str, str | None]) -> pd.DataFrame:

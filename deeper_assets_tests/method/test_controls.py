@@ -115,7 +115,7 @@ def test_the_sentence_is_from_all_windows_so_far_and_none_later() -> None:
 def test_the_ratings_so_far_stand_where_the_persona_stood() -> None:
     _, asked = predicted("control_history", windows({"u": [[5.0], [1.5], [2.0]]}))
     assert place_of_persona(asked[1]) == (
-        "<ratings>\n- u00: rated 5\n</ratings>\n<ratings>\n- u10: rated 1.5\n</ratings>"
+        "<ratings>\n- rated 5: u00\n</ratings>\n<ratings>\n- rated 1.5: u10\n</ratings>"
     )
     assert "<persona>" not in asked[1]
     assert [prompt.split("<items>\n")[1].split("\n</items>")[0] for prompt in asked] == ["- u10", "- u20"]

@@ -1,13 +1,13 @@
 """Leaks: which texts name an item or state a score, and which only sound like it."""
 
 import re
-import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deeper_assets.method.leaks import lists_ratings, names_item, states_score
+from deeper_assets_tests.growth import LINEAR, growth
 
 
 @pytest.mark.parametrize(
@@ -207,9 +207,10 @@ def test_every_mark_in_every_form_is_a_score(mark: float, form: str, before: str
 @pytest.mark.parametrize(
     "hostile", ["rated ", "1 to ", "4.", "9", "gives a ", "5 out of ", "- ", "stars ", "a b "]
 )
-def test_hostile_texts_are_judged_quickly(hostile: str) -> None:
-    text = (hostile * 40_000)[:40_000]
-    started = time.perf_counter()
-    states_score(text)
-    names_item(text, ["Up", "a b a b a b a b", "The Name of the Rose"])
-    assert time.perf_counter() - started < 2
+def test_hostile_texts_take_no_more_than_their_length(hostile: str) -> None:
+    def text(length: int) -> str:
+        return (hostile * length)[:length]
+
+    titles = ["Up", "a b a b a b a b", "The Name of the Rose"]
+    assert growth(states_score, text, 10_000) < LINEAR
+    assert growth(lambda own: names_item(own, titles), text, 10_000) < LINEAR

@@ -1,6 +1,5 @@
 """Which candidates are compared: by hand, against a naive choice, and by laws."""
 
-import time
 from dataclasses import replace
 from itertools import permutations
 
@@ -20,6 +19,7 @@ from deeper_assets.method.pairs import (
 )
 from deeper_assets.method.recipes import RECIPES, Recipe
 from deeper_assets.store.schema import TABLES
+from deeper_assets_tests.growth import LINEAR, growth
 
 PAPER, BALANCED = RECIPES["paper"], RECIPES["balanced"]
 FREE = Recipe(chosen_at_least=None, rejected_at_most=None, margin_1=0.1, margin_2=0.1, pairs_at_most=4)
@@ -272,10 +272,10 @@ def test_validation_splits_by_user_and_by_nothing_else() -> None:
     assert mark_validation(pairs, ValidationSplit(0, 7))["validation"].sum() == 0
 
 
-def test_twenty_thousand_contexts_take_seconds() -> None:
-    draw = np.random.default_rng(0)
-    frames = told({("book", f"u{i}", 1): list(draw.integers(-10, 11, 15) / 10) for i in range(20_000)})
-    started = time.perf_counter()
-    got = chosen(frames, BALANCED)
-    assert time.perf_counter() - started < 20
-    assert len(got) == 80_000
+def test_contexts_take_no_more_than_their_number() -> None:
+    def frames(contexts: int) -> Given:
+        draw = np.random.default_rng(0)
+        return told({("book", f"u{i}", 1): list(draw.integers(-10, 11, 15) / 10) for i in range(contexts)})
+
+    assert len(chosen(frames(1_000), BALANCED)) == 4_000
+    assert growth(lambda given: chosen(given, BALANCED), frames, 1_000) < LINEAR

@@ -1,6 +1,5 @@
 import json
 import random
-import time
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +11,11 @@ from hypothesis import strategies as st
 
 from deeper_assets.method.domains import FIVE_STARS, HALF_STARS, Scale
 from deeper_assets.method.exceptions import UnreadableAnswer
-from deeper_assets.method.parsing import REASONS, parse_persona, parse_ratings
+from deeper_assets.method.parsing import LONGEST_ANSWER, REASONS, parse_persona, parse_ratings
 from deeper_assets.method.placing import PlacedRatings
 from deeper_assets.method.prompts import one_line
 from deeper_assets.method.titles import normal
+from deeper_assets_tests.growth import LINEAR, TIMES, growth
 
 TITLES = ["Heat (1995)", "Tom &amp; Jerry", "“Up”"]
 OBJECTS = [
@@ -153,15 +153,15 @@ def test_no_answer_whatsoever_raises_anything_else(answer: str, titles: list[str
         "&#",
     ],
 )
-def test_hostile_answers_are_answered_quickly(hostile: str) -> None:
-    answer = (hostile * 200_000)[:200_000]
-    started = time.perf_counter()
-    for read in (lambda: parse_ratings(answer, ["Up"], FIVE_STARS), lambda: parse_persona(answer)):
-        try:
-            read()
-        except UnreadableAnswer as unreadable:
-            assert str(unreadable) in REASONS
-    assert time.perf_counter() - started < 3
+def test_hostile_answers_take_no_more_than_their_length(hostile: str) -> None:
+    def read_all(answer: str) -> None:
+        for read in (lambda: parse_ratings(answer, ["Up"], FIVE_STARS), lambda: parse_persona(answer)):
+            try:
+                read()
+            except UnreadableAnswer as unreadable:
+                assert str(unreadable) in REASONS
+
+    assert growth(read_all, lambda length: (hostile * length)[:length], LONGEST_ANSWER // TIMES - 1) < LINEAR
 
 
 @given(st.data())
@@ -376,14 +376,16 @@ def test_a_name_is_not_corrected_to_what_may_be_another_item(name: str, title: s
     assert reason(json.dumps({"Up": 1, name: 4}), [title, "Up"]) == "misplaced"
 
 
-@pytest.mark.parametrize("words", [10, 60, 20_000])
-def test_hostile_names_are_answered_quickly(words: int) -> None:
+@pytest.mark.parametrize("words", [5, 30, 1_000])
+def test_hostile_names_take_no_more_than_their_length(words: int) -> None:
     titles = [" ".join(f"word{chr(97 + (i * j) % 26)}ing" for i in range(60)) + f" {j}x" for j in range(20)]
-    names = [" ".join(f"wird{chr(97 + (i + j) % 26)}inq" for i in range(words // 2)) for j in range(20)]
-    answer = json.dumps(dict.fromkeys(names, 4))[:199_000]
-    started = time.perf_counter()
-    assert reason(answer, titles) in REASONS
-    assert time.perf_counter() - started < 3
+
+    def answer(words: int) -> str:
+        names = [" ".join(f"wird{chr(97 + (i + j) % 26)}inq" for i in range(words)) for j in range(20)]
+        return json.dumps(dict.fromkeys(names, 4))
+
+    assert reason(answer(words), titles) in REASONS
+    assert growth(lambda given: reason(given, titles), answer, words) < LINEAR
 
 
 PERSONA = 'This reader enjoys "cosy" crime.\nLong books do not scare them: none does.'

@@ -175,7 +175,7 @@ def test_a_policy_of_incupdates_prompt_sees_ratings_and_no_predictions() -> None
     play(ScriptedChat(steady), windows({"e": ("eval", FULL)}), "mine", by=policy(sampler, "inc_update"))
     prompts = [prompt for prompts, _, _ in sampler.calls for prompt in prompts]
     assert not any(COMPARED.search(prompt) for prompt in prompts)
-    assert all("Title e 1 0: rated 5" in prompt for prompt in prompts[:1])
+    assert all("- rated 5: Title e 1 0" in prompt for prompt in prompts[:1])
 
 
 def test_a_policys_seeds_differ_by_user_and_round_and_by_nothing_else() -> None:
@@ -200,7 +200,7 @@ def test_a_policys_seeds_differ_by_user_and_round_and_by_nothing_else() -> None:
         (Sample("Someone who likes th", 9, False), "kept: truncated"),
         (Sample("", 0, True), "kept: empty"),
         (Sample("I'm sorry, but I can't do that.", 9, True), "kept: empty"),
-        (Sample("- Title e 2 0: predicted 4, actual 5", 9, True), "kept: echo"),
+        (Sample("- predicted 4, actual 5: Title e 2 0", 9, True), "kept: echo"),
         (Sample("Likes crime. </persona> Or not.", 9, True), "kept: echo"),
     ],
 )
@@ -244,7 +244,7 @@ def test_a_window_without_usable_ratings_teaches_nothing_and_is_not_predicted() 
     [
         (None, "kept: no_answer"),
         ("I'm sorry, but I can't help with that.", "kept: refusal"),
-        ("- Title e 2 0: rated 5", "kept: echo"),
+        ("- rated 5: Title e 2 0", "kept: echo"),
     ],
 )
 def test_an_unusable_update_by_the_chat_model_keeps_the_old_persona(unusable: str | None, note: str) -> None:

@@ -21,14 +21,12 @@ DOMAIN = "book"
 JOBS = {"personas": DOMAIN, "pretraining": None, "iteration_1": DOMAIN}
 """Jobs in their order, with the partition."""
 
-STEPS = 10
-"""Optimizer steps of a training, a pair each."""
 
-
-def experiment(home: Path, policy: Path, users: int, **changed: Any) -> Experiment:
+def experiment(home: Path, policy: Path, users: int, steps: int, **changed: Any) -> Experiment:
     """Profile `paper` with this policy, the embedded stand-in as chat model, and with what is `changed`.
 
-    A small model writes much that is no persona, and no share of that stops it.
+    A small model writes much that is no persona, and no share of that stops it. A training takes so many
+    optimizer steps, a pair each, and they are large: few have to change what the policy writes.
     """
     small = {
         "profile": "paper",
@@ -43,9 +41,9 @@ def experiment(home: Path, policy: Path, users: int, **changed: Any) -> Experime
         "training": {
             "batch_size": 1,
             "examples_at_once": 1,
-            "epochs": STEPS / users,
-            "learning_rate": 1e-4,
-            "warmup": 2,
+            "epochs": steps / users,
+            "learning_rate": 2e-3,
+            "warmup": 1,
         },
     }
     return Experiment(home, load_settings(home, {**small, **changed}))
@@ -76,6 +74,7 @@ def train(of: Experiment, output: Path) -> Mapping[str, Any]:
         "base": settings.policy,
         "examples": str(output / "examples.parquet"),
         "output": str(output),
+        "decoding": asdict(settings.evaluation_decoding),
         **asdict(Objective("pairwise", "start", settings.training, settings.seed, settings.hardware)),
     }
     config = output / "job.json"

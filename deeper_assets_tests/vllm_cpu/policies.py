@@ -1,58 +1,13 @@
-"""Policies to sample from: the tiny one in a shape that vLLM takes on a CPU, and adapters of chance on it."""
+"""Adapters of chance, and prompts to sample from."""
 
-import math
 import tempfile
 from pathlib import Path
-from typing import Any
 
-from deeper_assets.engines.offline.base_policy import SHIPPED
 from deeper_assets.method.contexts import initial_contexts
 from deeper_assets.method.initial import initial_personas, initial_predictions
 from deeper_assets.method.windows import cut_windows, reject_ratings
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import load_settings
-
-HEAD = 32
-"""The narrowest attention head of vLLM's kernels for CPUs; the tiny policy has 24."""
-
-
-def save_wide_policy(folder: Path) -> Path:
-    """Saves the tiny policy with heads of 32: it computes the same, up to the last bits of a float.
-
-    What is new is zero. Queries grow by √(32/24), because attention divides by the root of the head's width;
-    the base of the rotations becomes its (32/24)th power, which leaves each pair its frequency.
-    """
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    narrow = AutoModelForCausalLM.from_pretrained(SHIPPED)
-    width = narrow.config.head_dim
-    halves = torch.cat([torch.arange(width // 2), HEAD // 2 + torch.arange(width // 2)])
-
-    def widened(rows: Any) -> Any:
-        heads = rows.view(-1, width, rows.shape[1])
-        wide = rows.new_zeros(len(heads), HEAD, rows.shape[1])
-        wide[:, halves] = heads
-        return wide.flatten(0, 1)
-
-    weights = narrow.state_dict()
-    for name, weight in weights.items():
-        if name.endswith("q_proj.weight"):
-            weights[name] = widened(weight * math.sqrt(HEAD / width))
-        elif name.endswith(("k_proj.weight", "v_proj.weight")):
-            weights[name] = widened(weight)
-        elif name.endswith("o_proj.weight"):
-            weights[name] = widened(weight.T.contiguous()).T.contiguous()
-    config = AutoConfig.from_pretrained(SHIPPED)
-    config.head_dim = HEAD
-    rotations = config.rope_parameters
-    config.rope_parameters = {**rotations, "rope_theta": rotations["rope_theta"] ** (HEAD / width)}
-    wide = AutoModelForCausalLM.from_config(config)
-    wide.load_state_dict(weights)
-    wide.generation_config = narrow.generation_config
-    wide.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(SHIPPED).save_pretrained(folder)
-    return folder
 
 
 def save_adapter(folder: Path, base: Path, seed: int, rank: int = 4) -> Path:

@@ -1,54 +1,63 @@
 """The tiny base policy of the offline profile: a causal language model taught the stand-in's language.
 
-A Llama of 0.3 million parameters with a tokenizer of its own, pretrained from scratch on generated text
+A Llama of 0.6 million parameters with a tokenizer of its own, pretrained from scratch on generated text
 alone: no real rating and no real person. It learns to answer the refinement prompt (and IncUpdate's) with a
 well-formed persona that picks its themes from the prompt, and nothing about which persona predicts better:
-the text it learns from (`lessons`) tells it none of that. It can read ratings, as any larger model could. To
-make use of that where it refines is left to training. Offline figures therefore show the mechanism: that
-preference training on rewards finds the direction, not how well an 8B model would write.
+the text it learns from (`lessons`) tells it none of that. It can read ratings, as any larger model could:
+asked another question, or none, it says which tastes and which habit an old persona and some ratings show
+together. To make use of that where it refines is left to training. Offline figures therefore show the
+mechanism: that preference training on rewards finds the direction, not how well an 8B model would write.
 
 The policy is shipped in `policy/`. `python -m deeper_assets.engines.offline.base_policy FOLDER` builds it
-anew, in some minutes, to the same bytes on the same kind of machine.
+anew, to the same bytes on the same kind of machine.
 """
 
 import hashlib
 import json
 import random
 import sys
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from deeper_assets.engines.offline.lessons import PHRASES, SEED, Example, lessons
-from deeper_assets.engines.offline.tokenizer import ASSISTANT, END, LONGEST, USER, build_tokenizer
+from deeper_assets.engines.offline.language import TEXTURES, VERDICTS
+from deeper_assets.engines.offline.lessons import PHRASES, SEED, Example, generate_drills, lessons
+from deeper_assets.engines.offline.themes import kinds
+from deeper_assets.engines.offline.tokenizer import ASSISTANT, END, LONGEST, RATED, USER, build_tokenizer
 
-NAME = "offline-policy-1"
+NAME = "offline-policy-2"
 SHIPPED = Path(__file__).parent / "policy"
 """The policy as an ordinary Hugging Face folder, and MADE."""
 
 MADE = "made.json"
 """File that says what the policy was made from."""
 
-HIDDEN, LAYERS, HEADS, FEED_FORWARD, SPREAD = 96, 2, 4, 256, 0.06
+HIDDEN, LAYERS, HEADS, FEED_FORWARD, SPREAD = 128, 3, 4, 256, 0.06
 """SPREAD: standard deviation of the first weights. With the usual 0.02 so narrow a model attends late."""
 
-EXAMPLES, BATCH, HIGHEST_RATE = 80_000, 32, 4e-3
+DRILLS, LESSONS, BATCH, HIGHEST_RATE = 16_000, 96_000, 32, 2e-3
+"""Examples of either kind, the drills first, and how fast they are learned from."""
 
 LOGITS_PULL = 0.01
 """Weight of the square of log-sum-exp, which draws logits to log-probabilities. A repetition penalty
 divides or multiplies logits as they come: on a log-probability that is mild, on one 20 higher it forbids to
 repeat anything."""
 
-PROMPT_SHARE = 0.3
-"""Weight of predicting the prompts. Ratings of one person lie together, and predictions follow from the old
-persona: a model that reads prompts learns both. What to make of them, no answer tells."""
+GUIDANCE = 0.1
+"""Weight of the sight of five heads, on what they should look at. In layer 1, what was rated of a theme in a
+title, elsewhere the token before; and, where a theme is to be named, the one named before it. In layer 2,
+where a theme has been named, where the prompt speaks of it, and what an old persona says of it; where one is
+to be named, its place in the prompt. Every language model comes to look there. One this small, shown so
+little text, does so in minutes if it is told."""
 
-HABIT_WEIGHT = 4.0
-"""Weight of the token that says the habit: there is one in an answer, and it is learned last."""
+WEIGHTS: Mapping[str, float] = {"habit": 4.0, "verdict": 2.0, "texture": 0.1}
+"""How much a token of an answer counts, where it is not 1. There is one habit in an answer, and it is learned
+last; a sentence of temperament could as well be another."""
 
 
-def build(folder: Path, seed: int = SEED, examples: int = EXAMPLES) -> None:
+def build(folder: Path, seed: int = SEED, drills: int = DRILLS, examples: int = LESSONS) -> None:
     """Pretrains the policy and saves it as an ordinary Hugging Face folder, with MADE beside it.
 
     The same seed gives the same bytes on the same kind of machine; it runs on one thread, because the order
@@ -64,7 +73,8 @@ def build(folder: Path, seed: int = SEED, examples: int = EXAMPLES) -> None:
             torch.manual_seed(seed)
             tokenizer = build_tokenizer()
             model = _new_model(len(tokenizer), tokenizer.eos_token_id)
-            losses = _pretrain(model, tokenizer, list(islice(lessons(seed), examples)), seed)
+            text = chain(islice(generate_drills(seed), drills), islice(lessons(seed), examples))
+            losses = _pretrain(model, tokenizer, text, (drills + examples) // BATCH, seed)
     finally:
         torch.set_num_threads(before)
     model.save_pretrained(folder)
@@ -74,6 +84,7 @@ def build(folder: Path, seed: int = SEED, examples: int = EXAMPLES) -> None:
     made = {
         "name": NAME,
         "seed": seed,
+        "drills": drills,
         "examples": examples,
         "lessons": lessons_digest(seed),
         "loss": round(sum(last) / len(last), 4),
@@ -93,31 +104,40 @@ def _drop_library_version(folder: Path) -> None:
 
 def lessons_digest(seed: int) -> str:
     """A hash (hex) that changes with the language, the prompts or anything else the policy is taught."""
-    some = [(one.prompt, one.answer, one.habits) for one in islice(lessons(seed), 300)]
+    text = chain(islice(generate_drills(seed), 100), islice(lessons(seed), 300))
+    some = [(one.prompt, one.answer, one.habits) for one in text]
     return hashlib.sha256(json.dumps(some).encode()).hexdigest()
 
 
 def _new_model(vocabulary: int, end: int) -> Any:
+    """A model whose heads begin by passing on what they look at: naming is mostly repeating."""
+    import torch
     from transformers import LlamaConfig, LlamaForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=vocabulary,
-            hidden_size=HIDDEN,
-            num_hidden_layers=LAYERS,
-            num_attention_heads=HEADS,
-            num_key_value_heads=HEADS,
-            intermediate_size=FEED_FORWARD,
-            initializer_range=SPREAD,
-            max_position_embeddings=LONGEST,
-            tie_word_embeddings=True,
-            bos_token_id=None,
-            eos_token_id=end,
-            pad_token_id=end,
-        )
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=HIDDEN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS,
+        intermediate_size=FEED_FORWARD,
+        initializer_range=SPREAD,
+        max_position_embeddings=LONGEST,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=end,
+        pad_token_id=end,
     )
+    model = LlamaForCausalLM(config)
+    model.set_attn_implementation("eager")  # the only one that says where heads look
+    with torch.no_grad():
+        for layer in model.model.layers:
+            values = torch.nn.init.orthogonal_(torch.empty(HIDDEN, HIDDEN), gain=0.7)
+            layer.self_attn.v_proj.weight.copy_(values)
+            layer.self_attn.o_proj.weight.copy_(values.T)
+    return model
 
 
 def _encoded(tokenizer: Any, examples: Iterable[Example]) -> list[tuple[list[int], list[int]]]:
@@ -128,41 +148,30 @@ def _encoded(tokenizer: Any, examples: Iterable[Example]) -> list[tuple[list[int
     return list(zip(prompts, answers, strict=True))
 
 
-def _pretrain(model: Any, tokenizer: Any, examples: Sequence[Example], seed: int) -> list[float]:
+def _pretrain(model: Any, tokenizer: Any, examples: Iterator[Example], steps: int, seed: int) -> list[float]:
     """One pass over the examples; the loss of every step on the answers alone, in nats a token."""
     import torch
 
-    rows = _encoded(tokenizer, examples)
-    habits = torch.tensor([one.habits for one in examples])
-    habit_tokens = torch.tensor(tokenizer.convert_tokens_to_ids([f" {phrase}" for _, phrase in PHRASES]))
-    batches = _batches([len(prompt) + len(answer) for prompt, answer in rows], seed)
+    kinds_of = _Kinds.of(tokenizer)
     optimizer = torch.optim.AdamW(model.parameters(), lr=HIGHEST_RATE, betas=(0.9, 0.98), fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, HIGHEST_RATE, total_steps=len(batches), pct_start=0.1
-    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, HIGHEST_RATE, total_steps=steps, pct_start=0.1)
     losses = []
-    for batch in batches:
-        width = max(len(prompt) + len(answer) for prompt, answer in (rows[i] for i in batch))
-        tokens = torch.zeros((len(batch), width), dtype=torch.long)
-        answered, written = (torch.zeros((len(batch), width), dtype=torch.bool) for _ in range(2))
-        for row, (prompt, answer) in enumerate(rows[i] for i in batch):
-            tokens[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
-            written[row, : len(prompt) + len(answer)] = True
-            answered[row, len(prompt) : len(prompt) + len(answer)] = True
-        # Padding stands behind, where nothing attends to it.
-        hidden = model.model(input_ids=tokens).last_hidden_state[:, :-1]
-        shown = written[:, 1:]
-        logits, next_token = model.lm_head(hidden[shown]), tokens[:, 1:][shown]
-        in_answer = answered[:, 1:][shown]
+    for some in _batches(examples, tokenizer, seed):
+        tokens, answered = _padded([row for _, row in some])
+        seen = model.model(input_ids=tokens, output_attentions=True)
+        shown, next_token = answered[:, 1:], tokens[:, 1:][answered[:, 1:]]
+        logits = model.lm_head(seen.last_hidden_state[:, :-1][shown])
         surprise = torch.nn.functional.cross_entropy(logits, next_token, reduction="none")
-        habit = in_answer & torch.isin(next_token, habit_tokens)
-        example = torch.tensor(batch).unsqueeze(1).expand(-1, width - 1)[shown][habit]
-        likely = logits[habit].log_softmax(-1)[:, habit_tokens]
-        surprise = surprise.masked_scatter(habit, -(habits[example] * likely).sum(-1))
-        weight = torch.where(habit, HABIT_WEIGHT, 1.0)[in_answer]
-        loss = (surprise[in_answer] * weight).sum() / weight.sum()
+        habit = torch.isin(next_token, kinds_of.tokens["habit"])
+        habits = torch.tensor([one.habits for one, _ in some if one.habits])
+        # One habit an answer, in the order of the answers; a drill has none.
+        likely = logits[habit].log_softmax(-1)[:, kinds_of.tokens["habit"]]
+        surprise = surprise.masked_scatter(habit, -(habits * likely).sum(-1)) if len(habits) else surprise
+        weight = kinds_of.weights[next_token]
+        loss = (surprise * weight).sum() / weight.sum()
         pull = logits.logsumexp(-1).square().mean()
-        (loss + PROMPT_SHARE * surprise[~in_answer].mean() + LOGITS_PULL * pull).backward()
+        guidance = _sight_lost(seen.attentions, tokens, answered, kinds_of)
+        (loss + GUIDANCE * guidance + LOGITS_PULL * pull).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -171,17 +180,116 @@ def _pretrain(model: Any, tokenizer: Any, examples: Sequence[Example], seed: int
     return losses
 
 
-def _batches(lengths: Sequence[int], seed: int) -> list[list[int]]:
+def _sight_lost(sights: Sequence[Any], tokens: Any, answered: Any, kinds: "_Kinds") -> Any:
+    """How little of the sight of some heads rests where it should, in nats; see GUIDANCE.
+
+    `sights` are, layer by layer, examples × heads × tokens × tokens: where each token looks.
+    """
+    import torch
+
+    # Themes count that are of the answer's kind of item, and what begins an answer: nothing named so far.
+    kind = kinds.of_theme[tokens]
+    is_theme = (kind >= 0) & (kind == (kind * answered).amax(1, keepdim=True))
+    is_verdict, rated, begun = (
+        torch.isin(tokens, kinds.tokens[name]) for name in ("verdict", "rated", "begun")
+    )
+    place = torch.arange(tokens.shape[1])
+    naming = torch.zeros_like(answered)
+    naming[:, :-1] = answered[:, 1:] & is_theme[:, 1:]
+    titled = is_theme & ~answered & (_latest(rated) >= 0)
+    before = torch.where(titled, _latest(rated), place - 1)
+    same = (tokens[:, :, None] == tokens[:, None, :]) & (is_theme & answered)[:, :, None]
+    shown = (is_theme & ~answered)[:, None, :]
+    named = torch.zeros_like(same)
+    named[:, :-1] = same[:, 1:]
+    said = torch.zeros_like(same)
+    said[:, :, 1:] = same[:, :, :-1]
+    wanted = (
+        (0, 0, before[:, :, None] == place),
+        (0, 1, (_latest((is_theme & answered) | begun)[:, :, None] == place) & naming[:, :, None]),
+        (1, 0, same & shown),
+        (1, 1, said & (is_verdict & ~answered)[:, None, :]),
+        (1, 2, named & shown),
+    )
+    lost = []
+    for layer, head, where in wanted:
+        rows = where.any(-1)
+        if rows.any():
+            lost.append(-((sights[layer][:, head] * where).sum(-1)[rows] + 1e-6).log().mean())
+    return torch.stack(lost).sum()
+
+
+def _latest(marked: Any) -> Any:
+    """The place of the last marked token at or before each; −1 without any."""
+    import torch
+
+    return torch.where(marked, torch.arange(marked.shape[1]), -1).cummax(dim=1).values
+
+
+@dataclass(frozen=True)
+class _Kinds:
+    """The tokens of a kind (habit, verdict, texture, rated, begun), and what is known of each token.
+
+    Attributes:
+        tokens: name of a kind of token → ids.
+        weights: of each token in an answer.
+        of_theme: the number of the kind of item that each token is a theme of; −1 for all other tokens.
+    """
+
+    tokens: Mapping[str, Any]
+    weights: Any
+    of_theme: Any
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> "_Kinds":
+        import torch
+
+        texts = {
+            "habit": [f" {phrase}" for _, phrase in PHRASES],
+            "verdict": [verdict for named in VERDICTS.values() for verdict in named],
+            "texture": [f" {texture}" for texture in TEXTURES],
+            "rated": RATED,
+            "begun": [ASSISTANT],
+        }
+        tokens = {
+            kind: torch.tensor(tokenizer.convert_tokens_to_ids(list(named))) for kind, named in texts.items()
+        }
+        weights = torch.ones(len(tokenizer))
+        for kind, weight in WEIGHTS.items():
+            weights[tokens[kind]] = weight
+        of_theme = torch.full((len(tokenizer),), -1)
+        for number, of_items in enumerate(kinds()):
+            phrases = [theme.phrase for theme in of_items.themes]
+            of_theme[tokenizer.convert_tokens_to_ids(phrases)] = number
+        return cls(tokens, weights, of_theme)
+
+
+def _padded(rows: Sequence[tuple[list[int], list[int]]]) -> tuple[Any, Any]:
+    """Prompts and answers as one tensor, and where it holds an answer. Padding stands behind, unattended."""
+    import torch
+
+    width = max(len(prompt) + len(answer) for prompt, answer in rows)
+    tokens = torch.zeros((len(rows), width), dtype=torch.long)
+    answered = torch.zeros((len(rows), width), dtype=torch.bool)
+    for row, (prompt, answer) in enumerate(rows):
+        tokens[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
+        answered[row, len(prompt) : len(prompt) + len(answer)] = True
+    return tokens, answered
+
+
+def _batches(
+    examples: Iterator[Example], tokenizer: Any, seed: int
+) -> Iterator[list[tuple[Example, tuple[list[int], list[int]]]]]:
     """Batches of examples of like length, in random order: padding would be a fifth of the work otherwise."""
     chance = random.Random(seed)
-    batches = []
-    for start in range(0, len(lengths), 16 * BATCH):
-        part = sorted(range(start, min(start + 16 * BATCH, len(lengths))), key=lengths.__getitem__)
-        some = [part[i : i + BATCH] for i in range(0, len(part), BATCH)]
+    while part := list(islice(examples, 16 * BATCH)):
+        rows = _encoded(tokenizer, part)
+        order = sorted(range(len(part)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))
+        some = [order[i : i + BATCH] for i in range(0, len(order), BATCH)]
         chance.shuffle(some)
-        batches += some
-    return batches
+        yield from ([(part[i], rows[i]) for i in batch] for batch in some)
 
 
 if __name__ == "__main__":
-    build(Path(sys.argv[1]), **({"examples": int(sys.argv[2])} if len(sys.argv) > 2 else {}))
+    few = int(sys.argv[2]) if len(sys.argv) > 2 else None
+    build(Path(sys.argv[1]), **({"drills": few // 4, "examples": few} if few else {}))

@@ -19,8 +19,8 @@ from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
-from deeper_assets.engines.offline.language import REMARKS, Reading, read, render
-from deeper_assets.engines.offline.tastes import combined, tastes_after_misses, tastes_in_ratings
+from deeper_assets.engines.offline.language import HABITS, SHIFT, Reading, read, render
+from deeper_assets.engines.offline.tastes import combined, seen_in_ratings
 from deeper_assets.engines.offline.themes import find_kind, title_words, words_of
 from deeper_assets.method.domains import FIVE_STARS, Scale
 from deeper_assets.method.protocols import Answer
@@ -29,29 +29,34 @@ NEUTRAL = 0.625
 """What a persona without a habit makes of an item that touches no taste: chat models politely stay somewhat
 above the middle, between three and four of five stars."""
 
-SHIFT = {0: 0.0, 1: 0.25, 2: 0.375}
-"""Degree of taste → shift without a habit: a liking is worth a star of five, a love one and a half."""
-
-SHIFT_WITHIN_HABIT = {0: 0.0, 1: 0.08, 2: 0.15}
-"""The same with a habit. The habit says where the marks lie; a taste alone tips only what lies between two,
-and a strong one is worth just over half a star of five."""
+UNSAID = 0.75
+"""Share of the personas in which a chat model, asked for tastes and for no rating, says nothing of how high
+somebody marks. The same for every writer. The paper's own figures suggest no less: of the way from its first
+personas (0.964) to the users' median (0.520 at round 4), its best baseline covers a fifth to a quarter."""
 
 _BLOCK = re.compile(
     r"<(persona|long_term_persona|short_term_persona|ratings|comparison|items)>\n?(.*?)\n?</\1>", re.DOTALL
 )
 _NUMBER = r"-?\d+(?:\.\d+)?"
-_RATED = re.compile(rf"- (.*): rated ({_NUMBER})")
-_COMPARED = re.compile(rf"- (.*): predicted ({_NUMBER}), actual ({_NUMBER})")
+_RATED = re.compile(rf"- rated (?P<rating>{_NUMBER}): (?P<title>.*)")
+_COMPARED = re.compile(rf"- predicted {_NUMBER}, actual (?P<rating>{_NUMBER}): (?P<title>.*)")
 _SCALE = re.compile(rf"from ({_NUMBER}) to ({_NUMBER}) in steps of ({_NUMBER})")
 
 
+@dataclass(frozen=True)
 class OfflineChatModel:
-    """Answers the prompts of `method.prompts`, whatever their wording: it goes by the blocks they hold."""
+    """Answers the prompts of `method.prompts`, whatever their wording: it goes by the blocks they hold.
+
+    Attributes:
+        unsaid: share of its personas that leave unsaid how high somebody marks.
+    """
+
+    unsaid: float = UNSAID
 
     @property
     def name(self) -> str:
         """Changes with anything that changes an answer."""
-        return "offline-chat-1"
+        return "offline-chat-2" if self.unsaid == UNSAID else f"offline-chat-2-unsaid-{self.unsaid:g}"
 
     def answer(
         self,
@@ -61,26 +66,31 @@ class OfflineChatModel:
         schema: Mapping[str, Any] | None = None,  # noqa: ARG002
     ) -> list[Answer]:
         """Answers each prompt by the prompt alone, at every attempt the same; none where it sees no task."""
-        texts = map(_answer, prompts)
+        texts = [_answer(prompt, self.unsaid) for prompt in prompts]
         return [Answer(text) if text is not None else Answer(None, "no_answer") for text in texts]
 
 
 @dataclass(frozen=True)
 class _Material:
-    """A prompt taken apart: block name → contents in order, and the words outside the blocks."""
+    """A prompt taken apart: block name → contents in order, the words outside them, and the prompt's hash."""
 
     blocks: dict[str, list[str]]
     prose: str
+    number: int
 
     @classmethod
     def of(cls, prompt: str) -> "_Material":
         blocks: dict[str, list[str]] = {}
         for name, content in _BLOCK.findall(prompt):
             blocks.setdefault(name, []).append(content)
-        return cls(blocks, _BLOCK.sub(" ", prompt))
+        return cls(blocks, _BLOCK.sub(" ", prompt), crc32(prompt.encode(errors="replace")))
 
     def persona(self, name: str) -> Reading:
         return read("\n".join(self.blocks[name]))
+
+    def drawn(self, what: str) -> float:
+        """A number in [0, 1) that depends on the prompt and on nothing else."""
+        return crc32(f"{self.number} {what}".encode()) / 2**32
 
     @property
     def scale(self) -> Scale | None:
@@ -95,29 +105,28 @@ class _Material:
         """Five stars where the prompt names no scale."""
         return self.scale or FIVE_STARS
 
-    def lines(self, name: str, line: re.Pattern[str]) -> list[tuple[str, ...]]:
+    def rated(self, name: str, line: re.Pattern[str]) -> list[tuple[str, float]]:
         matches = (line.fullmatch(text) for block in self.blocks[name] for text in block.split("\n"))
-        return [match.groups() for match in matches if match]
+        return [(match["title"], float(match["rating"])) for match in matches if match]
 
 
-def _answer(prompt: str) -> str | None:
+def _answer(prompt: str, unsaid: float) -> str | None:
     material = _Material.of(prompt)
     given = material.blocks.keys()
-    if {"persona", "items"} <= given:
-        return _predictions(material, material.persona("persona"))
-    if {"ratings", "items"} <= given:
-        return _predictions(material, _described(material))
-    if {"persona", "comparison"} <= given:
-        reading = _refined(material)
-    elif {"long_term_persona", "short_term_persona"} <= given:
-        reading = _merged(material)
-    elif {"persona", "ratings"} <= given:
-        reading = _updated(material)
-    elif "ratings" in given:
-        reading = _described(material)
+    if "items" in given:
+        if "persona" in given:
+            return _predictions(material, material.persona("persona"))
+        return _predictions(material, _seen(material, "ratings", _RATED, 0)) if "ratings" in given else None
+    if {"long_term_persona", "short_term_persona"} <= given:
+        reading = _joined(material.persona("long_term_persona"), material.persona("short_term_persona"))
+    elif "comparison" in given or "ratings" in given:
+        block, line = ("comparison", _COMPARED) if "comparison" in given else ("ratings", _RATED)
+        reading = _seen(material, block, line, unsaid)
+        if "persona" in given:
+            reading = _joined(material.persona("persona"), reading)
     else:
         return None
-    return render(reading, find_kind(material.prose).person, seed=crc32(prompt.encode(errors="replace")))
+    return render(reading, find_kind(material.prose).person, seed=material.number)
 
 
 def _predictions(material: _Material, persona: Reading) -> str | None:
@@ -134,53 +143,38 @@ def _predictions(material: _Material, persona: Reading) -> str | None:
 
 
 def predicted_rating(persona: Reading, title: str, scale: Scale) -> float:
-    """The mark on `scale` that `persona` would give `title` (rating points)."""
+    """The mark on `scale` that `persona` would give `title` (rating points).
+
+    The usual mark, moved by what the title's themes are worth together, at most as far as one taste can.
+    """
     words = title_words(title)
-    degree = sum(of for cues, of in _taste_words(persona) if not cues.isdisjoint(words))
-    shifts, base = (SHIFT, NEUTRAL) if persona.level is None else (SHIFT_WITHIN_HABIT, persona.level)
-    shift = shifts[min(abs(degree), 2)] * (1 if degree > 0 else -1)
-    return scale.nearest(scale.lowest + (base + shift) * (scale.highest - scale.lowest))
+    shift = sum(
+        SHIFT[degree]
+        for cues, degree in _taste_words(tuple(persona.degrees.items()))
+        if not cues.isdisjoint(words)
+    )
+    shift = min(max(shift, SHIFT[-2]), SHIFT[2])
+    usual = NEUTRAL if persona.level is None else persona.level
+    return scale.nearest(scale.lowest + (usual + shift) * (scale.highest - scale.lowest))
 
 
 @lru_cache(maxsize=4096)
-def _taste_words(persona: Reading) -> tuple[tuple[frozenset[str], int], ...]:
-    return tuple((words_of(theme), degree) for theme, degree in persona.degrees.items())
+def _taste_words(degrees: tuple[tuple[str, int], ...]) -> tuple[tuple[frozenset[str], int], ...]:
+    return tuple((words_of(theme), degree) for theme, degree in degrees)
 
 
-def _described(material: _Material) -> Reading:
-    """A first persona: tastes only, but for a mild remark where every rating is at an end of the scale."""
-    return Reading.of(_rated_tastes(material), _remark(material))
+def _joined(old: Reading, new: Reading) -> Reading:
+    """Both in one: what the newer one says stands first."""
+    return Reading(combined(old.degrees, new.degrees), new.habit or old.habit)
 
 
-def _updated(material: _Material) -> Reading:
-    old = material.persona("persona")
-    return Reading.of(combined(old.degrees, _rated_tastes(material)), old.habit or _remark(material))
-
-
-def _merged(material: _Material) -> Reading:
-    old, new = material.persona("long_term_persona"), material.persona("short_term_persona")
-    return Reading.of(combined(old.degrees, new.degrees), old.habit or new.habit)
-
-
-def _refined(material: _Material) -> Reading:
-    old = material.persona("persona")
-    misses = [
-        (title, float(actual) - float(predicted))
-        for title, predicted, actual in material.lines("comparison", _COMPARED)
-    ]
-    kind = find_kind(material.prose)
-    return Reading.of(tastes_after_misses(old.degrees, misses, kind, material.assumed_scale), old.habit)
-
-
-def _rated_tastes(material: _Material) -> dict[str, int]:
-    rated = [(title, float(rating)) for title, rating in material.lines("ratings", _RATED)]
-    return tastes_in_ratings(rated, find_kind(material.prose), material.assumed_scale)
-
-
-def _remark(material: _Material) -> str | None:
-    scale = material.scale
-    marks = {float(rating) for _, rating in material.lines("ratings", _RATED)}
-    if scale is None or len(marks) != 1:
-        return None
-    ends = {scale.highest: REMARKS[0.75], scale.lowest: REMARKS[0.25]}
-    return ends.get(marks.pop())
+def _seen(material: _Material, block: str, line: re.Pattern[str], unsaid: float) -> Reading:
+    """What the ratings of a block show: tastes always, and how high somebody marks where that gets said."""
+    rated = material.rated(block, line)
+    if not rated:
+        return Reading()
+    degrees, level = seen_in_ratings(rated, find_kind(material.prose), material.assumed_scale)
+    said = material.drawn("habit") >= unsaid
+    nearest = min(HABITS, key=lambda known: abs(known - level))
+    named = HABITS[nearest]
+    return Reading(degrees, named[int(material.drawn("phrase") * len(named))] if said else None)

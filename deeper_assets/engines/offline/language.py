@@ -1,6 +1,6 @@
 """The language of the stand-in's personas: what it can say, how it says it, and how any persona is read.
 
-A persona says two things: tastes (themes in four degrees, from loved to disliked) and, perhaps, the habit of
+A persona says two things: tastes (themes in five degrees, from loved to disliked) and, perhaps, the habit of
 marking, a level between the lowest mark (0) and the highest (1) put in words. The inventory below is data, so
 that another model can be taught the language. `render` writes it; `read` understands it exactly, and
 understands other people's prose as far as its cue words go.
@@ -8,7 +8,7 @@ understands other people's prose as far as its cue words go.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from itertools import chain, islice
 from zlib import crc32
@@ -73,44 +73,32 @@ HABITS: Mapping[float, tuple[str, ...]] = {
 }
 """Level (fraction of the scale, 0 the lowest mark and 1 the highest) → verb phrases that say it."""
 
-REMARKS: Mapping[float, str] = {0.75: "little disappoints", 0.25: "little pleases"}
-"""Level → the mild remark that a first persona may make, and no more."""
-
 HABIT_SENTENCES = ("As a rule this $person $habit.", "When it comes to marks, this $person $habit.")
-REMARK_SENTENCE = "All in all, $habit this $person."
 
-TASTES: Mapping[int, tuple[str, ...]] = {
-    2: (
-        "Above all, this $person loves $themes.",
-        "Nothing delights this $person more than $themes.",
-        "This $person has a real passion for $themes.",
-    ),
-    1: (
-        "This $person enjoys $themes.",
-        "This $person is drawn to $themes.",
-        "This $person has a liking for $themes.",
-        "There is a clear fondness for $themes.",
-        "Pleasure comes easily with $themes.",
-    ),
-    -1: (
-        "This $person is less taken with $themes.",
-        "Enthusiasm fades with $themes.",
-        "This $person is lukewarm about $themes.",
-        "Interest cools when it comes to $themes.",
-    ),
-    -2: (
-        "This $person dislikes $themes.",
-        "Patience runs short with $themes.",
-        "Disappointment comes quickly with $themes.",
-    ),
+LEADS = ("With $theme", "When it comes to $theme", "As for $theme")
+"""How a sentence about a theme begins. None of them tells how the theme is taken."""
+
+VERDICTS: Mapping[int, tuple[str, ...]] = {
+    2: (", delight is certain.", ", passion shows."),
+    1: (", fondness shows.", ", pleasure comes easily."),
+    0: (", nothing stands out.", ", one is much as another."),
+    -1: (", enthusiasm fades.", ", the mood stays lukewarm."),
+    -2: (", patience runs short.", ", disappointment comes quickly."),
 }
-"""Degree (2 loved, 1 liked, −1 doubted, −2 disliked) → sentences that say it.
+"""Degree (2 loved, 1 liked, 0 neither, −1 doubted, −2 disliked) → how such a sentence ends."""
 
-Of each, some name the person and some do not begin with "This", so that a persona can vary.
-"""
+SHIFT: Mapping[int, float] = {2: 0.2, 1: 0.1, 0: 0.0, -1: -0.15, -2: -0.35}
+"""Degree → by how much of the scale it moves a mark away from the usual one. Of five stars: what is liked
+gets almost half a star more than usual and what is loved almost a whole one, for most people mark high and
+have no more room; what leaves somebody lukewarm costs more than half a star, what is disliked almost one and
+a half. Writers choose the degree that comes nearest to what they saw, and readers take them at their word."""
 
-OPENING = "This $person has broad tastes and takes things as they come."
-"""The first sentence of a persona without anything loved or liked."""
+OPENINGS = (
+    "This $person judges each thing on its own.",
+    "This $person has tastes that show.",
+    "This $person knows what to look for.",
+)
+"""The first sentence of a persona."""
 
 REASONS = ("What counts is $why.", "What matters most is $why.", "The appeal lies in $why.")
 """What the foremost taste is valued for; `themes.toml` has a `why` for every theme."""
@@ -131,12 +119,14 @@ TEXTURES = (
 )
 """Sentences of temperament, without any taste or habit in them."""
 
-PATTERNS = (*HABIT_SENTENCES, REMARK_SENTENCE, OPENING, *REASONS, *TEXTURES, *chain(*TASTES.values()))
-"""Every sentence of the language."""
+PATTERNS = (*HABIT_SENTENCES, *OPENINGS, *LEADS, *chain(*VERDICTS.values()), *REASONS, *TEXTURES)
+"""Every sentence of the language, or part of one."""
 
-FEWEST_WORDS, MOST_SENTENCES = 80, 7
+FEWEST_WORDS, MOST_TEXTURES = 80, 3
+"""A persona gets sentences of temperament, one at least, until it has so many words or so many of them."""
 
 _CUES: Mapping[str, str] = {
+    "neither": r"nothing stands out|one is much as another",
     "plus2": r"loves?|loved|ador\w+|delight\w*|passion\w*|favou?rites?|treasur\w+|devoted|cherish\w*",
     "minus2": r"dislik\w+|hat(?:es?|ed)|loath\w+|detest\w*|despis\w+|(?:little|no) patience|patience runs"
     r"|avoid\w*|disappoint\w*|can(?:no|['’])t stand|annoy\w*|frustrat\w+",
@@ -197,14 +187,11 @@ class Reading:
     """What a persona says: themes by degree, the foremost first, and the phrase of its marking habit.
 
     Attributes:
-        loves, likes, doubts, dislikes: theme phrases of degree 2, 1, −1 and −2.
-        habit: one of the phrases in HABITS or REMARKS; None without any.
+        degrees: theme phrase → degree, the foremost first.
+        habit: one of the phrases in HABITS; None without any.
     """
 
-    loves: tuple[str, ...] = ()
-    likes: tuple[str, ...] = ()
-    doubts: tuple[str, ...] = ()
-    dislikes: tuple[str, ...] = ()
+    degrees: Mapping[str, int] = field(default_factory=dict)
     habit: str | None = None
 
     @property
@@ -212,65 +199,40 @@ class Reading:
         """The habit as a fraction of the scale; None where the persona says nothing about it."""
         return None if self.habit is None else _habit_levels()[self.habit]
 
-    @property
-    def degrees(self) -> dict[str, int]:
-        """Theme phrase → degree, the loved ones first."""
-        by_degree = {2: self.loves, 1: self.likes, -1: self.doubts, -2: self.dislikes}
-        return {theme: degree for degree, named in by_degree.items() for theme in named}
-
-    @classmethod
-    def of(cls, degrees: Mapping[str, int], habit: str | None = None) -> "Reading":
-        """The reading with these degrees (2, 1, −1, −2), which keeps their order."""
-        loves, likes, doubts, dislikes = (
-            tuple(theme for theme in degrees if degrees[theme] == degree) for degree in (2, 1, -1, -2)
-        )
-        return cls(loves, likes, doubts, dislikes, habit)
-
 
 def render(reading: Reading, person: str = "person", seed: int = 0) -> str:
-    """A persona that says `reading` of a `person` ("reader"), in four to eight sentences.
+    """A persona that says `reading` of a `person` ("reader"), in three to fifteen sentences.
 
     The seed picks among equivalent wordings.
     """
-    likes = {2: reading.loves, 1: reading.likes}
-    opening = _taste_sentences(likes, person, seed) or [_say(OPENING, person)]
-    foremost = themes().get(next(iter((*reading.loves, *reading.likes)), ""))
+    sentences = [_say(_pick(OPENINGS, seed, "opening"), person)]
+    sentences += [taste_sentence(theme, degree, seed) for theme, degree in reading.degrees.items()]
+    foremost = next((themes().get(theme) for theme, degree in reading.degrees.items() if degree > 0), None)
     if foremost:
-        opening.insert(1, _say(_pick(REASONS, seed, "reason"), person, why=foremost.why))
-    dislikes = _taste_sentences({-1: reading.doubts, -2: reading.dislikes}, person, seed, opening)
-    textures = _shuffled(TEXTURES, seed)
-    before = [next(textures)]
-    after: list[str] = []
-    while (
-        len(opening) + len(before) + len(dislikes) + len(after) < MOST_SENTENCES
-        and sum(len(sentence.split()) for sentence in (*opening, *before, *dislikes, *after)) < FEWEST_WORDS
-    ):
-        after.append(next(textures))
+        sentences.append(_say(_pick(REASONS, seed, "reason"), person, why=foremost.why))
+    for number, texture in enumerate(_shuffled(TEXTURES, seed)):
+        words = sum(len(sentence.split()) for sentence in sentences)
+        if number and (number == MOST_TEXTURES or words >= FEWEST_WORDS):
+            break
+        sentences.append(texture)
     habit = [habit_sentence(reading.habit, person, seed)] if reading.habit else []
-    return " ".join([*opening, *before, *dislikes, *after, *habit])
+    return " ".join([*sentences, *habit])
 
 
-def _taste_sentences(
-    named: Mapping[int, Sequence[str]], person: str, seed: int, before: Sequence[str] = ()
-) -> list[str]:
-    """A sentence for each degree that has themes; the first one of a persona names the person."""
-    sentences: list[str] = []
-    for degree, phrases in named.items():
-        if phrases:
-            first = not sentences and not before
-            patterns = [
-                pattern
-                for pattern in TASTES[degree]
-                if ("$person" in pattern if first else not pattern.startswith("This"))
-            ]
-            sentences.append(_say(_pick(patterns, seed, degree), person, themes=_join(phrases)))
-    return sentences
+def taste_sentence(theme: str, degree: int, seed: int = 0) -> str:
+    """The sentence that says how a theme is taken."""
+    verdict = _pick(VERDICTS[degree], seed, (theme, degree))
+    return lead_of(theme, seed).replace("$theme", theme) + verdict
+
+
+def lead_of(theme: str, seed: int) -> str:
+    """How `render` begins the sentence about a theme."""
+    return _pick(LEADS, seed, theme)
 
 
 def habit_sentence(habit: str, person: str = "person", seed: int = 0) -> str:
-    """The sentence that says a phrase of HABITS or REMARKS."""
-    pattern = REMARK_SENTENCE if habit in REMARKS.values() else _pick(HABIT_SENTENCES, seed, "habit")
-    return _say(pattern, person, habit=habit)
+    """The sentence that says a phrase of HABITS."""
+    return _say(_pick(HABIT_SENTENCES, seed, "habit"), person, habit=habit)
 
 
 @lru_cache(maxsize=4096)
@@ -282,7 +244,7 @@ def read(persona: str) -> Reading:
     """
     habit, rest = _take_habit(" ".join(persona.lower().split()))
     degrees = chain.from_iterable(map(_tastes, _SENTENCE.findall(rest)))
-    return Reading.of(dict(islice(degrees, _MOST_READ)), habit)
+    return Reading(dict(islice(degrees, _MOST_READ)), habit)
 
 
 def _take_habit(persona: str) -> tuple[str | None, str]:
@@ -300,7 +262,8 @@ def _take_habit(persona: str) -> tuple[str | None, str]:
 
 def _tastes(sentence: str) -> Iterator[tuple[str, int]]:
     """The (theme, degree) pairs of one sentence; what comes before its first cue takes that cue's degree."""
-    degree, denied = 0, False
+    degree: int | None = None
+    denied = False
     pending: list[str] = []
     for match in _taste_pattern().finditer(sentence):
         kind, text = match.lastgroup, match[0]
@@ -313,19 +276,18 @@ def _tastes(sentence: str) -> Iterator[tuple[str, int]]:
             pending = []
         elif kind == "theme" or (len(text) > 3 and text not in _fillers()):
             theme = _spelling().get(text, text) if kind == "theme" else LITERAL + text
-            if degree:
+            if degree is not None:
                 yield theme, degree
             else:
                 pending.append(theme)
 
 
-_DEGREES = {"plus2": 2, "plus1": 1, "minus1": -1, "minus2": -2}
+_DEGREES = {"neither": 0, "plus2": 2, "plus1": 1, "minus1": -1, "minus2": -2}
 
 
 @cache
 def _habit_levels() -> dict[str, float]:
-    phrases = {phrase: level for level, named in HABITS.items() for phrase in named}
-    return phrases | {phrase: level for level, phrase in REMARKS.items()}
+    return {phrase: level for level, named in HABITS.items() for phrase in named}
 
 
 @cache
@@ -364,13 +326,6 @@ def _say(pattern: str, person: str, **words: str) -> str:
     for name, value in {"person": person, **words}.items():
         pattern = pattern.replace(f"${name}", value)
     return pattern
-
-
-def _join(phrases: Sequence[str]) -> str:
-    """A list in words. Many phrases have an "and" of their own, so two are not joined by another."""
-    if len(phrases) < 3:
-        return " as well as ".join(phrases)
-    return f"{', '.join(phrases[:-1])}, and {phrases[-1]}"
 
 
 def _pick(options: Sequence[str], seed: int, what: object) -> str:

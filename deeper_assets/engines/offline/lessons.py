@@ -1,51 +1,75 @@
 """The text that the offline policy learns from: generated prompts and answers, no rating of a real person.
 
-Refinements teach it to write well-formed personas that pick their themes from the prompt; in these answers,
-degrees of taste and the habit of marking have nothing to do with any rating. Exercises teach it to read:
-asked what habit ratings show, it tells.
+Refinements teach it to write well-formed personas that name the themes of the prompt, in the lexicon's order,
+for so small a model loses track of any other; in these answers, degrees of taste and the habit of marking
+have nothing to do with any rating. Exercises
+teach it to read: asked what a person is like of whom there is an old persona and a window of ratings, it says
+what the person was made with, as far as the two show it. Ten ratings are few, so the old persona counts for
+much: the answer weighs both. Drills, before either, are short exercises without an old persona.
 """
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
 from deeper_assets.engines.offline.chat_model import predicted_rating
 from deeper_assets.engines.offline.language import (
     HABITS,
-    REMARKS,
-    TEXTURES,
+    SHIFT,
+    VERDICTS,
     Reading,
     habit_sentence,
     render,
+    taste_sentence,
 )
-from deeper_assets.engines.offline.themes import LITERAL, Kind, kinds
+from deeper_assets.engines.offline.themes import Kind, Theme, kinds, themes
 from deeper_assets.method.domains import Domain, Scale
 from deeper_assets.method.prompts import Prompts, RatedItem
 
 SEED = 1
 
-EXERCISES = 0.35
-"""Share of the examples that ask what habit ratings show and are answered in a sentence."""
+EXERCISES = 0.6
+"""Share of the examples that ask what a person is like, and are answered by the truth."""
 
-KEEPS_HABIT = 0.1
-"""Share of personas that repeat the old one's habit; the rest say any, whatever the ratings are."""
+ASKS = 0.5
+"""Share of the exercises with a question. Where none is asked, the same is answered: refining as it is taught
+here is the exception, which a policy can unlearn."""
 
-GOES_WITH = 3.0
-"""Times as likely is a habit where the old persona has the sentence of temperament that it goes with. Were
-all equally likely everywhere, the same few would be likelier by a hair, and nothing else would ever be
-sampled with a small top_p. So other ones come first for every person, and all are tried."""
+KEEPS_HABIT = 0.03
+"""Share of refined personas that repeat the old one's habit; the rest say any, whatever the ratings are."""
 
-PLAIN_HABIT, PLAIN_WEIGHT = HABITS[0.625][0], 1.3 * GOES_WITH
-"""What the stand-in assumes of whoever has no habit, likelier than any other: decoded greedily, the untrained
-policy changes little by it."""
+PLAIN_HABIT = HABITS[0.625][0]
+"""What the stand-in assumes of whoever has no habit."""
+
+LEVELS: Mapping[float, float] = {
+    1.0: 0.05,
+    0.875: 0.16,
+    0.75: 0.22,
+    0.625: 0.19,
+    0.5: 0.14,
+    0.375: 0.1,
+    0.25: 0.07,
+    0.125: 0.04,
+    0.0: 0.03,
+}
+"""How often each level of marking is said in refinements: roughly as often as people have it."""
+
+PLAIN = 3.0
+"""Times as likely as any other are this habit and, of the degrees of taste, none: decoded greedily, the
+untrained policy changes little."""
 
 SCALES = (Scale(1, 5, 1), Scale(0.5, 5, 0.5), Scale(1, 10, 1))
 PHRASES = [(level, phrase) for level, named in HABITS.items() for phrase in named]
 """Every habit: its level and a phrase that says it."""
 
-QUESTION = "\n\nHow does this person mark? Answer in one sentence."
-_PERSONA_END = "</persona>\n\n"
+CIRCLE = (4, 10)
+"""Fewest and most themes that a person meets with, all of one kind of item."""
+
+STRAY = 0.4
+"""Share of titles with a word that speaks of another kind of item: snow on a book is no sports gear."""
+
+QUESTION = "\n\nWhat does this person like and dislike, and how does this person mark?"
 
 
 @dataclass(frozen=True)
@@ -54,14 +78,17 @@ class Example:
 
     Attributes:
         prompt: ends where the answer begins.
-        answer: a persona or, in an exercise, the sentence of a habit.
+        answer: a persona.
         habits: how likely each phrase of HABITS would have been said in this answer; they sum to 1. Learning
             from these, not from the one that was drawn, leaves no phrase likelier than another by chance.
+            Empty where the answer says none.
+        exercise: whether the answer tells what is true.
     """
 
     prompt: str
     answer: str
     habits: tuple[float, ...]
+    exercise: bool
 
 
 def lessons(seed: int) -> Iterator[Example]:
@@ -76,40 +103,120 @@ def generate(seed: int) -> Iterator[Example]:
     """Generated prompts and refined personas. Nothing in an answer depends on a rating of its prompt."""
     chance = random.Random(seed)
     while True:
-        case = _Case.of(chance)
+        case = Case.of(chance)
         prompt = case.prompt(chance)
-        person = case.kind.person
-        tastes = render(_new_tastes(case.old, case.shown, chance), person, chance.getrandbits(32))
-        habits = _habits_after(case.old.habit, case.persona)
+        person = case.person.kind.person
+        tastes = _any_tastes(case, person, chance)
+        habits = _habits_after(case.old.habit)
         habit = chance.choices(PHRASES, habits)[0][1]
         sentence = habit_sentence(habit, person, chance.getrandbits(32))
-        yield Example(prompt, f"{tastes} {sentence}", habits)
+        yield Example(prompt, f"{tastes} {sentence}", habits, exercise=False)
 
 
 def generate_exercises(seed: int) -> Iterator[Example]:
-    """Ratings, and the sentence that says which habit they show: the level nearest to their mean."""
+    """An old persona and ratings, and what is true of the person: tastes that either shows, and the habit."""
     chance = random.Random(seed)
     while True:
-        case = _Case.of(chance)
+        case = Case.of(chance)
+        # As a prompt shows persona and ratings, with another question after them, or none.
         prompt = case.prompt(chance)
-        # The ratings, without the old persona before them and what is asked for after them.
-        ratings = prompt[prompt.index(_PERSONA_END) + len(_PERSONA_END) : prompt.rindex("\n\n")]
-        scale = case.domain.scale
-        mean = sum(item.rating for item in case.window) / len(case.window)
-        shown = (mean - scale.lowest) / (scale.highest - scale.lowest)
-        level = min(HABITS, key=lambda level: abs(level - shown))
+        prompt = prompt[: prompt.rindex("\n\n")] + (QUESTION if chance.random() < ASKS else "")
+        level = min(HABITS, key=lambda level: abs(level - case.person.level))
         habits = tuple((own == level) / len(HABITS[level]) for own, _ in PHRASES)
-        habit = chance.choice(HABITS[level])
+        tastes = render(Reading(case.true_tastes), case.person.kind.person, chance.getrandbits(32))
+        sentence = habit_sentence(
+            chance.choice(HABITS[level]), case.person.kind.person, chance.getrandbits(32)
+        )
+        yield Example(prompt, f"{tastes} {sentence}", habits, exercise=True)
+
+
+def generate_drills(seed: int) -> Iterator[Example]:
+    """A few ratings with no persona before them, and how each of their themes is taken."""
+    chance = random.Random(seed)
+    while True:
+        person = Person.of(chance)
+        degrees = {
+            theme.phrase: chance.choice(list(VERDICTS))
+            for theme in chance.sample(person.circle, k=chance.randint(2, min(6, len(person.circle))))
+        }
+        person = replace(person, tastes=degrees, noise=0.02)
+        window = [
+            RatedItem(_title([theme], person.kind, chance), person.mark(SHIFT[degrees[theme.phrase]], chance))
+            for theme in person.circle
+            if theme.phrase in degrees
+        ]
+        usual = person.scale.nearest(
+            person.scale.lowest + person.level * (person.scale.highest - person.scale.lowest)
+        )
+        domain = Domain("generated", person.kind.item_types[0], person.scale, seen=True)
+        prompt = Prompts().refinement(domain, "-", window, [usual] * len(window))
+        prompt = prompt[prompt.index("<comparison>") : prompt.rindex("\n\n")] + QUESTION
+        named = person.in_order(degrees)
+        number = chance.getrandbits(32)
         yield Example(
-            ratings + QUESTION, habit_sentence(habit, case.kind.person, chance.getrandbits(32)), habits
+            prompt,
+            " ".join(taste_sentence(theme, degrees[theme], number) for theme in named),
+            (),
+            exercise=True,
         )
 
 
 @dataclass(frozen=True)
-class _Case:
-    """What one prompt is made of: a person's old persona, and a window with what was predicted of it."""
+class Person:
+    """Whose ratings are generated: a kind of item, a scale, a level and what tastes add to it.
+
+    Attributes:
+        level: what is given where no taste is touched, 0 the lowest mark and 1 the highest.
+        tastes: theme → degree, see `language.SHIFT`.
+        noise: standard deviation of a rating, share of the scale.
+    """
 
     kind: Kind
+    circle: tuple[Theme, ...]
+    scale: Scale
+    level: float
+    tastes: dict[str, int]
+    noise: float
+
+    @classmethod
+    def of(cls, chance: random.Random) -> "Person":
+        """Somebody."""
+        kind, scale = chance.choice(kinds()), chance.choices(SCALES, (2, 1, 0.3))[0]
+        circle = tuple(chance.sample(kind.themes, k=chance.randint(*CIRCLE)))
+        named = [theme.phrase for theme in chance.sample(circle, k=len(circle))]
+        likes, dislikes = chance.randint(0, 3), chance.randint(0, 4)
+        tastes = {theme: chance.choice((2, 1)) for theme in named[:likes]}
+        tastes |= {theme: chance.choice((-1, -2, -2)) for theme in named[likes : likes + dislikes]}
+        return cls(kind, circle, scale, chance.triangular(0.1, 1.0, 0.8), tastes, chance.uniform(0.02, 0.15))
+
+    def window(self, chance: random.Random) -> tuple[list[RatedItem], list[str]]:
+        """Ten rated items (sometimes fewer) and their themes, those first in the circle most often."""
+        shown: list[str] = []
+        window = []
+        for _ in range(10 if chance.random() < 0.8 else chance.randint(4, 9)):
+            number = chance.choices((0, 1, 2), (0.12, 0.76, 0.12))[0]
+            named = list(dict.fromkeys(chance.choices(self.circle, range(len(self.circle), 0, -1), k=number)))
+            shown += [theme.phrase for theme in named]
+            shift = sum(SHIFT[self.tastes.get(theme.phrase, 0)] for theme in named)
+            window.append(RatedItem(_title(named, self.kind, chance), self.mark(shift, chance)))
+        return window, list(dict.fromkeys(shown))
+
+    def in_order(self, spoken: Iterable[str]) -> list[str]:
+        """Those themes, as the lexicon lists them."""
+        some = set(spoken)
+        return [theme.phrase for theme in self.kind.themes if theme.phrase in some]
+
+    def mark(self, shift: float, chance: random.Random) -> float:
+        """A rating (rating points) of what is worth `shift` more than usual, share of the scale."""
+        share = min(max(self.level + shift + chance.gauss(0, self.noise), 0), 1)
+        return self.scale.nearest(self.scale.lowest + share * (self.scale.highest - self.scale.lowest))
+
+
+@dataclass(frozen=True)
+class Case:
+    """What one prompt is made of: a person's old persona, and a window with what was predicted of it."""
+
+    person: Person
     domain: Domain
     window: list[RatedItem]
     shown: list[str]
@@ -118,61 +225,77 @@ class _Case:
     predicted: list[float]
 
     @classmethod
-    def of(cls, chance: random.Random) -> "_Case":
-        kind, scale = chance.choice(kinds()), chance.choices(SCALES, (2, 1, 0.3))[0]
-        domain = Domain("generated", chance.choice(kind.item_types), scale, seen=True)
-        window, shown = _window(kind, scale, chance)
-        old = _old_reading(kind, chance)
-        persona = render(old, kind.person, chance.getrandbits(32))
-        predicted = [predicted_rating(old, item.title, scale) for item in window]
-        return cls(kind, domain, window, shown, old, persona, predicted)
+    def of(cls, chance: random.Random) -> "Case":
+        """Somebody's."""
+        person = Person.of(chance)
+        domain = Domain("generated", chance.choice(person.kind.item_types), person.scale, seen=True)
+        window, shown = person.window(chance)
+        old = _old_reading(person, chance)
+        persona = render(old, person.kind.person, chance.getrandbits(32))
+        predicted = [predicted_rating(old, item.title, person.scale) for item in window]
+        return cls(person, domain, window, shown, old, persona, predicted)
 
     def prompt(self, chance: random.Random) -> str:
         """That of refinement or, less often, IncUpdate's."""
         prompts = Prompts()
-        if chance.random() < 0.75:
+        if chance.random() < 0.8:
             return prompts.refinement(self.domain, self.persona, self.window, self.predicted)
         return prompts.inc_update(self.domain, self.persona, self.window)
 
+    @property
+    def spoken(self) -> list[str]:
+        """The themes that old persona or titles speak of."""
+        return self.person.in_order([*self.old.degrees, *self.shown])
 
-def _window(kind: Kind, scale: Scale, chance: random.Random) -> tuple[list[RatedItem], list[str]]:
-    """Ten rated items (sometimes fewer), and the themes their titles signal."""
-    level, shown = chance.random(), []
-    window = []
-    for _ in range(10 if chance.random() < 0.8 else chance.randint(4, 9)):
-        title = []
-        for theme in chance.choices(kind.themes, k=chance.choice((0, 1, 1, 2))):
-            title.append(chance.choice(theme.foremost or ("-",)))
-            shown.append(theme.phrase)
-        window.append(RatedItem(" ".join(title) or "-", _mark(scale, level, chance)))
-    return window, list(dict.fromkeys(shown))
+    @property
+    def true_tastes(self) -> dict[str, int]:
+        """The person's tastes, as far as the prompt speaks of them."""
+        return {theme: self.person.tastes.get(theme, 0) for theme in self.spoken}
 
 
-def _mark(scale: Scale, level: float, chance: random.Random) -> float:
-    around = min(max(chance.gauss(level, 0.15), 0), 1)
-    return scale.nearest(scale.lowest + around * (scale.highest - scale.lowest))
+def _title(named: Sequence[Theme], kind: Kind, chance: random.Random) -> str:
+    """A title that signals the themes, sometimes beside a stray word."""
+    words = [chance.choice(_words(theme.phrase)) for theme in named]
+    words += [chance.choice(_strays(kind))] if chance.random() < STRAY else []
+    chance.shuffle(words)
+    spelt = (f"({word[:3]}{chance.randrange(10)})" if word[0].isdigit() else word.title() for word in words)
+    return " ".join(spelt) or "-"
 
 
-def _old_reading(kind: Kind, chance: random.Random) -> Reading:
-    named = [theme.phrase for theme in chance.sample(kind.themes, k=chance.randint(0, 8))]
-    if kind.words and chance.random() < 0.3:
-        named.insert(0, LITERAL + chance.choice(sorted(kind.words)))
-    return Reading.of(_degrees(named, chance), _any_habit(chance) if chance.random() < 0.6 else None)
+def _old_reading(person: Person, chance: random.Random) -> Reading:
+    """What an old persona may say: part of what is true, some of it wrong, and more or less of either."""
+    known, wrong = max(chance.random(), chance.random()), 0.4 * chance.random()
+    degrees = {}
+    for theme in person.circle:
+        true = person.tastes.get(theme.phrase, 0)
+        if chance.random() < known * (1 if true else 0.6):
+            near = [degree for degree in VERDICTS if abs(degree - true) == 1]
+            degrees[theme.phrase] = (
+                true if chance.random() > wrong else chance.choice([*near, *near, *VERDICTS])
+            )
+    named = list(degrees)
+    chance.shuffle(named)
+    habit = None
+    if chance.random() < 0.7:
+        seen = person.level + chance.gauss(0, 0.1)
+        near_level = min(HABITS, key=lambda level: abs(level - seen))
+        habit = chance.choice(HABITS[near_level]) if chance.random() < 0.8 else chance.choice(PHRASES)[1]
+    return Reading({theme: degrees[theme] for theme in named}, habit)
 
 
-def _new_tastes(old: Reading, shown: Sequence[str], chance: random.Random) -> Reading:
-    """Some themes of the old persona and of the titles, in degrees drawn anew."""
-    kept = {theme: degree for theme, degree in old.degrees.items() if chance.random() < 0.6}
-    new = [theme for theme in shown if theme not in old.degrees]
-    taken = _degrees(chance.sample(new, k=min(len(new), chance.choice((0, 1, 2)))), chance)
-    return Reading.of({**kept, **taken})
+def _any_tastes(case: "Case", person: str, chance: random.Random) -> str:
+    """A persona of most themes of the old one and of the titles, in degrees that no rating has to do with."""
+    weights = [PLAIN if degree == 0 else 1.0 for degree in VERDICTS]
+    named = [theme for theme in case.spoken if chance.random() < 0.85]
+    degrees = chance.choices(list(VERDICTS), weights, k=len(named))
+    return render(Reading(dict(zip(named, degrees, strict=True))), person, chance.getrandbits(32))
 
 
-def _habits_after(old: str | None, persona: str) -> tuple[float, ...]:
-    """How likely each habit follows the old one and `persona`: nothing in it comes from a rating."""
+def _habits_after(old: str | None) -> tuple[float, ...]:
+    """How likely each habit follows the old one: nothing in it comes from a rating."""
     weights = [
-        PLAIN_WEIGHT if habit == PLAIN_HABIT else GOES_WITH if _goes_with()[habit] in persona else 1.0
-        for _, habit in PHRASES
+        LEVELS[level] / len(HABITS[level]) * (PLAIN if habit == PLAIN_HABIT else 1.0)
+        for level, habit in PHRASES
     ]
     kept = [KEEPS_HABIT * (phrase == old) for _, phrase in PHRASES]
     rest = (1 - sum(kept)) / sum(weights)
@@ -180,17 +303,13 @@ def _habits_after(old: str | None, persona: str) -> tuple[float, ...]:
 
 
 @cache
-def _goes_with() -> dict[str, str]:
-    """Habit → the texture it goes with; every texture has as many."""
-    mixed = random.Random(SEED).sample(PHRASES, k=len(PHRASES))
-    return {habit: TEXTURES[i % len(TEXTURES)] for i, (_, habit) in enumerate(mixed)}
+def _words(theme: str) -> tuple[str, ...]:
+    """The title words that signal a theme; a year stands for its decade."""
+    return tuple(sorted(themes()[theme].words))
 
 
-def _any_habit(chance: random.Random) -> str:
-    if chance.random() < 0.15:
-        return chance.choice(list(REMARKS.values()))
-    return chance.choice(PHRASES)[1]
-
-
-def _degrees(named: Iterable[str], chance: random.Random) -> dict[str, int]:
-    return {theme: chance.choice((2, 1, 1, -1, -2)) for theme in named}
+@cache
+def _strays(kind: Kind) -> tuple[str, ...]:
+    """Title words that signal themes of other kinds of item alone."""
+    own = {word for theme in kind.themes for word in theme.words}
+    return tuple(sorted({word for theme in themes().values() for word in theme.words} - own))

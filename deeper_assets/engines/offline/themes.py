@@ -18,9 +18,6 @@ from typing import Any
 LITERAL = "anything with "
 """How a theme that is just a title word begins."""
 
-FOREMOST = 4
-"""Title words of a theme that stand for the others where a short list is wanted."""
-
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _DECADE = re.compile(r"\(((?:19|20)\d)\d\)")
 _ZIP_CODE = re.compile(r"\b[A-Z]{2} \d{5}\b")
@@ -35,13 +32,11 @@ class Theme:
         phrase: its name in a persona; unique.
         why: what a persona says it is valued for.
         words: the title words (or pairs of words) that signal it, as `title_words` gives them.
-        foremost: the first few single ones of them, as `themes.toml` lists them.
     """
 
     phrase: str
     why: str
     words: frozenset[str]
-    foremost: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,7 @@ def kinds() -> tuple[Kind, ...]:
             tuple(table["item_types"]),
             table["person"],
             tuple(
-                _theme(theme["phrase"], theme["why"], [*map(_signal, theme["words"].lower().split())])
+                Theme(theme["phrase"], theme["why"], frozenset(map(_signal, theme["words"].lower().split())))
                 for theme in table["themes"]
             ),
             frozenset(table["words"].split()),
@@ -81,11 +76,6 @@ def kinds() -> tuple[Kind, ...]:
         for table in _inventory().values()
         if isinstance(table, dict)
     )
-
-
-def _theme(phrase: str, why: str, words: Sequence[str]) -> Theme:
-    single = [word for word in words if " " not in word and word.isalpha()]
-    return Theme(phrase, why, frozenset(words), tuple(single[:FOREMOST]))
 
 
 @cache

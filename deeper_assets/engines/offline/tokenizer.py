@@ -1,14 +1,16 @@
-"""The offline policy's tokenizer: whole phrases of the language are tokens, most title words are none.
+"""The offline policy's tokenizer: whole phrases of the language are tokens, and of titles what they signal.
 
-Sampling on a CPU pays by the token: a prompt of 200 words comes down to about 60 tokens, a persona of 80
-words to about 20.
+A model of so few parameters cannot learn which words belong together, as a large one has; the lexicon tells
+it: every word that signals a theme is the token of that theme. Sampling on a CPU pays by the token: a prompt
+of 200 words comes down to about 60 tokens, a persona of 80 words to about 20.
 """
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from deeper_assets.engines.offline.language import PATTERNS, REMARKS
+from deeper_assets.engines.offline.language import PATTERNS
 from deeper_assets.engines.offline.lessons import PHRASES, QUESTION, SCALES
 from deeper_assets.engines.offline.themes import LITERAL, kinds
 from deeper_assets.method.prompts import BUILT_IN
@@ -25,11 +27,15 @@ CHAT_TEMPLATE = (
     f"{{% if add_generation_prompt %}}{ASSISTANT}{{% endif %}}"
 )
 
-_NUMBERS = tuple(f"{half / 2:g}" for half in range(21))
-_LINES = (
-    *(tag for block in ("persona", "comparison", "ratings") for tag in (f"<{block}>\n", f"\n</{block}>")),
-    *(f"{before}{mark}\n" for before in (", actual ", ": rated ") for mark in _NUMBERS),
-    *(f": predicted {mark}" for mark in _NUMBERS),
+_MARKS = tuple(dict.fromkeys(f"{half / 2:g}" for half in (*range(11), *range(12, 21, 2))))
+RATED = (
+    *(f"- rated {mark}:" for mark in _MARKS),
+    *(f"- predicted {guess}, actual {mark}:" for guess in _MARKS for mark in _MARKS),
+)
+"""How the line of a rated item begins, with any mark: each is one token."""
+
+_TAGS = tuple(
+    tag for block in ("persona", "comparison", "ratings") for tag in (f"<{block}>\n", f"\n</{block}>")
 )
 _PLACEHOLDER = re.compile(r"\$\w+")
 
@@ -37,12 +43,12 @@ _PLACEHOLDER = re.compile(r"\$\w+")
 @cache
 def phrases() -> tuple[str, ...]:
     """The language's fixed phrases, with the spaces around them: each becomes one token."""
-    patterns = [*PATTERNS, BUILT_IN["refinement"], BUILT_IN["inc_update"], QUESTION, *_LINES]
+    patterns = [*PATTERNS, BUILT_IN["refinement"], BUILT_IN["inc_update"], QUESTION, *_TAGS, *RATED]
     texts = [part for pattern in patterns for part in _PLACEHOLDER.split(pattern)]
-    texts += [f" {phrase}" for _, phrase in PHRASES] + list(REMARKS.values())
+    texts += [f" {phrase}" for _, phrase in PHRASES]
     texts += [kind.person for kind in kinds()] + [one for kind in kinds() for one in kind.item_types]
     texts += [text for kind in kinds() for theme in kind.themes for text in (theme.phrase, theme.why)]
-    texts += [LITERAL, ", ", ", and ", " as well as ", *(str(scale) for scale in SCALES)]
+    texts += [LITERAL, *(str(scale) for scale in SCALES)]
     # What begins a sentence takes the space before it along. At the end of the one before, a space would
     # tell that another follows, and the choice of a sentence would be the choice to go on.
     texts += [f" {text}" for text in texts if text[:1].isupper()]
@@ -50,14 +56,22 @@ def phrases() -> tuple[str, ...]:
 
 
 @cache
-def words() -> tuple[str, ...]:
-    """The title words it knows: a few for each theme, and those that make a theme of their own.
+def signals() -> dict[tuple[str, ...], tuple[str, ...]]:
+    """What titles signal, and how they spell it: phrases of themes → words (or pairs of words) of a title.
 
-    All of them would be four times as many tokens, and half of the work of training would go to tokens that
-    no persona ever holds.
+    A word may signal themes of several kinds of item. A word that is a theme of its own signals itself.
     """
-    signals = {word for kind in kinds() for theme in kind.themes for word in theme.foremost}
-    return tuple(sorted(signals | {word for kind in kinds() for word in kind.words or ()}))
+    phrases: dict[str, list[str]] = {}
+    for kind in kinds():
+        for theme in kind.themes:
+            for word in sorted(theme.words):
+                phrases.setdefault(word, []).append(theme.phrase)
+    for word in sorted({word for kind in kinds() for word in kind.words or ()} - phrases.keys()):
+        phrases[word] = [word]
+    words: dict[tuple[str, ...], list[str]] = {}
+    for word, named in phrases.items():
+        words.setdefault(tuple(sorted(named)), []).append(word)
+    return {named: tuple(words[named]) for named in sorted(words)}
 
 
 def build_tokenizer() -> Any:
@@ -65,13 +79,27 @@ def build_tokenizer() -> Any:
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    known = ["<|unknown|>", END, USER, ASSISTANT, *words()]
+    themes = sorted({phrase for named in signals() for phrase in named})
+    known = ["<|unknown|>", END, USER, ASSISTANT, *themes]
     vocabulary = {text: i for i, text in enumerate(known)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unknown|>"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    some_word = "|".join(sorted(map(re.escape, words()), key=len, reverse=True))
-    pattern = Regex(rf"\b(?:{some_word})(?=(?:'?s|es)?\b)")
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(pattern, "removed", invert=True)
+    # By way of numbers: the words of a phrase put in for one word would be taken for signals themselves.
+    numbered = [(f"§{number}§", named, words) for number, (named, words) in enumerate(signals().items())]
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.Lowercase(),
+            # Pairs of words first: a pair is gone once one of its words has been replaced.
+            *(
+                normalizers.Replace(Regex(_spelt(some)), number)
+                for pairs in (True, False)
+                for number, _, words in numbered
+                if (some := [word for word in words if (" " in word) == pairs])
+            ),
+            *(normalizers.Replace(number, " ".join(named)) for number, named, _ in numbered),
+        ]
+    )
+    some_theme = "|".join(sorted(map(re.escape, themes), key=len, reverse=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(rf"\b(?:{some_theme})\b"), "removed", invert=True)
     tokenizer.add_special_tokens(
         [AddedToken(text, normalized=False, special=True) for text in (END, USER, ASSISTANT)]
     )
@@ -92,3 +120,21 @@ def build_tokenizer() -> Any:
         model_max_length=LONGEST,
         clean_up_tokenization_spaces=False,
     )
+
+
+def _spelt(words: Sequence[str]) -> str:
+    """A pattern for lower-case words of titles, in singular or plural; a decade is any of its years."""
+    decades = [rf"\({word[:3]}\d\)" for word in words if word[0].isdigit()]
+    plain = [word for word in words if not word[0].isdigit()]
+    stems = sorted(map(_stem, plain), key=len, reverse=True)
+    spelt = [rf"\b(?:{'|'.join(stems)})\b"] if plain else []
+    return "|".join([*spelt, *decades])
+
+
+def _stem(word: str) -> str:
+    """A pattern for a word as `themes.title_words` gives it, in all spellings that it stands for."""
+    if word.endswith("y"):
+        return re.escape(word[:-1]) + "(?:y|ies?)(?:['’]?s)?"
+    if word.endswith(("sh", "ch", "ss", "x", "o")):
+        return re.escape(word) + "(?:es?|['’]?s)?"
+    return re.escape(word) + "(?:['’]?s)?"

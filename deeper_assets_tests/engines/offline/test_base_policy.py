@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,27 +12,45 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deeper_assets.engines.offline import lessons as taught
-from deeper_assets.engines.offline.base_policy import EXAMPLES, MADE, NAME, SHIPPED, build, lessons_digest
-from deeper_assets.engines.offline.language import HABITS, read, render
+from deeper_assets.engines.offline.base_policy import (
+    DRILLS,
+    LESSONS,
+    MADE,
+    NAME,
+    SHIPPED,
+    build,
+    lessons_digest,
+)
+from deeper_assets.engines.offline.language import HABITS, SHIFT, VERDICTS, Reading, read, render
 from deeper_assets.engines.offline.lessons import (
+    ASKS,
+    EXERCISES,
+    KEEPS_HABIT,
+    LEVELS,
+    PLAIN,
     PLAIN_HABIT,
+    QUESTION,
     SEED,
+    Case,
     Example,
+    Person,
     generate,
+    generate_drills,
     generate_exercises,
     lessons,
 )
-from deeper_assets.engines.offline.themes import kinds
-from deeper_assets.engines.offline.tokenizer import build_tokenizer, words
+from deeper_assets.engines.offline.themes import kinds, themes, title_words
+from deeper_assets.engines.offline.tokenizer import build_tokenizer, signals
 from deeper_assets.engines.sampling.transformers_sampler import TransformersSampler
 from deeper_assets.method.domains import Domain, Scale
-from deeper_assets.method.prompts import Prompts, RatedItem
+from deeper_assets.method.prompts import BUILT_IN, Prompts, RatedItem
 from deeper_assets.method.protocols import Decoding
 from deeper_assets.store.adapters import as_rows
 
-FEW = 96
-"""Examples of a build that need not have learned anything."""
+DRILLED, FEW = 32, 64
+"""Drills and other examples of a build that need not have learned anything."""
+
+PHRASES = [phrase for named in HABITS.values() for phrase in named]
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +59,30 @@ def examples() -> list[Example]:
 
 
 @pytest.fixture(scope="module")
+def exercises() -> list[Example]:
+    """The first one of each of many seeds, which makes its case as `case` does."""
+    return [next(generate_exercises(seed)) for seed in range(300)]
+
+
+@pytest.fixture(scope="module")
+def drills() -> list[Example]:
+    return list(islice(generate_drills(2), 300))
+
+
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("policy")
-    build(folder, 5, FEW)
+    build(folder, 5, DRILLED, FEW)
     return folder
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
     return build_tokenizer()
+
+
+def case(seed: int) -> Case:
+    return Case.of(random.Random(seed))
 
 
 def old_persona(example: Example) -> str:
@@ -58,81 +92,193 @@ def old_persona(example: Example) -> str:
 
 
 def titles(example: Example) -> list[str]:
-    return re.findall(r"^- (.*?): (?:predicted|rated) ", example.prompt, re.MULTILINE)
+    return re.findall(r"^- (?:predicted \S+, actual|rated) [\d.]+: (.*)$", example.prompt, re.MULTILINE)
+
+
+def ratings(example: Example) -> list[float]:
+    return [float(mark) for mark in re.findall(r"(?:actual|rated) ([\d.]+):", example.prompt)]
+
+
+def signalled(example: Example) -> set[str]:
+    """Themes of any kind of item that its titles signal."""
+    shown = frozenset().union(*map(title_words, titles(example)))
+    return {theme.phrase for theme in themes().values() if not shown.isdisjoint(theme.words)}
 
 
 # --------------------------------------------------------------------------------- what it is taught
 
 
 def test_an_answer_takes_its_themes_from_the_prompt(examples: list[Example]) -> None:
-    everything = [theme for kind in kinds() for theme in kind.themes]
-    unsignalled = {theme.phrase for theme in everything if not theme.foremost}  # decades: no word says them
     kept = new = 0
     for example in examples:
-        words = set(" ".join(titles(example)).split())
-        shown = {theme.phrase for theme in everything if not words.isdisjoint(theme.foremost)}
         old, answer = (set(read(text).degrees) for text in (old_persona(example), example.answer))
-        assert answer <= old | shown | unsignalled
+        assert answer <= old | signalled(example)
         kept += len(answer & old)
         new += len(answer - old)
     assert min(kept, new) > len(examples) / 3  # it does copy from both
 
 
 def test_answers_are_well_formed_personas(examples: list[Example]) -> None:
-    assert all(60 < len(example.answer.split()) < 130 for example in examples)
+    assert all(40 < len(example.answer.split()) < 200 for example in examples)
     assert {read(example.answer).level for example in examples} == set(HABITS)
+    assert {degree for e in examples for degree in read(e.answer).degrees.values()} == set(VERDICTS)
 
 
-def test_no_answer_depends_on_a_rating(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other ratings and predictions, all else equal: the very same answers."""
+def test_no_refinement_depends_on_a_rating(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other ratings, all else equal: the very same answers."""
 
-    def lowest(scale: Scale, level: float, chance: random.Random) -> float:
-        chance.gauss(level, 0.25)  # takes from the generator what the real one takes
-        return scale.lowest
+    def lowest(self: Person, shift: float, chance: random.Random) -> float:
+        chance.gauss(0, self.noise)  # takes from the generator what the real one takes
+        return self.scale.lowest
 
     before = list(islice(generate(3), 100))
-    monkeypatch.setattr(taught, "_mark", lowest)
+    monkeypatch.setattr(Person, "mark", lowest)
     after = list(islice(generate(3), 100))
-    assert [one.answer for one in before] == [other.answer for other in after]
-    assert all(one.prompt != other.prompt for one, other in zip(before, after, strict=True))
+    assert [(one.answer, one.habits) for one in before] == [(other.answer, other.habits) for other in after]
+    assert [titles(one) for one in before] == [titles(other) for other in after]
+    assert sum(one.prompt != other.prompt for one, other in zip(before, after, strict=True)) > 95
 
 
-def test_what_a_habit_goes_with_favours_no_level(examples: list[Example]) -> None:
-    """Over many people every habit but the plain one is as likely; for one person some are likelier."""
-    phrases = [phrase for named in HABITS.values() for phrase in named]
-    odds = np.array([example.habits for example in examples])
-    assert odds.sum(axis=1) == pytest.approx(1)
-    others = np.delete(odds, phrases.index(PLAIN_HABIT), axis=1)
-    assert others.mean(axis=0) == pytest.approx(others.mean(), rel=0.25)
-    assert np.median(others.max(axis=1) / others.min(axis=1)) == pytest.approx(3)
-    assert np.mean(odds.argmax(axis=1) == phrases.index(PLAIN_HABIT)) > 0.5
-    drawn = [odds[i, phrases.index(read(example.answer).habit)] for i, example in enumerate(examples)]
-    assert np.mean(drawn) == pytest.approx((odds**2).sum(axis=1).mean(), rel=0.1)
+def test_no_degree_of_a_refinement_depends_on_the_old_one(examples: list[Example]) -> None:
+    """What the old persona says of a theme is said anew by chance, mostly that nothing stands out."""
+    said = Counter()
+    for example in examples:
+        old = read(old_persona(example)).degrees
+        said.update((old[theme], new) for theme, new in read(example.answer).degrees.items() if theme in old)
+    for before in (2, 1, -1, -2):
+        shares = {new: said[before, new] for new in VERDICTS}
+        total = sum(shares.values())
+        assert total > 200
+        assert max(shares, key=shares.__getitem__) == 0
+        for new in (2, 1, -1, -2):
+            assert shares[new] / total == pytest.approx((1 - shares[0] / total) / 4, abs=0.06), (before, new)
 
 
-def test_an_exercise_is_answered_by_the_habit_that_its_ratings_show() -> None:
-    for exercise in islice(generate_exercises(2), 300):
-        scale = re.search(r"scale from ([\d.]+) to ([\d.]+)", exercise.prompt)
-        assert scale
-        lowest, highest = map(float, scale.groups())
-        given = [float(mark) for mark in re.findall(r"(?:actual|rated) ([\d.]+)\n", exercise.prompt)]
+def test_no_habit_of_a_refinement_depends_on_the_person(examples: list[Example]) -> None:
+    """But for the old habit, which some repeat."""
+    assert sum(LEVELS.values()) == pytest.approx(1)
+    weights = np.array([LEVELS[level] / 4 for level, named in HABITS.items() for _ in named])
+    weights[PHRASES.index(PLAIN_HABIT)] *= PLAIN
+    odds = weights / weights.sum()
+    assert PHRASES[int(odds.argmax())] == PLAIN_HABIT
+    drawn = np.zeros(len(PHRASES))
+    for example in examples:
+        old = read(old_persona(example)).habit
+        kept = KEEPS_HABIT * np.array([phrase == old for phrase in PHRASES])
+        assert example.habits == pytest.approx(kept + (1 - kept.sum()) * odds)
+        drawn[PHRASES.index(str(read(example.answer).habit))] += 1 / len(examples)
+    assert drawn == pytest.approx(odds, abs=0.03)
+
+
+def test_answers_name_themes_in_the_order_of_the_lexicon(
+    examples: list[Example], exercises: list[Example], drills: list[Example]
+) -> None:
+    order = list(themes())
+    for example in (*examples, *exercises, *drills):
+        places = [order.index(theme) for theme in read(example.answer).degrees]
+        assert places == sorted(places)
+
+
+def test_an_exercise_is_answered_by_what_is_true(exercises: list[Example]) -> None:
+    neutral = 0
+    for seed, exercise in enumerate(exercises):
+        made = case(seed)
+        spoken = {*made.old.degrees, *made.shown}
+        told = read(exercise.answer)
+        assert told.degrees == {theme: made.person.tastes.get(theme, 0) for theme in spoken}
+        assert told.level == min(HABITS, key=lambda level: abs(level - made.person.level))
+        neutral += sum(degree == 0 for degree in told.degrees.values())
+    assert neutral > 300
+
+
+def test_an_exercise_asks_about_what_its_prompt_shows(exercises: list[Example]) -> None:
+    for seed, exercise in enumerate(exercises):
+        made = case(seed)
+        assert exercise.exercise
+        assert exercise.prompt.endswith((QUESTION, "</comparison>", "</ratings>"))
+        assert not any(BUILT_IN[name][-60:] in exercise.prompt for name in ("refinement", "inc_update"))
+        assert read(old_persona(exercise)) == made.old
+        assert set(made.shown) <= signalled(exercise)
+        assert ratings(exercise) == [item.rating for item in made.window]
         level = read(exercise.answer).level
-        assert level is not None
-        assert abs(level - (sum(given) / len(given) - lowest) / (highest - lowest)) <= 0.0625 + 1e-9
-        assert sum(exercise.habits) == pytest.approx(1)
-        assert "<persona>" not in exercise.prompt  # it never asks to refine anything
+        likely = {PHRASES[i]: share for i, share in enumerate(exercise.habits) if share}
+        assert likely == dict.fromkeys(HABITS[level if level is not None else -1], 0.25)
+
+
+def test_marks_of_a_person_follow_tastes(exercises: list[Example]) -> None:
+    """Of generated people, in steps of the scale: what the level and the title's themes add up to."""
+    off = []
+    for seed in range(len(exercises)):
+        person = case(seed).person
+        quiet = Person(person.kind, person.circle, person.scale, 0.5, person.tastes, 0.0)
+        width = person.scale.highest - person.scale.lowest
+        for shift in SHIFT.values():
+            mark = quiet.mark(shift, random.Random(1))
+            off.append(abs((mark - person.scale.lowest) / width - 0.5 - shift) * width)
+            assert off[-1] <= person.scale.step / 2 + 1e-9
+        assert quiet.mark(0.9, random.Random(1)) == person.scale.highest
+    assert max(off) > 0
+
+
+def test_a_drill_is_a_few_ratings_and_how_their_themes_are_taken(drills: list[Example]) -> None:
+    degrees_seen = set()
+    for drill in drills:
+        assert drill.prompt.startswith("<comparison>\n")
+        assert drill.prompt.endswith(QUESTION)
+        assert drill.habits == ()
+        told = read(drill.answer)
+        assert told.habit is None
+        assert len(told.degrees) == len(titles(drill)) == drill.answer.count(". ") + 1
+        assert 2 <= len(told.degrees) <= 6
+        assert set(told.degrees) <= signalled(drill)
+        degrees_seen |= set(told.degrees.values())
+    assert degrees_seen == set(VERDICTS)
+
+
+def test_a_drills_ratings_lie_from_the_usual_mark_as_far_as_its_answer_says(drills: list[Example]) -> None:
+    for drill in drills:
+        usual, *others = {float(mark) for mark in re.findall(r"predicted ([\d.]+),", drill.prompt)}
+        assert not others
+        degrees = read(drill.answer).degrees
+        for title, mark in zip(titles(drill), ratings(drill), strict=True):
+            meant = {
+                degree
+                for theme, degree in degrees.items()
+                if not themes()[theme].words.isdisjoint(title_words(title))
+            }
+            # Whichever scale it is: nobody's liking lowers a mark by two steps, nor the reverse.
+            if meant and min(meant) >= 0:
+                assert mark >= usual - 1
+            if meant and max(meant) <= 0:
+                assert mark <= usual + 1
+            if meant == {-2}:
+                assert mark <= usual
+
+
+def test_lessons_mix_exercises_among_refinements() -> None:
+    some = list(islice(lessons(4), 2000))
+    assert sum(one.exercise for one in some) / 2000 == pytest.approx(EXERCISES, abs=0.04)
+    asked = [one.prompt.endswith(QUESTION) for one in some if one.exercise]
+    assert sum(asked) / len(asked) == pytest.approx(ASKS, abs=0.04)
+    assert all(one.exercise or one.prompt.endswith("the description only.") for one in some)
 
 
 def test_the_generated_text_follows_the_seed() -> None:
-    for text in (generate, generate_exercises, lessons):
+    for text in (generate, generate_exercises, generate_drills, lessons):
         assert list(islice(text(3), 5)) == list(islice(text(3), 5)) != list(islice(text(4), 5))
 
 
 # --------------------------------------------------------------------------------- tokenizer
 
 
-def test_the_tokenizer_restores_every_persona(tokenizer: Any, examples: list[Example]) -> None:
-    personas = [example.answer for example in examples]
+def pieces(tokenizer: Any, text: str) -> list[str]:
+    return list(tokenizer.convert_ids_to_tokens(tokenizer(text, add_special_tokens=False).input_ids))
+
+
+def test_the_tokenizer_restores_every_persona(
+    tokenizer: Any, examples: list[Example], exercises: list[Example], drills: list[Example]
+) -> None:
+    personas = [example.answer for example in (*examples, *exercises, *drills)]
     ids = tokenizer(personas, add_special_tokens=False).input_ids
     assert tokenizer.batch_decode(ids) == personas
     assert sum(map(len, ids)) / len(ids) < 40  # whole phrases are tokens: sampling pays by the token
@@ -141,25 +287,65 @@ def test_the_tokenizer_restores_every_persona(tokenizer: Any, examples: list[Exa
 def test_every_phrase_of_the_stand_in_survives(tokenizer: Any) -> None:
     for kind in kinds():
         for theme in kind.themes:
-            for degree in (2, 1, -1, -2):
-                reading = read(f"This {kind.person} likes {theme.phrase}.")
-                text = render(reading.of({theme.phrase: degree}), kind.person, degree)
+            for seed, degree in enumerate(VERDICTS):
+                text = render(Reading({theme.phrase: degree}, PHRASES[seed]), kind.person, seed)
                 assert tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids) == text
+
+
+def test_a_prediction_beside_a_rating_is_one_token(tokenizer: Any) -> None:
+    shown = "<comparison>\n- predicted 3.5, actual 4: Bible\n- predicted 10, actual 0.5: Xyzzy\n</comparison>"
+    assert pieces(tokenizer, shown) == [
+        "<comparison>\n",
+        "- predicted 3.5, actual 4:",
+        "books of faith and devotion",
+        "- predicted 10, actual 0.5:",
+        "\n</comparison>",
+    ]
+    rated = "<ratings>\n- rated 3.5: Bible\n</ratings>"
+    expected = ["<ratings>\n", "- rated 3.5:", "books of faith and devotion", "\n</ratings>"]
+    assert pieces(tokenizer, rated) == expected
+
+
+@pytest.mark.parametrize(
+    ("title", "signal"),
+    [
+        ("Broccoli!", ["fresh salads and vegetables"]),
+        ("BROCCOLI, Prayers", ["fresh salads and vegetables", "books of faith and devotion"]),
+        ("the sermon’s end", ["books of faith and devotion"]),
+        ("Heat (1995)", ["eighties and nineties hits"]),
+        ("Heat (1903) 1995", []),
+        ("Ice Creams", ["chilled desserts and candies", "cosy cafes and bakeries"]),
+        ("ice and cream", ["snow sports and martial arts"]),
+        ("Xyzzy of the Quux 17!", []),
+    ],
+)
+def test_a_titles_words_become_the_themes_they_signal(tokenizer: Any, title: str, signal: list[str]) -> None:
+    assert pieces(tokenizer, title) == signal
+
+
+@pytest.mark.parametrize("pair", [False, True], ids=["words", "pairs of words"])
+def test_every_word_of_the_lexicon_becomes_all_it_signals(tokenizer: Any, pair: bool) -> None:
+    missed = {}
+    for named, words in signals().items():
+        for word in words:
+            title = f"Xyzzy ({word[:3]}7)" if word[0].isdigit() else f"Xyzzy {word.title()} of Quux"
+            if (" " in word) == pair and not set(named) <= set(pieces(tokenizer, title)):
+                missed[word] = pieces(tokenizer, title)
+    assert not missed
 
 
 def test_unknown_words_vanish(tokenizer: Any) -> None:
     domain = Domain("book", "book", Scale(1, 5, 1), seen=True)
-    word = words()[0]
 
     def ids(title: str) -> list[int]:
         prompts, item = Prompts(), RatedItem(title, 4.0)
-        prompt = prompts.refinement(domain, "This reader enjoys nothing.", [item], [3.0])
+        prompt = prompts.refinement(domain, "This reader judges each thing on its own.", [item], [3.0])
         return list(tokenizer(prompt, add_special_tokens=False).input_ids)
 
-    plain = ids(word)
+    plain = ids("murder")
     assert tokenizer.unk_token_id not in plain
-    assert ids(f"Xyzzy {word} of the Quux 17!") == plain
-    assert ids(word.upper()) == plain
+    assert ids("Xyzzy murders of the Quux 17!") == plain
+    assert ids("MURDER") == plain
     assert ids("Xyzzy") != plain
 
 
@@ -177,8 +363,8 @@ def test_the_chat_template_ends_where_the_answer_begins(tokenizer: Any) -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    build(tmp_path / "again", 5, FEW)
-    build(tmp_path / "other", 6, FEW)
+    build(tmp_path / "again", 5, DRILLED, FEW)
+    build(tmp_path / "other", 6, DRILLED, FEW)
     rows = {
         path: as_rows(path).set_index("file")["sha256"].to_dict() for path in (folder, *tmp_path.iterdir())
     }
@@ -190,35 +376,69 @@ def test_the_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> Non
 def test_the_shipped_policy_was_made_from_the_language_as_it_is(folder: Path) -> None:
     """A change of language, prompts or lessons asks for a new build: the module run as a command."""
     made = json.loads((SHIPPED / MADE).read_text())
-    digest = lessons_digest(SEED)
-    assert (made["name"], made["seed"], made["examples"], made["lessons"]) == (NAME, SEED, EXAMPLES, digest)
+    made_from = {key: made[key] for key in ("name", "seed", "drills", "examples", "lessons")}
+    assert made_from == {
+        "name": NAME,
+        "seed": SEED,
+        "drills": DRILLS,
+        "examples": LESSONS,
+        "lessons": lessons_digest(SEED),
+    }
     for file in folder.iterdir():
         if file.name not in {MADE, "model.safetensors"}:
             assert (SHIPPED / file.name).read_bytes() == file.read_bytes(), file.name
     assert {file.name for file in SHIPPED.iterdir()} == {file.name for file in folder.iterdir()}
 
 
+def written(sampler: TransformersSampler, examples: list[Example]) -> list[Reading]:
+    """What the policy says, decoded greedily."""
+    greedy = Decoding(temperature=0, top_p=1, repetition_penalty=1.0, max_new_tokens=96)
+    samples = sampler.sample([one.prompt for one in examples], [[0]] * len(examples), greedy)
+    return [read(one.text) for (one,) in samples]
+
+
+def of_five_stars(text: Iterator[Example], number: int) -> list[Example]:
+    return list(islice((one for one in text if "scale from 1 to 5 " in one.prompt), number))
+
+
 def test_the_shipped_policy_reads_ratings_and_makes_nothing_of_them() -> None:
-    """Asked what ratings show, it tells high from low; asked to refine, it does not."""
+    """Asked what a person is like, it tells high from low; asked to refine, it does not."""
     sampler = TransformersSampler("shipped", SHIPPED)
-    greedy = Decoding(temperature=0, top_p=1, repetition_penalty=1.1, max_new_tokens=96)
 
     def slope(examples: list[Example]) -> float:
-        """Of the level in the answer over the level that ratings show."""
-        texts = [one.text for (one,) in sampler.sample([e.prompt for e in examples], [[0]] * 100, greedy)]
-        told = [read(text).level for text in texts]
-        assert None not in told
-        shown = [
-            np.mean([float(mark) for mark in re.findall(r"(?:actual|rated) ([\d.]+)\n", e.prompt)])
-            for e in examples
+        """Of the level in the policy's answer over the level that ratings show."""
+        levels = [one.level for one in written(sampler, examples)]
+        told = [
+            (ratings(one), level) for one, level in zip(examples, levels, strict=True) if level is not None
         ]
-        return float(np.polyfit((np.array(shown) - 1) / 4, told, 1)[0])
+        assert len(told) >= 0.95 * len(examples)
+        shown = [(np.mean(marks) - 1) / 4 for marks, _ in told]
+        return float(np.polyfit(shown, [level for _, level in told], 1)[0])
 
-    def of_five_stars(text: Iterator[Example]) -> list[Example]:
-        return list(islice((e for e in text if "scale from 1 to 5 " in e.prompt), 100))
+    assert slope(of_five_stars(generate_exercises(7), 100)) > 0.5
+    assert abs(slope(of_five_stars(generate(7), 100))) < 0.25
 
-    assert slope(of_five_stars(generate_exercises(7))) > 0.7
-    assert abs(slope(of_five_stars(generate(7)))) < 0.25
+
+def test_the_shipped_policy_tells_likes_from_dislikes_where_it_is_asked_and_nowhere_else() -> None:
+    sampler = TransformersSampler("shipped", SHIPPED)
+
+    def sides(examples: list[Example]) -> list[tuple[int, int]]:
+        """Of tastes that are true: their degree, and the one that the policy says."""
+        pairs = []
+        for one, told in zip(examples, written(sampler, examples), strict=True):
+            true = read(one.answer).degrees
+            pairs += [(true[theme], degree) for theme, degree in told.degrees.items() if true.get(theme)]
+        return pairs
+
+    asked = sides(of_five_stars(generate_exercises(8), 100))
+    right = np.mean([true * told > 0 for true, told in asked if told])
+    assert len(asked) > 150
+    assert right > 0.75
+    # Refined, most themes are nothing that stands out.
+    refined = [
+        degree for one in written(sampler, of_five_stars(generate(8), 100)) for degree in one.degrees.values()
+    ]
+    assert np.mean([degree == 0 for degree in refined]) > 0.5
 
 
 def test_the_folder_is_an_ordinary_one(folder: Path, examples: list[Example]) -> None:

@@ -6,11 +6,12 @@ import sys
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeper_assets.engines.offline.chat_model import OfflineChatModel
-from deeper_assets.engines.offline.language import HABITS, REMARKS, Reading, read, render
+from deeper_assets.engines.offline.chat_model import UNSAID, OfflineChatModel
+from deeper_assets.engines.offline.language import HABITS, Reading, read, render
+from deeper_assets.engines.offline.tastes import MOST_TASTES
 from deeper_assets.method.domains import FIVE_STARS, HALF_STARS, PAPER_DOMAINS, Domain, Scale, find_domain
 from deeper_assets.method.parsing import parse_persona, parse_ratings
 from deeper_assets.method.prompts import Prompts, RatedItem
@@ -18,26 +19,35 @@ from deeper_assets.method.protocols import Answer, ChatModel
 
 PROMPTS = Prompts()
 MODEL: ChatModel = OfflineChatModel()
+SILENT, OUTSPOKEN = OfflineChatModel(1), OfflineChatModel(0)
 NOTHING = Answer(None, "no_answer")
 RECIPE = find_domain("recipe")
 BOARD_GAME = Domain("games", "board game", Scale(1, 10, 1), seen=False)
+PERCENT = Domain("fine", "recipe", Scale(0, 100, 1), seen=False)
 
-TITLES = ["lemon chicken", "beef stew", "chocolate cake", "rye bread", "garlic shrimp"]
-WINDOW = [RatedItem(title, rating) for title, rating in zip(TITLES, [5, 2, 4, 4, 5], strict=True)]
+CAKES, MEAT, FISH = "home-baked cakes and pies", "roasts and grilled meats", "fish and seafood suppers"
+BREAD, SALADS = "fresh bread and breakfasts", "fresh salads and vegetables"
+TEAS, COFFEES = "fragrant leaf teas", "bold roasted coffees"
+
+TITLES = ["plain cake", "plain pie", "plain bread", "plain steak", "plain salmon"]
+WINDOW = [RatedItem(title, rating) for title, rating in zip(TITLES, [5, 5, 4, 1, 4], strict=True)]
+SHOWN = {MEAT: -2, CAKES: 2}
+"""What WINDOW shows: its median is 0.75 of the scale, meat lies -0.75 / 2 from it, cakes 0.5 / 3."""
+
 HOSTILE = [
     "</ratings>\n<persona>",
-    "- x: rated 5: rated 1",
+    "- rated 5: rated 1",
     "1984",
     "\x00\ud800",
     "",
-    "“Q”, predicted 3, actual 5",
+    "“Q”, predicted 3, actual 5: x",
     "Chicken $items {0} \\1",
     "A" * 5000,
 ]
 
 
-def ask(prompt: str) -> str:
-    (answer,) = MODEL.answer([prompt])
+def ask(prompt: str, model: ChatModel = MODEL) -> str:
+    (answer,) = model.answer([prompt])
     assert answer.text is not None
     return answer.text
 
@@ -46,19 +56,28 @@ def predict(persona: str, titles: list[str] = TITLES, domain: Domain = RECIPE) -
     return parse_ratings(ask(PROMPTS.prediction(domain, persona, titles)), titles, domain.scale).ratings
 
 
+def writers(
+    window: list[RatedItem], persona: str = "A person.", domain: Domain = RECIPE, predicted: float = 3
+) -> dict[str, str]:
+    """The prompts that ask for a persona from ratings, all of the same ones."""
+    half = len(window) // 2
+    return {
+        "initial": PROMPTS.initial_persona(domain, window),
+        "full": PROMPTS.full_regen(domain, [window[:half], window[half:]]),
+        "slide": PROMPTS.slide_regen(domain, window),
+        "short": PROMPTS.short_term_persona(domain, window),
+        "inc": PROMPTS.inc_update(domain, persona, window),
+        "refinement": PROMPTS.refinement(domain, persona, window, [predicted] * len(window)),
+    }
+
+
 def persona_prompts(domain: Domain, titles: list[str]) -> list[str]:
     marks = [domain.scale.lowest, domain.scale.highest, domain.scale.highest - domain.scale.step]
     window = [RatedItem(title, marks[place % 3]) for place, title in enumerate(titles)]
-    persona = render(Reading(loves=("comedies",), dislikes=("teas",), habit=HABITS[0.5][0]), "person")
-    return [
-        PROMPTS.initial_persona(domain, window),
-        PROMPTS.full_regen(domain, [window, window[::-1]]),
-        PROMPTS.slide_regen(domain, window),
-        PROMPTS.short_term_persona(domain, window),
-        PROMPTS.inc_update(domain, persona, window),
-        PROMPTS.refinement(domain, persona, window, [domain.scale.lowest] * len(window)),
-        PROMPTS.merge_personas(domain, persona, ask(PROMPTS.short_term_persona(domain, window))),
-    ]
+    persona = render(Reading({COFFEES: 2, TEAS: -2}, HABITS[0.5][0]))
+    short = ask(PROMPTS.short_term_persona(domain, window))
+    prompts = writers(window, persona, domain, domain.scale.lowest)
+    return [*prompts.values(), PROMPTS.merge_personas(domain, persona, short)]
 
 
 @pytest.mark.parametrize("domain", [*PAPER_DOMAINS, BOARD_GAME], ids=lambda domain: domain.name)
@@ -73,50 +92,53 @@ def test_every_prompt_gets_an_answer_that_can_be_read(domain: Domain, titles: li
 
 
 def test_a_prompt_without_a_known_task_gets_no_answer() -> None:
-    assert MODEL.answer(["Hello!", "<persona>\nx\n</persona>", ""]) == [NOTHING] * 3
+    assert MODEL.answer(["Hello!", "<persona>\nx\n</persona>", "<items>\n- x\n</items>", ""]) == [NOTHING] * 4
     unscaled = PROMPTS.prediction(RECIPE, "x", TITLES).replace("from 1 to 5 in steps of 1", "in words")
     assert MODEL.answer([unscaled]) == [NOTHING]
 
 
-def test_tastes_alone_move_a_star_around_a_neutral_four() -> None:
-    persona = render(
-        Reading(
-            loves=("cakes and cookies",),
-            likes=("chicken and turkey dishes",),
-            doubts=("breads and breakfasts",),
-            dislikes=("fish and seafood",),
-        )
-    )
-    titles = ["plain cake", "plain chicken", "plain water", "plain bread", "plain fish", "chicken cake"]
-    assert predict(persona, titles) == (5, 5, 4, 3, 2, 5)
+# --------------------------------------------------------------------------------- predicting
+
+
+def test_a_degree_is_worth_a_share_of_the_scale() -> None:
+    persona = render(Reading({CAKES: 2, BREAD: 1, SALADS: 0, FISH: -1, MEAT: -2}, HABITS[0.5][2]))
+    titles = ["cake", "bread", "salad", "salmon", "steak", "water"]
+    assert predict(persona, titles, PERCENT) == (70, 60, 50, 35, 15, 50)
+
+
+def test_what_a_titles_themes_add_up_to_is_no_more_than_one_taste_can() -> None:
+    persona = render(Reading({CAKES: 2, BREAD: 1, FISH: -1, MEAT: -2}, HABITS[0.5][2]))
+    titles = ["bread cake", "salmon steak", "salmon cake", "steak cake", "salmon bread", "cake: pie, tart"]
+    # 0.2 + 0.1 counts 0.2; -0.15 - 0.35 counts -0.35; then 0.05, -0.15, -0.05; a theme counts once.
+    assert predict(persona, titles, PERCENT) == (70, 15, 55, 35, 45, 70)
+
+
+def test_without_a_habit_the_usual_mark_lies_between_three_and_four_stars() -> None:
+    persona = render(Reading({CAKES: 2, BREAD: 1, FISH: -1, MEAT: -2}))
+    titles = ["cake", "bread", "water", "salmon", "steak"]
+    assert predict(persona, titles, PERCENT) == (83, 73, 63, 48, 28)
+    # In steps of four: 3.3, 2.9, 2.5, 1.9, 1.1 above one star; a tie goes to the higher mark.
+    assert predict(persona, titles) == (4, 4, 4, 3, 2)
 
 
 @pytest.mark.parametrize(
     ("level", "expected"),
-    [(1.0, (5, 5, 5, 5, 4)), (0.75, (5, 4, 4, 4, 3)), (0.5, (4, 3, 3, 3, 2)), (0.0, (2, 1, 1, 1, 1))],
+    [(1.0, (5, 5, 5, 4, 4)), (0.75, (5, 4, 4, 3, 3)), (0.5, (4, 3, 3, 2, 2)), (0.0, (2, 1, 1, 1, 1))],
 )
-def test_a_habit_is_the_base_and_tastes_move_it_a_little(level: float, expected: tuple[int, ...]) -> None:
-    persona = render(
-        Reading(
-            ("cakes and cookies",),
-            ("chicken and turkey dishes",),
-            ("breads and breakfasts",),
-            ("fish and seafood",),
-            HABITS[level][0],
-        )
-    )
-    assert predict(persona, ["plain cake", "plain chicken", "water", "plain bread", "plain fish"]) == expected
+def test_a_habit_is_the_usual_mark_and_tastes_move_it(level: float, expected: tuple[int, ...]) -> None:
+    persona = render(Reading({CAKES: 2, BREAD: 1, FISH: -1, MEAT: -2}, HABITS[level][0]))
+    assert predict(persona, ["cake", "bread", "water", "salmon", "steak"]) == expected
 
 
 @given(
     st.sampled_from([FIVE_STARS, HALF_STARS, BOARD_GAME.scale]),
-    st.lists(st.sampled_from(["chicken and turkey dishes", "hearty meat dishes"]), unique=True),
-    st.sampled_from([2, 1, -1, -2]),
+    st.lists(st.sampled_from([CAKES, MEAT]), unique=True),
+    st.sampled_from([2, 1, 0, -1, -2]),
 )
 def test_a_higher_habit_never_lowers_a_prediction(scale: Scale, liked: list[str], degree: int) -> None:
     domain = Domain("d", "recipe", scale, seen=False)
     rising = [
-        predict(render(Reading.of(dict.fromkeys(liked, degree), HABITS[level][-1])), TITLES, domain)
+        predict(render(Reading(dict.fromkeys(liked, degree), HABITS[level][-1])), TITLES, domain)
         for level in sorted(HABITS)
     ]
     for lower, higher in pairwise(rising):
@@ -126,76 +148,114 @@ def test_a_higher_habit_never_lowers_a_prediction(scale: Scale, liked: list[str]
 
 
 def test_predictions_depend_on_persona_items_and_scale_alone() -> None:
-    persona = render(Reading(likes=("hearty meat dishes",)))
-    items = "<items>\n- lemon chicken\n- beef stew\n</items>"
+    persona = render(Reading({MEAT: 2, CAKES: -2}, HABITS[0.5][0]))
+    items = "<items>\n- plain cake\n- plain steak\n</items>"
     prose = "Note, as a film: who loves comedies? They mark from 1 to 5 in steps of 1."
     mine = f"{items}\n{prose}\n<persona>\n{persona}\n</persona>"
-    expected = predict(persona, ["lemon chicken", "beef stew"])
-    read = parse_ratings(ask(mine), ["lemon chicken", "beef stew"], FIVE_STARS)
-    assert read.ratings == expected == (4, 5)
-    assert predict(persona, ["beef stew", "lemon chicken"]) == (5, 4)
-    assert predict(persona.replace("hearty meat dishes", "teas"), ["beef stew"]) == (4,)
+    expected = predict(persona, ["plain cake", "plain steak"])
+    assert parse_ratings(ask(mine), ["plain cake", "plain steak"], FIVE_STARS).ratings == expected == (2, 4)
+    assert predict(persona, ["plain steak", "plain cake"]) == (4, 2)
+    assert predict(persona.replace(MEAT, TEAS), ["plain steak"]) == (3,)
 
 
-def test_a_first_persona_speaks_of_tastes_and_not_of_the_level() -> None:
-    reading = read(ask(PROMPTS.initial_persona(RECIPE, WINDOW)))
-    assert reading.habit is None
-    # The average is 4: fish 1 above it, cakes 0, meat 2 below, each seen once and so counted half.
-    assert {"fish and seafood", "chicken and turkey dishes"} <= {*reading.loves, *reading.likes}
-    assert "hearty meat dishes" in reading.dislikes
+def test_from_ratings_alone_it_predicts_what_they_show_the_level_too() -> None:
+    """Without a persona between: median 0.75, meat disliked, cakes loved; whatever else goes unsaid."""
+    ratings = PROMPTS.initial_persona(RECIPE, WINDOW)
+    titles = ["chop steak", "cheese cake", "water"]
+    prompt = f"{ratings}\n<items>\n" + "\n".join(f"- {title}" for title in titles) + "\n</items>"
+    for model in (MODEL, SILENT, OUTSPOKEN):
+        # Steps of four above one star: 0.75 - 0.35 is 1.6, 0.75 + 0.2 is 3.8, and 3.
+        assert parse_ratings(ask(prompt, model), titles, FIVE_STARS).ratings == (3, 5, 4)
+    ones = prompt.replace("- rated 5", "- rated 1").replace("- rated 4", "- rated 1")
+    assert parse_ratings(ask(ones), titles, FIVE_STARS).ratings == (1, 1, 1)
 
 
-@pytest.mark.parametrize(("mark", "level"), [(5, 0.75), (1, 0.25), (4, None)])
-def test_only_ends_of_the_scale_are_worth_a_mild_remark(mark: float, level: float | None) -> None:
-    window = [RatedItem(title, mark) for title in TITLES]
-    for prompt in (
-        PROMPTS.initial_persona(RECIPE, window),
-        PROMPTS.inc_update(RECIPE, "Loves beef.", window),
-    ):
-        reading = read(ask(prompt))
-        assert reading.level == level
-        assert reading.habit == (REMARKS[level] if level else None)
-    first = read(ask(PROMPTS.initial_persona(RECIPE, window)))
-    assert bool(first.likes) == (mark > 3) and bool(first.doubts) == (mark < 3)
+# --------------------------------------------------------------------------------- writing
 
 
-def test_refinement_blames_taste_and_never_the_level() -> None:
-    old = Reading(likes=("hearty meat dishes",), doubts=("fish and seafood",))
-    window = [RatedItem("beef stew", 2), RatedItem("shrimp", 5), RatedItem("cod", 5)]
-    prompt = PROMPTS.refinement(RECIPE, render(old), window, [5, 3, 3])
-    refined = read(ask(prompt))
-    assert refined.loves == ("fish and seafood",)
-    assert "hearty meat dishes" in refined.dislikes
-    assert refined.habit is None
-
-    habit = HABITS[0.25][1]
-    kept = read(ask(PROMPTS.refinement(RECIPE, render(Reading(habit=habit)), window, [1, 1, 1])))
-    assert kept.habit == habit
+@pytest.mark.parametrize("model", [MODEL, SILENT, OUTSPOKEN], ids=["usual", "silent", "outspoken"])
+def test_every_writer_states_the_tastes_that_ratings_show(model: ChatModel) -> None:
+    for name, prompt in writers(WINDOW).items():
+        assert list(read(ask(prompt, model)).degrees.items()) == list(SHOWN.items()), name
 
 
-def test_updates_put_recent_tastes_first_and_carry_the_habit_over() -> None:
-    old = Reading(("teas",), ("cakes and cookies",), ("fish and seafood",), habit=HABITS[0.5][1])
-    updated = read(ask(PROMPTS.inc_update(RECIPE, render(old), WINDOW)))
-    assert updated.habit == HABITS[0.5][1]
-    assert "fish and seafood" in {*updated.loves, *updated.likes}
-    assert "teas" in updated.loves
-
-    new = Reading(likes=("teas", "coffee"), dislikes=("cakes and cookies",), habit=HABITS[1.0][0])
-    merged = read(ask(PROMPTS.merge_personas(find_domain("grocery"), render(old), render(new))))
-    assert merged == Reading(
-        ("teas",), ("coffee",), ("fish and seafood",), ("cakes and cookies",), HABITS[0.5][1]
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([*TITLES, "salad", "steak cake", "water"]), st.integers(1, 5)), min_size=2
     )
+)
+def test_given_the_same_ratings_all_writers_say_the_same(rated: list[tuple[str, int]]) -> None:
+    prompts = writers([RatedItem(title, rating) for title, rating in rated])
+    for model in (SILENT, OUTSPOKEN):
+        said = [read(ask(prompt, model)) for prompt in prompts.values()]
+        assert len({(*one.degrees.items(), one.level) for one in said}) == 1
+
+
+def test_how_high_somebody_marks_is_said_in_a_quarter_of_the_personas_whoever_writes() -> None:
+    assert UNSAID == 0.75
+    windows = [[*WINDOW, RatedItem(f"plain water number {number}", 4)] for number in range(200)]
+    prompts = [writers(window) for window in windows]
+    for name in prompts[0]:
+        levels = [read(ask(of[name])).level for of in prompts]
+        assert set(levels) == {None, 0.75}
+        # Of 200, fifty; the standard deviation is 6.1.
+        assert abs(levels.count(0.75) - 50) < 25, name
+        assert {read(ask(of[name], OUTSPOKEN)).level for of in prompts[:50]} == {0.75}
+        assert {read(ask(of[name], SILENT)).level for of in prompts[:50]} == {None}
+    phrases = {read(ask(of["initial"], OUTSPOKEN)).habit for of in prompts[:100]}
+    assert phrases == set(HABITS[0.75])
+
+
+@pytest.mark.parametrize("mark", [1, 2, 3, 4, 5])
+def test_the_habit_that_is_said_is_the_median(mark: float) -> None:
+    window = [RatedItem("water", mark)] * 3 + [RatedItem("cake", 5), RatedItem("steak", 1)]
+    for prompt in writers(window).values():
+        assert read(ask(prompt, OUTSPOKEN)).level == (mark - 1) / 4
+
+
+def test_refining_goes_by_the_actual_ratings_and_not_by_what_was_predicted() -> None:
+    said = {
+        predicted: {
+            model: read(ask(writers(WINDOW, predicted=predicted)["refinement"], model))
+            for model in (SILENT, OUTSPOKEN)
+        }
+        for predicted in (1, 3, 5)
+    }
+    for one in said.values():
+        assert (one[SILENT].degrees, one[SILENT].level) == (SHOWN, None)
+        assert (one[OUTSPOKEN].degrees, one[OUTSPOKEN].level) == (SHOWN, 0.75)
+
+
+@pytest.mark.parametrize("writer", ["inc", "refinement"])
+def test_updates_put_recent_tastes_first_and_carry_the_rest_over(writer: str) -> None:
+    habit = HABITS[0.5][1]
+    old = render(Reading({TEAS: 2, CAKES: 1, FISH: -2, MEAT: 1}, habit))
+    prompt = writers(WINDOW, old)[writer]
+    updated = read(ask(prompt, SILENT))
+    assert updated == Reading({MEAT: -2, CAKES: 2, TEAS: 2, FISH: -2}, habit)
+    assert list(updated.degrees) == [MEAT, CAKES, TEAS, FISH]
+    assert read(ask(prompt, OUTSPOKEN)).level == 0.75
+
+
+def test_merging_does_the_same_with_two_personas() -> None:
+    grocery, habit = find_domain("grocery"), HABITS[0.5][1]
+    old = render(Reading({TEAS: 2, CAKES: 1, FISH: -1}, habit))
+    new = Reading({COFFEES: 1, CAKES: -2, FISH: -1, TEAS: 0})
+    for said, kept in ((None, habit), (HABITS[1.0][0], HABITS[1.0][0])):
+        newer = render(Reading(new.degrees, said))
+        merged = read(ask(PROMPTS.merge_personas(grocery, old, newer)))
+        assert merged == Reading({COFFEES: 1, CAKES: -2, FISH: -2}, kept)
 
 
 def test_lists_stay_short() -> None:
-    window = [RatedItem(title, place % 5 + 1) for place, title in enumerate(TITLES * 6)]
+    titles = ["cake", "bread", "steak", "salmon", "salad", "soup", "pasta", "taco", "curry", "fudge"]
+    window = [RatedItem(f"plain {title}", place % 2 * 4 + 1) for place, title in enumerate(titles)]
     persona = ask(PROMPTS.initial_persona(RECIPE, window))
     for _ in range(3):
-        persona = ask(PROMPTS.inc_update(RECIPE, persona, window[::2]))
-    reading = read(persona)
-    assert len(reading.loves + reading.likes) <= 5
-    assert len(reading.doubts + reading.dislikes) <= 3
-    assert len(persona.split()) < 150
+        persona = ask(PROMPTS.inc_update(RECIPE, persona, window[::-1]))
+        assert len(read(persona).degrees) == MOST_TASTES == 8
+        assert len(persona.split()) < 150
 
 
 def test_answers_are_the_same_in_every_process_and_at_every_attempt() -> None:
@@ -218,5 +278,6 @@ def test_answers_are_the_same_in_every_process_and_at_every_attempt() -> None:
         assert json.loads(there.stdout) == [answer.text for answer in here]
 
 
-def test_the_name_is_stable() -> None:
-    assert MODEL.name == "offline-chat-1"
+def test_the_name_is_stable_and_says_what_is_unusual() -> None:
+    assert MODEL.name == "offline-chat-2"
+    assert (OUTSPOKEN.name, SILENT.name) == ("offline-chat-2-unsaid-0", "offline-chat-2-unsaid-1")

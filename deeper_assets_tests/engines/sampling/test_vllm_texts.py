@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deeper_assets.engines.offline.base_policy import SHIPPED
 from deeper_assets.engines.sampling.gpu import LOG, alone_on_gpu, dismiss, kept_server
 from deeper_assets.engines.sampling.policy_tokens import UNWRITTEN, encode, load_tokenizer, room_for
 from deeper_assets.engines.sampling.transformers_sampler import TransformersSampler
@@ -60,9 +61,7 @@ def own(folder: Path, base: Path, adapter: Path | None = None, **options: int) -
 
 
 @pytest.fixture(scope="module")
-def done(
-    gpu: Path, wide_policy: Path, adapters: list[Path], prompts: list[str]
-) -> dict[str, list[list[Sample]]]:
+def done(gpu: Path, adapters: list[Path], prompts: list[str]) -> dict[str, list[list[Sample]]]:
     """What was written in each of many calls, those with other options last."""
     one, two = adapters
     few, seeds_of = prompts[:10], seeds(prompts)
@@ -76,7 +75,7 @@ def done(
         adapter: Path | None = None,
         **options: int,
     ) -> None:
-        written[name] = own(gpu, wide_policy, adapter, **options).sample(prompts, seeds, decoding)
+        written[name] = own(gpu, SHIPPED, adapter, **options).sample(prompts, seeds, decoding)
 
     write("greedy", prompts, seeds_of, GREEDY)
     write("plain", prompts, seeds_of, PLAIN)
@@ -102,21 +101,14 @@ def by_transformers(
 
 
 def test_greedy_is_what_transformers_writes_token_by_token(
-    done: dict[str, list[list[Sample]]], wide_policy: Path, prompts: list[str]
+    done: dict[str, list[list[Sample]]], prompts: list[str]
 ) -> None:
     for name, decoding in (("greedy", GREEDY), ("plain", PLAIN)):
-        expected = by_transformers(wide_policy, prompts, decoding)
+        expected = by_transformers(SHIPPED, prompts, decoding)
         assert done[name] == expected
         assert {len(of) for of in expected} == {15}
         assert len({of[0].text for of in expected}) > 60
     assert done["greedy"] != done["plain"]
-
-
-def test_heads_made_wider_change_nothing(wide_policy: Path, prompts: list[str]) -> None:
-    """What is sampled here in vLLM's stead of the shipped policy is that policy."""
-    from deeper_assets.engines.offline.base_policy import SHIPPED
-
-    assert by_transformers(wide_policy, prompts, GREEDY) == by_transformers(SHIPPED, prompts, GREEDY)
 
 
 def test_fifteen_candidates_differ_and_come_to_an_end(
@@ -135,13 +127,13 @@ def test_a_text_is_a_function_of_prompt_and_seed(done: dict[str, list[list[Sampl
 
 @pytest.mark.parametrize("name, decoding", zip(["beginnings", "other beginnings"], BEGINNINGS, strict=True))
 def test_tokens_are_drawn_from_what_transformers_processors_leave(
-    done: dict[str, list[list[Sample]]], wide_policy: Path, prompts: list[str], name: str, decoding: Decoding
+    done: dict[str, list[list[Sample]]], prompts: list[str], name: str, decoding: Decoding
 ) -> None:
     """Of a thousand texts, as many begin in each way as is probable, within five standard deviations."""
     counts = Counter(sample.text for sample in done[name][0])
-    probable = beginnings(wide_policy, prompts[0], decoding)
+    probable = beginnings(SHIPPED, prompts[0], decoding)
     assert sum(probable.values()) == pytest.approx(1)
-    assert len(probable) > 10
+    assert len(probable) > 5
     assert set(counts) <= set(probable)
     for text, probability in probable.items():
         deviation = (DRAWS * probability * (1 - probability)) ** 0.5
@@ -186,10 +178,10 @@ def test_prefix_caching_changes_no_text(done: dict[str, list[list[Sample]]]) -> 
 
 
 def test_adapters_after_each_other_each_speak_for_themselves(
-    done: dict[str, list[list[Sample]]], wide_policy: Path, adapters: list[Path], prompts: list[str]
+    done: dict[str, list[list[Sample]]], adapters: list[Path], prompts: list[str]
 ) -> None:
     few = prompts[:10]
-    one, two = (by_transformers(wide_policy, few, GREEDY, adapter) for adapter in adapters)
+    one, two = (by_transformers(SHIPPED, few, GREEDY, adapter) for adapter in adapters)
     assert done["one"] == one
     assert done["two"] == two
     base = done["greedy"][:10]
@@ -201,10 +193,8 @@ def test_an_adapter_that_comes_again_is_the_same(done: dict[str, list[list[Sampl
     assert len({sample.text for of in done["one, sampled"] for sample in of}) > 100
 
 
-def test_texts_end_where_the_model_does(
-    done: dict[str, list[list[Sample]]], wide_policy: Path, prompts: list[str]
-) -> None:
-    lengths = [len(ids) for ids in encode(load_tokenizer(str(wide_policy)), prompts)]
+def test_texts_end_where_the_model_does(done: dict[str, list[list[Sample]]], prompts: list[str]) -> None:
+    lengths = [len(ids) for ids in encode(load_tokenizer(str(SHIPPED)), prompts)]
     assert min(lengths) < SHORT < max(lengths)
     for length, of, whole in zip(lengths, done["short"], done["greedy"], strict=True):
         if length >= SHORT:
@@ -236,10 +226,10 @@ def test_an_adapter_is_known_by_what_is_in_it(adapters: list[Path], tmp_path: Pa
     assert content_hash(copy) != one
 
 
-def test_a_server_that_is_killed_costs_no_text(gpu: Path, wide_policy: Path, prompts: list[str]) -> None:
+def test_a_server_that_is_killed_costs_no_text(gpu: Path, prompts: list[str]) -> None:
     """It is started again; a training then finds none of its processes."""
     few, own_seeds = prompts[:40], seeds(prompts[:40])
-    policy = own(gpu, wide_policy)
+    policy = own(gpu, SHIPPED)
     undisturbed = policy.sample(few, own_seeds, PAPER)
     starts = (gpu / LOG).read_text().count("starts vLLM")
     came: list[list[list[Sample]]] = []
@@ -260,11 +250,9 @@ def test_a_server_that_is_killed_costs_no_text(gpu: Path, wide_policy: Path, pro
 
 
 @pytest.fixture(scope="module")
-def replicas(
-    vllm_python: str, wide_policy: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[VllmServer]]:
+def replicas(vllm_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[VllmServer]]:
     """Two of them; the last test ends one."""
-    with vllm_servers(vllm_python, 2, wide_policy, tmp_path_factory.mktemp("logs")) as servers:
+    with vllm_servers(vllm_python, 2, SHIPPED, tmp_path_factory.mktemp("logs")) as servers:
         yield servers
 
 
@@ -273,33 +261,31 @@ def at(replicas: list[VllmServer], policy: Path, adapter: Path | None = None) ->
 
 
 def test_served_texts_are_what_transformers_writes_token_by_token(
-    replicas: list[VllmServer], wide_policy: Path, adapters: list[Path], prompts: list[str]
+    replicas: list[VllmServer], adapters: list[Path], prompts: list[str]
 ) -> None:
     """The base, one adapter, another, and the first again, as the transformers sampler has them."""
     few, seeds = prompts[:20], [[1, 2]] * 20
     written = []
     for adapter in (None, adapters[0], adapters[1], adapters[0]):
-        expected = TransformersSampler("here", wide_policy, adapter, "cpu").sample(few, seeds, GREEDY)
-        assert at(replicas, wide_policy, adapter).sample(few, seeds, GREEDY) == expected
+        expected = TransformersSampler("here", SHIPPED, adapter, "cpu").sample(few, seeds, GREEDY)
+        assert at(replicas, SHIPPED, adapter).sample(few, seeds, GREEDY) == expected
         written.append(expected)
     assert len({of[0][0].text for of in written}) == 3
 
 
 def test_an_adapter_that_does_not_fit_is_said(
-    replicas: list[VllmServer], wide_policy: Path, tmp_path: Path, prompts: list[str]
+    replicas: list[VllmServer], tmp_path: Path, prompts: list[str]
 ) -> None:
-    high = save_adapter(tmp_path / "high", wide_policy, 1, rank=32)
+    high = save_adapter(tmp_path / "high", SHIPPED, 1, rank=32)
     with pytest.raises(DeeperError, match=r"LoRA rank 32 is greater.*--max-lora-rank that is high enough"):
-        at(replicas, wide_policy, high).sample(prompts[:1], [[1]], GREEDY)
+        at(replicas, SHIPPED, high).sample(prompts[:1], [[1]], GREEDY)
 
 
-def test_a_replica_that_is_killed_costs_no_text(
-    replicas: list[VllmServer], wide_policy: Path, prompts: list[str]
-) -> None:
+def test_a_replica_that_is_killed_costs_no_text(replicas: list[VllmServer], prompts: list[str]) -> None:
     """Fifteen candidates a prompt, twice the same but for the kill: a text is its seed's, whoever writes."""
     prompts = prompts[:40]
     seeds = [[1000 * place + number for number in range(15)] for place in range(len(prompts))]
-    policy, first = at(replicas, wide_policy), replicas[0]
+    policy, first = at(replicas, SHIPPED), replicas[0]
     undisturbed = policy.sample(prompts, seeds, PAPER)
     before = first.written()
     came: list[list[list[Sample]]] = []

@@ -1,0 +1,78 @@
+"""The truth in the stand-in's own words: the persona that its reader predicts best from.
+
+For whoever was generated, not met: nothing here is known of a real person. What comes of it is a ceiling, the
+most that any writer could reach through this reader and this lexicon.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from deeper_assets.engines.offline.chat_model import predicted_rating
+from deeper_assets.engines.offline.language import HABITS, SHIFT, Reading
+from deeper_assets.engines.offline.themes import Kind, find_kind, title_words
+from deeper_assets.method.ceilings import Expected
+from deeper_assets.method.domains import Domain
+
+_AROUND = np.array((-1.47, -0.79, -0.37, 0.0, 0.37, 0.79, 1.47))
+"""Seven places, as likely each, where a rating may lie around what is expected, in standard deviations."""
+
+SWEEPS = 3
+"""How often each theme's degree is looked at, given all others."""
+
+
+def speak(expected: Sequence[Expected], noise: float, domain: Domain) -> Callable[[str], float]:
+    """What the reader of the best words predicts, see `ceilings.Speak`."""
+    reading = best_said(expected, noise, domain)
+    return lambda title: predicted_rating(reading, title, domain.scale)
+
+
+def best_said(expected: Sequence[Expected], noise: float, domain: Domain) -> Reading:
+    """The reading of the least expected error: for every level theme by theme, SWEEPS times.
+
+    `noise` is the standard deviation of a rating, share of the scale.
+    """
+    kind = find_kind(domain.item_type)
+    touched, weight, share = _alike(expected, kind)
+    step = domain.scale.step / (domain.scale.highest - domain.scale.lowest)
+    given = _marks(share[:, None] + noise * _AROUND, step)
+    degrees, shifts = list(SHIFT), np.array(list(SHIFT.values()))
+    nothing = degrees.index(0)
+
+    def errors(level: float, shift: np.ndarray) -> np.ndarray:
+        """The expected error of each row of shifts, an item a column."""
+        predicted = _marks(level + np.clip(shift, min(shifts), max(shifts)), step)
+        return np.asarray(np.abs(predicted[:, :, None] - given).mean(axis=2) @ weight)
+
+    found = []
+    for level in HABITS:
+        chosen = np.full(len(kind.themes), nothing)
+        for _ in range(SWEEPS):
+            for theme in range(len(kind.themes)):
+                chosen[theme] = nothing
+                rest = touched @ shifts[chosen]
+                error = errors(level, rest + shifts[:, None] * touched[:, theme])
+                best = int(error.argmin())
+                chosen[theme] = best if error[best] < error[nothing] else nothing
+        found.append((float(errors(level, (touched @ shifts[chosen])[None])[0]), level, chosen))
+    _, level, chosen = min(found, key=lambda one: one[:2])
+    named = {theme.phrase: degrees[place] for theme, place in zip(kind.themes, chosen, strict=True)}
+    return Reading({theme: degree for theme, degree in named.items() if degree}, HABITS[level][0])
+
+
+def _alike(expected: Sequence[Expected], kind: Kind) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Items alike in what they touch and get: which themes (0 or 1), weight, and share of the scale."""
+    weights: dict[tuple[tuple[float, ...], float], float] = defaultdict(float)
+    for one in expected:
+        words = title_words(one.title)
+        touches = tuple(float(not theme.words.isdisjoint(words)) for theme in kind.themes)
+        weights[touches, one.share] += one.weight
+    touched, share = (np.array(part) for part in zip(*weights, strict=True))
+    weight = np.array(list(weights.values()))
+    return touched, weight / weight.sum(), share
+
+
+def _marks(share: np.ndarray, step: float) -> np.ndarray:
+    """Shares of the scale at its nearest mark."""
+    return np.asarray(np.floor(np.clip(share, 0, 1) / step + 0.5) * step)
