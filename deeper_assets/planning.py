@@ -91,11 +91,8 @@ class Planner:
             for name in names
             for domain in here.evaluated
         ]
-        left += [
-            self.unit(TRUTH_JOB.name, domain)
-            for domain in here.evaluated
-            if "planted_truth" in self.graph.tables
-        ]
+        if "planted_truth" in self.graph.tables:
+            left += [self.unit(TRUTH_JOB.name, domain) for domain in here.evaluated]
         while left:
             unit = left.pop()
             if unit not in edges:

@@ -57,9 +57,7 @@ def truth_predictions(
     """
     ahead = _predicted(windows, truth)
     shares: Iterable[float] = _shares(ahead, truth, items) if len(ahead) else ()
-    scale = domain.scale
-    marks = [scale.nearest(scale.lowest + share * (scale.highest - scale.lowest)) for share in shares]
-    return _rows(ahead, TRUTH, domain, marks)
+    return _rows(ahead, TRUTH, domain, [domain.scale.mark_at(share) for share in shares])
 
 
 def said_predictions(

@@ -132,7 +132,7 @@ def _prompt(control: str, prompts: Prompts, domain: Domain, turn: _Turn, donor: 
 
 def habit_sentence(ratings: Sequence[float], scale: Scale) -> str:
     """How high somebody marks, in words: the level of HABITS that is nearest to the median of the ratings."""
-    level = (median(ratings) - scale.lowest) / (scale.highest - scale.lowest)
+    level = scale.share(median(ratings))
     nearest = min(HABITS, key=lambda known: abs(known - level))
     return f"As a rule this person {HABITS[nearest]}."
 

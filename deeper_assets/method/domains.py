@@ -43,6 +43,14 @@ class Scale:
         steps = int((min(max(rating, self.lowest), self.highest) - self.lowest) / self.step + 0.5)
         return min(self.lowest + steps * self.step, self.highest)
 
+    def share(self, rating: float) -> float:
+        """Where `rating` lies between the lowest mark (0) and the highest (1)."""
+        return (rating - self.lowest) / (self.highest - self.lowest)
+
+    def mark_at(self, share: float) -> float:
+        """The mark nearest to where `share` lies between the lowest (0) and the highest (1)."""
+        return self.nearest(self.lowest + share * (self.highest - self.lowest))
+
     def __str__(self) -> str:
         return f"from {self.lowest:g} to {self.highest:g} in steps of {self.step:g}"
 

@@ -190,7 +190,7 @@ class _Person:
             seen.add(item.title)
             share = self.habit + self.use * (tastes[item.theme] + item.quality)
             share += self.noise * self.chance.normal("noise", position)
-            rating = scale.nearest(scale.lowest + share * (scale.highest - scale.lowest))
+            rating = scale.mark_at(share)
             yield (
                 RawRating(
                     user_id=self.user_id,

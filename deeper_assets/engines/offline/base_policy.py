@@ -196,8 +196,8 @@ def _sight_lost(sights: Sequence[Any], tokens: Any, answered: Any, kinds: "_Kind
     place = torch.arange(tokens.shape[1])
     naming = torch.zeros_like(answered)
     naming[:, :-1] = answered[:, 1:] & is_theme[:, 1:]
-    titled = is_theme & ~answered & (_latest(rated) >= 0)
-    before = torch.where(titled, _latest(rated), place - 1)
+    line = _latest(rated)
+    before = torch.where(is_theme & ~answered & (line >= 0), line, place - 1)
     same = (tokens[:, :, None] == tokens[:, None, :]) & (is_theme & answered)[:, :, None]
     shown = (is_theme & ~answered)[:, None, :]
     named = torch.zeros_like(same)

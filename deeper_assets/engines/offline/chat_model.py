@@ -1,14 +1,13 @@
 """A chat model that fits in a file: the embedded stand-in, for running everything without a key.
 
 It is a stand-in and nothing more. It reads the very prompts a real chat model gets and answers in the same
-forms, and it imitates how frozen chat models are seen to behave: first personas speak of tastes and hardly of
-how high someone marks; predictions follow the persona alone; asked to refine, it explains every miss by taste
-and does not see the person's level of marking. Its constants were set by the reasoning beside them, before
-any evaluation, and fitted on nobody's ratings. So figures made with it show the mechanism, never how good a
-real model would be.
+forms, and it imitates how frozen chat models are seen to behave: personas speak of tastes and often leave
+unsaid how high someone marks; predictions follow the persona alone. Its constants were set by the reasoning
+beside them, before any evaluation, and fitted on nobody's ratings. So figures made with it show the
+mechanism, never how good a real model would be.
 
-It puts old and new tastes together in one and the same way, so IncUpdate and HierMerge come out nearly alike;
-and it takes misses for tastes, so that refining untrained helps where people mark high, unlike in the paper.
+Every writer goes by the same rules, and old and new tastes are put together in one and the same way, so
+IncUpdate and HierMerge come out nearly alike.
 """
 
 import json
@@ -19,7 +18,7 @@ from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
-from deeper_assets.engines.offline.language import HABITS, SHIFT, Reading, read, render
+from deeper_assets.engines.offline.language import HABITS, SHIFT, Reading, nearest_level, read, render
 from deeper_assets.engines.offline.tastes import combined, seen_in_ratings
 from deeper_assets.engines.offline.themes import find_kind, title_words, words_of
 from deeper_assets.method.domains import FIVE_STARS, Scale
@@ -155,7 +154,7 @@ def predicted_rating(persona: Reading, title: str, scale: Scale) -> float:
     )
     shift = min(max(shift, SHIFT[-2]), SHIFT[2])
     usual = NEUTRAL if persona.level is None else persona.level
-    return scale.nearest(scale.lowest + (usual + shift) * (scale.highest - scale.lowest))
+    return scale.mark_at(usual + shift)
 
 
 @lru_cache(maxsize=4096)
@@ -175,6 +174,5 @@ def _seen(material: _Material, block: str, line: re.Pattern[str], unsaid: float)
         return Reading()
     degrees, level = seen_in_ratings(rated, find_kind(material.prose), material.assumed_scale)
     said = material.drawn("habit") >= unsaid
-    nearest = min(HABITS, key=lambda known: abs(known - level))
-    named = HABITS[nearest]
+    named = HABITS[nearest_level(level)]
     return Reading(degrees, named[int(material.drawn("phrase") * len(named))] if said else None)

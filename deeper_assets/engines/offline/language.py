@@ -222,17 +222,17 @@ def render(reading: Reading, person: str = "person", seed: int = 0) -> str:
 def taste_sentence(theme: str, degree: int, seed: int = 0) -> str:
     """The sentence that says how a theme is taken."""
     verdict = _pick(VERDICTS[degree], seed, (theme, degree))
-    return lead_of(theme, seed).replace("$theme", theme) + verdict
-
-
-def lead_of(theme: str, seed: int) -> str:
-    """How `render` begins the sentence about a theme."""
-    return _pick(LEADS, seed, theme)
+    return _pick(LEADS, seed, theme).replace("$theme", theme) + verdict
 
 
 def habit_sentence(habit: str, person: str = "person", seed: int = 0) -> str:
     """The sentence that says a phrase of HABITS."""
     return _say(_pick(HABIT_SENTENCES, seed, "habit"), person, habit=habit)
+
+
+def nearest_level(share: float) -> float:
+    """The level of HABITS nearest to a share of the scale."""
+    return min(HABITS, key=lambda level: abs(level - share))
 
 
 @lru_cache(maxsize=4096)

@@ -20,6 +20,7 @@ from deeper_assets.engines.offline.language import (
     VERDICTS,
     Reading,
     habit_sentence,
+    nearest_level,
     render,
     taste_sentence,
 )
@@ -121,7 +122,7 @@ def generate_exercises(seed: int) -> Iterator[Example]:
         # As a prompt shows persona and ratings, with another question after them, or none.
         prompt = case.prompt(chance)
         prompt = prompt[: prompt.rindex("\n\n")] + (QUESTION if chance.random() < ASKS else "")
-        level = min(HABITS, key=lambda level: abs(level - case.person.level))
+        level = nearest_level(case.person.level)
         habits = tuple((own == level) / len(HABITS[level]) for own, _ in PHRASES)
         tastes = render(Reading(case.true_tastes), case.person.kind.person, chance.getrandbits(32))
         sentence = habit_sentence(
@@ -145,9 +146,7 @@ def generate_drills(seed: int) -> Iterator[Example]:
             for theme in person.circle
             if theme.phrase in degrees
         ]
-        usual = person.scale.nearest(
-            person.scale.lowest + person.level * (person.scale.highest - person.scale.lowest)
-        )
+        usual = person.scale.mark_at(person.level)
         domain = Domain("generated", person.kind.item_types[0], person.scale, seen=True)
         prompt = Prompts().refinement(domain, "-", window, [usual] * len(window))
         prompt = prompt[prompt.index("<comparison>") : prompt.rindex("\n\n")] + QUESTION
@@ -209,7 +208,7 @@ class Person:
     def mark(self, shift: float, chance: random.Random) -> float:
         """A rating (rating points) of what is worth `shift` more than usual, share of the scale."""
         share = min(max(self.level + shift + chance.gauss(0, self.noise), 0), 1)
-        return self.scale.nearest(self.scale.lowest + share * (self.scale.highest - self.scale.lowest))
+        return self.scale.mark_at(share)
 
 
 @dataclass(frozen=True)
@@ -278,8 +277,9 @@ def _old_reading(person: Person, chance: random.Random) -> Reading:
     habit = None
     if chance.random() < 0.7:
         seen = person.level + chance.gauss(0, 0.1)
-        near_level = min(HABITS, key=lambda level: abs(level - seen))
-        habit = chance.choice(HABITS[near_level]) if chance.random() < 0.8 else chance.choice(PHRASES)[1]
+        habit = (
+            chance.choice(HABITS[nearest_level(seen)]) if chance.random() < 0.8 else chance.choice(PHRASES)[1]
+        )
     return Reading({theme: degrees[theme] for theme in named}, habit)
 
 

@@ -25,7 +25,7 @@ def seen_in_ratings(
     The level is the median, and a theme's strength is how far its ratings lie from that, in the mean, as if
     it had been rated once more, and as usual. The degree is the one whose shift comes nearest.
     """
-    shares = [(title, (rating - scale.lowest) / (scale.highest - scale.lowest)) for title, rating in rated]
+    shares = [(title, scale.share(rating)) for title, rating in rated]
     level = median(share for _, share in shares)
     seen: dict[str, list[float]] = defaultdict(list)
     for themes, (_, share) in zip(themes_of([title for title, _ in shares], kind), shares, strict=True):
