@@ -243,7 +243,10 @@ class _Crew:
 
     def __exit__(self, *_: object) -> None:
         if self.pool is not None:
-            self.pool.shutdown(cancel_futures=True)
+            self.pool.shutdown(wait=False, cancel_futures=True)
+            if any(map(_lost_its_worker, wait(self.at_work).done)):
+                _end_workers()
+            self.pool.shutdown()
         del os.environ[SAMPLING_PARENT]
         if self.worker.experiment.fills_gpu:
             self.worker.experiment.dismiss_host()
@@ -270,7 +273,7 @@ class _Crew:
             try:
                 done = self._workers().submit(_make_in_worker, unit, tables)
             except BrokenProcessPool:  # a pool that has lost a worker takes no more work
-                self.pool = None
+                self._drop_pool()
                 done = self._workers().submit(_make_in_worker, unit, tables)
         self.at_work[done] = unit, tables
 
@@ -278,7 +281,11 @@ class _Crew:
         """Waits for a unit; those that are done, with their tables and what went wrong, if anything did."""
         if not self.at_work:
             raise RuntimeError("there are units that need what no unit makes")
-        for done in wait(self.at_work, return_when=FIRST_COMPLETED).done:
+        finished = wait(self.at_work, return_when=FIRST_COMPLETED).done
+        if any(map(_lost_its_worker, finished)):
+            self._drop_pool()
+            finished = set(self.at_work)
+        for done in finished:
             try:
                 failure = done.result()
             except BrokenProcessPool:
@@ -286,6 +293,12 @@ class _Crew:
                     "a worker process was killed; memory may have run out", traceback.format_exc()
                 )
             yield *self.at_work.pop(done), failure
+
+    def _drop_pool(self) -> None:
+        """Lets go of a pool that has lost a worker: all that its workers were making has failed."""
+        wait(self.at_work)
+        _end_workers()
+        self.pool = None
 
     def _workers(self) -> ProcessPoolExecutor:
         if self.pool is None:
@@ -297,6 +310,19 @@ class _Crew:
                 initargs=(self.worker.experiment.home, self.worker.experiment.settings),
             )
         return self.pool
+
+
+def _lost_its_worker(done: "Future[Failure | None]") -> bool:
+    return not done.cancelled() and isinstance(done.exception(), BrokenProcessPool)
+
+
+def _end_workers() -> None:
+    """Kills workers that the pool asked to end: Dagster drops a SIGTERM that meets its bookkeeping.
+
+    Such a worker would wait for its next unit, and the pool for the worker, forever.
+    """
+    for worker in multiprocessing.active_children():
+        worker.kill()
 
 
 _this_worker: Worker

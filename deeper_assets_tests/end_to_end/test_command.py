@@ -149,7 +149,7 @@ def test_killed_at_any_moment_it_finishes_with_the_same_tables(
 ) -> None:
     command = [sys.executable, "-m", "deeper_assets.cli", "run", "--home", str(tmp_path / "home"), *SMALL]
     chance = random.Random(5)
-    for far in (0, 5, 15):  # of 23 units
+    for far in (0, 5, 15):  # of 25 units
         process = subprocess.Popen(
             command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
