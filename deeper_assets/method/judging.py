@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from deeper_assets.method.exceptions import UnreadableAnswer
-from deeper_assets.method.leaks import Words, lists_ratings
+from deeper_assets.method.leaks import Item, Words, items_of, lists_ratings
 from deeper_assets.method.parsing import parse_persona
 from deeper_assets.method.prompts import one_line
 from deeper_assets.method.protocols import Sample
@@ -31,13 +31,13 @@ class Shown:
         tags: the marks of its blocks but personas.
         lines: the lines of these blocks, as words.
         runs: ECHOED_WORDS of its instructions in a row, wherever they begin.
-        listed: the lines again; none where the old persona lists ratings of them itself.
+        items: what these lines give marks to; nothing where the old persona lists such marks itself.
     """
 
     tags: tuple[str, ...]
     lines: tuple[str, ...]
     runs: tuple[str, ...]
-    listed: tuple[str, ...]
+    items: frozenset[Item]
 
     @classmethod
     def of(cls, prompt: str, persona: str) -> "Shown":
@@ -54,11 +54,12 @@ class Shown:
         new = tuple(
             line for line in (" ".join(Words.of(line).words) for line in lines) if not old.holds(line)
         )
+        items = items_of(new)
         return cls(
             tuple(mark for tag, _ in blocks for mark in (f"<{tag}>", f"</{tag}>") if mark not in persona),
             new,
             tuple(run for run in runs if not old.holds(run)),
-            () if lists_ratings(persona, new) else new,
+            frozenset() if lists_ratings(persona, items) else items,
         )
 
     def persona(self, answer: str | None) -> str:
@@ -76,7 +77,7 @@ class Shown:
         words = Words.of(answer)
         return (
             any(mark in answer for mark in self.tags)
-            or lists_ratings(answer, self.listed)
+            or lists_ratings(answer, self.items)
             or any(words.holds(part) for part in (*self.lines, *self.runs))
         )
 

@@ -11,6 +11,9 @@ from functools import lru_cache
 
 from deeper_assets.method.prompts import one_line
 
+Item = tuple[str, ...]
+"""The words of a line that names an item and its marks, but for the marks."""
+
 
 def names_item(text: str, titles: Sequence[str]) -> bool:
     """Whether `text` names one of `titles`, whose words stand in it as whole words in a row.
@@ -39,13 +42,16 @@ def states_score(text: str) -> bool:
     return any(_SCORE.search(one_line(part).casefold()) for part in {text, *text.splitlines()})
 
 
-def lists_ratings(text: str, shown: Sequence[str]) -> bool:
-    """Whether a line of `text` is one of the lines `shown`, or would be with other marks or fewer of them.
+def items_of(lines: Sequence[str]) -> frozenset[Item]:
+    """The items of lines of an item and its marks, as words: "heat predicted 4 actual 5"."""
+    return frozenset(item for line in lines for item in _items(line.split()))
 
-    `shown` are a prompt's lines of an item and its marks, as words: "heat predicted 4 actual 5". A line such
-    as "Heat: 3, actual 5" gives it; "Heat", and prose that mentions Heat, do not.
+
+def lists_ratings(text: str, items: frozenset[Item]) -> bool:
+    """Whether a line of `text` gives one of the items and a mark, be it another mark than the prompt's.
+
+    For Heat a line such as "Heat: 3, actual 5" does; "Heat", and prose that mentions Heat, do not.
     """
-    items = {item for line in shown for item in _items(line.split())}
     lines = [Words.of(line).words for line in text.splitlines()]
     return any(_MARKING & set(line) and not items.isdisjoint(_items(line)) for line in lines)
 
@@ -53,7 +59,7 @@ def lists_ratings(text: str, shown: Sequence[str]) -> bool:
 _MARKING = frozenset({"predicted", "prediction", "actual", "rated", "rating"})
 
 
-def _items(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def _items(words: Sequence[str]) -> Iterator[Item]:
     """A line without "predicted 4" or "actual 5" at either end, or a number behind.
 
     Where a number is left before, it may be half of one, as in "rated 4.5": the line without it comes too.
@@ -98,9 +104,7 @@ class Words:
         if not plain.isascii():
             plain = "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
         matches = list(_WORD.finditer(plain))
-        words = tuple(
-            _POSSESSIVE.sub("", match[0]).replace("'", "").replace("’", "").casefold() for match in matches
-        )
+        words = tuple(_bare(match[0]) for match in matches)
         return cls(plain, words, tuple(match.span() for match in matches), f" {' '.join(words)} ")
 
     def holds(self, words: str) -> bool:
@@ -130,6 +134,12 @@ class Words:
     def _begins_sentence(self, start: int) -> bool:
         before = self.text[max(0, start - 8) : start]
         return "\n" in before or before.rstrip(f"{_OPENS} (")[-1:] in {"", ".", "!", "?", ":", "-", "•", "#"}
+
+
+def _bare(word: str) -> str:
+    if not word.isalnum():
+        word = _POSSESSIVE.sub("", word).replace("'", "").replace("’", "")
+    return word.casefold()
 
 
 _PARENTHESES = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")

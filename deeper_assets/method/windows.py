@@ -10,9 +10,9 @@ divided by a stable hash, so that neither the order of the rows nor other users 
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii
 
 import numpy as np
 import pandas as pd
@@ -115,7 +115,7 @@ class Accounting:
 
 def stable_hash(*parts: object) -> int:
     """64 bits that depend on nothing but `parts` (as text); the same on every machine."""
-    text = json.dumps([str(part) for part in parts])
+    text = f"[{', '.join([encode_basestring_ascii(str(part)) for part in parts])}]"  # as JSON, but faster
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deeper_assets.method.leaks import lists_ratings, names_item, states_score
+from deeper_assets.method.leaks import items_of, lists_ratings, names_item, states_score
 from deeper_assets_tests.growth import LINEAR, growth
 
 
@@ -130,7 +130,7 @@ SHOWN = [
     ],
 )
 def test_a_line_of_an_item_and_marks_is_listed(line: str) -> None:
-    assert lists_ratings(f"Likes crime.\n{line}", SHOWN)
+    assert lists_ratings(f"Likes crime.\n{line}", items_of(SHOWN))
 
 
 @pytest.mark.parametrize(
@@ -145,8 +145,8 @@ def test_a_line_of_an_item_and_marks_is_listed(line: str) -> None:
     ],
 )
 def test_names_and_prose_list_nothing(text: str) -> None:
-    assert not lists_ratings(text, SHOWN)
-    assert not lists_ratings(text, [])
+    assert not lists_ratings(text, items_of(SHOWN))
+    assert not lists_ratings(text, items_of([]))
 
 
 @pytest.mark.parametrize(
