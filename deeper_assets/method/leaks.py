@@ -67,8 +67,13 @@ def _items(words: Sequence[str]) -> Iterator[Item]:
     start, end = 0, len(words)
     while end and words[end - 1].isdigit():
         end -= 2 if end > 1 and words[end - 2] in _MARKING else 1
-    while start + 1 < end and words[start] in _MARKING and words[start + 1].isdigit():
-        start += 2
+    while start + 1 < end:
+        if words[start] in _MARKING and words[start + 1].isdigit():
+            start += 2
+        elif start and words[start].isdigit() and words[start + 1] in _MARKING:
+            start += 1  # the half of "predicted 4.5, actual 3"
+        else:
+            break
     if start < end:
         yield tuple(words[start:end])
         if words[start].isdigit() and start + 1 < end:

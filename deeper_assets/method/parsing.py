@@ -21,7 +21,7 @@ from deeper_assets.method.exceptions import UnreadableAnswer
 from deeper_assets.method.placing import Entry, PlacedRatings, place
 from deeper_assets.method.titles import QUOTES, named_in_order, normal
 
-RATINGS_VERSION = "2"
+RATINGS_VERSION = "3"
 """Of the code that reads ratings: with another one, predictions are stale."""
 
 REASONS: Mapping[str, str] = {
@@ -84,6 +84,13 @@ _TRAILING_COMMA = re.compile(r",\s*+(?=[\]}])")
 _BRACKET = re.compile(r"[\[{]")
 _BEGINS_JSON = re.compile(r"\s*+[\"'\d{\[\-]")
 _FINAL = re.compile(r"\b(?:final|finally|corrected|revised|definitive)\b", re.IGNORECASE)
+_DENIED = re.compile(r"\b(?:not|never|no)\b|n['’]t\b", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"[.!?\n]")
+_SORTED = re.compile(
+    r"\b(?:sorted|revers\w{1,4}|descending|ascending|(?:highest|lowest|best|worst)[\s-]++(?:to|first))\b",
+    re.IGNORECASE,
+)
+"""What says that ratings without names stand in an order of their own."""
 _NEAR = 100  # characters before a piece of JSON in which its mark stands
 _LETTERS = re.compile(r"[^\W\d_]+")
 _FENCE = re.compile(r"```(?:[^\S\n]*+\w*+[^\S\n]*+\n)?(.*?)```", re.DOTALL)
@@ -229,7 +236,7 @@ def _scanned(text: str, most: int) -> Iterator[_Piece]:
         at = bracket.start()
         closed = text.count("]", start, at) + text.count("}", start, at)
         open_brackets = max(0, open_brackets - closed)
-        final = _FINAL.search(text, max(after, at - _NEAR), at) is not None
+        final = _called_final(text[max(after, at - _NEAR) : at])
         try:
             value, start = decoder.raw_decode(text, at)
         except (ValueError, RecursionError):
@@ -241,6 +248,13 @@ def _scanned(text: str, most: int) -> Iterator[_Piece]:
             after = start
             yield _Piece(value, at, start, open_brackets > 0, final)
     raise UnreadableAnswer("no_json")
+
+
+def _called_final(words: str) -> bool:
+    """Whether a sentence before a piece of JSON calls it final, and does not deny it."""
+    return any(
+        _FINAL.search(sentence) and not _DENIED.search(sentence) for sentence in _SENTENCE_END.split(words)
+    )
 
 
 def _reading(piece: _Piece, titles: Sequence[str], scale: Scale) -> PlacedRatings:
@@ -264,7 +278,7 @@ def _agreed(
     named = [reading for reading in readings if "position" not in reading.placed]
     by_position = [reading for reading in readings if "position" in reading.placed]
     reason = "misplaced"
-    if by_position and not named_in_order(text, titles):
+    if by_position and (_SORTED.search(text) or not named_in_order(text, titles)):
         by_position = []
     elif len(readings) > 1 or len(titles) >= _FEWEST_COUNTS or not _ANSWER_WORDS.issuperset(_words(text)):
         by_position = [reading for reading in by_position if not _only_counts(reading.ratings, scale)]
@@ -324,7 +338,7 @@ def _entry(element: Any, forms: Collection[str]) -> Entry:
     if isinstance(element, tuple):
         rating = _find(element, _RATING_KEYS)
         if rating is not None and not (len(element) == 1 and normal(element[0][0]) in forms):
-            name, number = _named(element)
+            name, number = _named(element, forms)
             return Entry(name, number, _number(rating))
         if len(element) == 1:
             return Entry(element[0][0], None, _number(element[0][1]))
@@ -336,8 +350,8 @@ def _entry(element: Any, forms: Collection[str]) -> Entry:
     return Entry(None, None, _number(element))
 
 
-def _named(pairs: _Object) -> tuple[str | None, int | None]:
-    """The name and the number that an object with a rating has for its item.
+def _named(pairs: _Object, forms: Collection[str]) -> tuple[str | None, int | None]:
+    """The name and the number that an object with a rating has for its item; not the names of two titles.
 
     A text under an unknown key is taken for a name: where it is none, the answer is not read, which is better
     than to overlook a name.
@@ -352,7 +366,9 @@ def _named(pairs: _Object) -> tuple[str | None, int | None]:
         if counts and (whole := _whole(value)) is not None:
             number = whole if number is None else number
         elif isinstance(value, str):
-            names.setdefault("name" if role == "name" else "other", value)
+            earlier = names.setdefault("name" if role == "name" else "other", value)
+            if normal(earlier) != normal(value) and {normal(earlier), normal(value)} <= {*forms}:
+                raise UnreadableAnswer("misplaced")
         elif counts or isinstance(value, tuple):
             raise UnreadableAnswer("misplaced")
     name = names.get("name", names.get("other"))

@@ -64,7 +64,7 @@ def place(entries: Sequence[Entry], titles: Sequence[str]) -> PlacedRatings:
     known = _known(tuple(titles))
     means = [known.exact(name) for name in names]
     if None not in means:
-        return _by_name(entries, means, [False] * len(entries), known)
+        return _by_name(entries, means, [False] * len(entries), known, [entry.number for entry in entries])
     counting = _numbers_alone(names, known)
     if counting is not None:
         return _by_position(entries, counting)
@@ -140,9 +140,12 @@ def _by_name(
     means: Sequence[str | None],
     corrected: Sequence[bool],
     known: _Known,
-    numbers: Sequence[int | None] = (),
+    numbers: Sequence[int | None],
 ) -> PlacedRatings:
-    """One rating a title, from the title that each entry means. What was corrected, numbers must confirm."""
+    """One rating a title, from the title that each entry means.
+
+    What was corrected, numbers must confirm; which of the places of one title is meant, they must not deny.
+    """
     waiting = {title: deque(places) for title, places in known.places.items()}
     ratings: list[float] = [0.0] * len(entries)
     placed: list[Placing] = ["name"] * len(entries)
@@ -152,10 +155,11 @@ def _by_name(
             raise UnreadableAnswer("misplaced")
         here = waiting[title].popleft()
         ratings[here] = entry.rating
+        agrees = numbers[i] is None or (first is not None and numbers[i] == here + first)
         if corrected[i]:
             placed[here] = "correction"
-            if numbers[i] is not None and (first is None or numbers[i] != here + first):
-                raise UnreadableAnswer("misplaced")
+        if not agrees and (corrected[i] or (first is not None and len(known.places[title]) > 1)):
+            raise UnreadableAnswer("misplaced")
     return PlacedRatings(tuple(ratings), tuple(placed))
 
 

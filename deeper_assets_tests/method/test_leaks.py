@@ -116,6 +116,7 @@ SHOWN = [
     "the mars of winter predicted 4 actual 5",
     "rated 4 5 a spy in autumn",
     "12 angry men predicted 3 actual 4",
+    "predicted 4 5 actual 3 5 the prophecy",
 ]
 
 
@@ -127,6 +128,8 @@ SHOWN = [
         "* **The Mars of Winter**: predicted 4.5, actual 5",
         "predicted 2, actual 3: A Spy in Autumn",
         "12 Angry Men: actual 4",
+        "The Prophecy: rated 3",
+        "- predicted 2.5, actual 1.5: The Prophecy",
     ],
 )
 def test_a_line_of_an_item_and_marks_is_listed(line: str) -> None:
