@@ -6,6 +6,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import hypot
 
 import pandas as pd
 
@@ -29,11 +30,13 @@ class Expected:
         title: one of them.
         weight: how likely one of them comes up.
         share: what the person gives them, share of the scale, noise left out; it may lie outside [0, 1].
+        word: the word of the title that tells its theme; empty where none does.
     """
 
     title: str
     weight: float
     share: float
+    word: str = ""
 
 
 Speak = Callable[[list[Expected], float, Domain], Callable[[str], float]]
@@ -66,9 +69,12 @@ def said_predictions(
     """What a reader predicts from the truth in words, as it holds when a window begins; see above."""
     ahead = _predicted(windows, truth)
     marks: dict[object, float] = {}
+    quality = float(items["quality"].std(ddof=0))
     for user, own in ahead.groupby("user_id", sort=True):
         known = truth[truth["user_id"] == user]
-        noise = float(known.loc[known["part"] == "noise", "value"].iloc[0])
+        lasting = known[known["name"] == ""].set_index("part")["value"]
+        # What no words can tell: the noise, and the quality that items have beyond their theme.
+        noise = hypot(lasting["noise"], lasting["use"] * quality)
         read: dict[tuple[float, ...], Callable[[str], float]] = {}
         for _, window in own.groupby("window", sort=True):
             held = _held(known, window["rated_at"].min())
@@ -115,9 +121,9 @@ def _expected(held: pd.DataFrame, items: pd.DataFrame) -> Iterator[Expected]:
         (part, name): number for part, name, number in held[["part", "name", "value"]].itertuples(index=False)
     }
     each = items.groupby("theme")["title"].transform("size")
-    for title, theme, alike in zip(items["title"], items["theme"], each, strict=True):
+    for title, theme, word, alike in zip(items["title"], items["theme"], items["word"], each, strict=True):
         share = value["habit", ""] + value["use", ""] * value["taste", theme]
-        yield Expected(title, value["appeal", theme] / alike, share)
+        yield Expected(title, value["appeal", theme] / alike, share, word if isinstance(word, str) else "")
 
 
 def _rows(ahead: pd.DataFrame, ceiling: str, domain: Domain, marks: list[float]) -> pd.DataFrame:

@@ -11,7 +11,8 @@ BOOK = find_domain("book")
 START, CHANGE = pd.Timestamp("2020-01-01"), pd.Timestamp("2020-01-02 12:00")
 
 ITEMS = pd.DataFrame(
-    [("A", "crime", 0.1), ("B", "love", -0.1), ("C", "crime", 0.0)], columns=["title", "theme", "quality"]
+    [("A", "crime", "heist", 0.1), ("B", "love", None, -0.1), ("C", "crime", "sleuth", 0.0)],
+    columns=["title", "theme", "word", "quality"],
 )
 TRUTH = pd.DataFrame(
     [
@@ -88,12 +89,14 @@ def test_words_are_put_to_what_holds_when_a_window_begins() -> None:
     def rounded(expected: list[Expected]) -> list[tuple[str, float, float]]:
         return [(one.title, round(one.weight, 9), round(one.share, 9)) for one in expected]
 
-    # Two items share the appeal of crime. Quality shows in no title.
-    assert [(rounded(expected), noise) for expected, noise, _ in asked] == [
-        ([("A", 0.3, 0.7), ("B", 0.4, 0.5), ("C", 0.3, 0.7)], 0.05),
-        ([("A", 0.2, 0.2), ("B", 0.6, 0.5), ("C", 0.2, 0.2)], 0.05),  # windows 2 and 3 of u alike
-        ([("A", 0.25, 0.4), ("B", 0.5, 1.075), ("C", 0.25, 0.4)], 0.1),
+    # Two items share the appeal of crime. Quality shows in no title, so it adds to the noise: its variance is
+    # 0.02 / 3, and v makes half as much of it.
+    assert [(rounded(expected), round(noise**2, 9)) for expected, noise, _ in asked] == [
+        ([("A", 0.3, 0.7), ("B", 0.4, 0.5), ("C", 0.3, 0.7)], 0.009166667),
+        ([("A", 0.2, 0.2), ("B", 0.6, 0.5), ("C", 0.2, 0.2)], 0.009166667),  # windows 2 and 3 of u alike
+        ([("A", 0.25, 0.4), ("B", 0.5, 1.075), ("C", 0.25, 0.4)], 0.011666667),
     ]
+    assert [one.word for one in asked[0][0]] == ["heist", "", "sleuth"]
     assert [domain for *_, domain in asked] == [BOOK] * 3
     assert set(got["ceiling"]) == {"ceiling_said"}
     assert got[["user_id", "round", "window", "place", "predicted"]].values.tolist() == [

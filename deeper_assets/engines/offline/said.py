@@ -1,7 +1,8 @@
 """The truth in the stand-in's own words: the persona that its reader predicts best from.
 
 For whoever was generated, not met: nothing here is known of a real person. What comes of it is a ceiling, the
-most that any writer could reach through this reader and this lexicon.
+most that a writer could reach through this reader. It takes a stand on every theme of the lexicon, and on
+every word that tells a theme and that the lexicon does not know.
 """
 
 from collections import defaultdict
@@ -11,7 +12,7 @@ import numpy as np
 
 from deeper_assets.engines.offline.chat_model import predicted_rating
 from deeper_assets.engines.offline.language import HABITS, SHIFT, Reading
-from deeper_assets.engines.offline.themes import Kind, find_kind, title_words
+from deeper_assets.engines.offline.themes import LITERAL, Kind, find_kind, title_words, words_of
 from deeper_assets.method.ceilings import Expected
 from deeper_assets.method.domains import Domain
 
@@ -29,12 +30,12 @@ def speak(expected: Sequence[Expected], noise: float, domain: Domain) -> Callabl
 
 
 def best_said(expected: Sequence[Expected], noise: float, domain: Domain) -> Reading:
-    """The reading of the least expected error: for every level theme by theme, SWEEPS times.
+    """The reading of the least expected error: for every level taste by taste, SWEEPS times.
 
     `noise` is the standard deviation of a rating, share of the scale.
     """
-    kind = find_kind(domain.item_type)
-    touched, weight, share = _alike(expected, kind)
+    cues = _cues(expected, find_kind(domain.item_type))
+    touched, weight, share = _alike(expected, list(cues.values()))
     step = domain.scale.step / (domain.scale.highest - domain.scale.lowest)
     given = _marks(share[:, None] + noise * _AROUND, step)
     degrees, shifts = list(SHIFT), np.array(list(SHIFT.values()))
@@ -45,28 +46,39 @@ def best_said(expected: Sequence[Expected], noise: float, domain: Domain) -> Rea
         predicted = _marks(level + np.clip(shift, min(shifts), max(shifts)), step)
         return np.asarray(np.abs(predicted[:, :, None] - given).mean(axis=2) @ weight)
 
-    found = []
+    readings = []
     for level in HABITS:
-        chosen = np.full(len(kind.themes), nothing)
+        chosen = np.full(len(cues), nothing)
         for _ in range(SWEEPS):
-            for theme in range(len(kind.themes)):
-                chosen[theme] = nothing
+            for taste in range(len(cues)):
+                chosen[taste] = nothing
                 rest = touched @ shifts[chosen]
-                error = errors(level, rest + shifts[:, None] * touched[:, theme])
+                error = errors(level, rest + shifts[:, None] * touched[:, taste])
                 best = int(error.argmin())
-                chosen[theme] = best if error[best] < error[nothing] else nothing
-        found.append((float(errors(level, (touched @ shifts[chosen])[None])[0]), level, chosen))
-    _, level, chosen = min(found, key=lambda one: one[:2])
-    named = {theme.phrase: degrees[place] for theme, place in zip(kind.themes, chosen, strict=True)}
-    return Reading({theme: degree for theme, degree in named.items() if degree}, HABITS[level][0])
+                chosen[taste] = best if error[best] < error[nothing] else nothing
+        readings.append((float(errors(level, (touched @ shifts[chosen])[None])[0]), level, chosen))
+    _, level, chosen = min(readings, key=lambda one: one[:2])
+    named = {taste: degrees[place] for taste, place in zip(cues, chosen, strict=True)}
+    return Reading({taste: degree for taste, degree in named.items() if degree}, HABITS[level][0])
 
 
-def _alike(expected: Sequence[Expected], kind: Kind) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Items alike in what they touch and get: which themes (0 or 1), weight, and share of the scale."""
+def _cues(expected: Sequence[Expected], kind: Kind) -> dict[str, frozenset[str]]:
+    """What a persona can take a stand on, and the title words that it goes by."""
+    cues = {theme.phrase: theme.words for theme in kind.themes}
+    known = frozenset[str]().union(*cues.values())
+    words = {one.word.lower() for one in expected}
+    unknown = sorted(word for word in words if word.isalpha() and known.isdisjoint(title_words(word)))
+    return cues | {LITERAL + word: words_of(LITERAL + word) for word in unknown}
+
+
+def _alike(
+    expected: Sequence[Expected], cues: Sequence[frozenset[str]]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Items alike in what they touch and get: which cues (0 or 1), weight, and share of the scale."""
     weights: dict[tuple[tuple[float, ...], float], float] = defaultdict(float)
     for one in expected:
         words = title_words(one.title)
-        touches = tuple(float(not theme.words.isdisjoint(words)) for theme in kind.themes)
+        touches = tuple(float(not cue.isdisjoint(words)) for cue in cues)
         weights[touches, one.share] += one.weight
     touched, share = (np.array(part) for part in zip(*weights, strict=True))
     weight = np.array(list(weights.values()))

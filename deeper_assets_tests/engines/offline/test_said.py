@@ -60,6 +60,19 @@ def test_whoever_gives_one_mark_has_a_habit_and_no_taste() -> None:
     assert best_said(expected, 0.0, recipes(Scale(0, 100, 1))) == Reading({}, HABITS[0.5][0])
 
 
+def test_a_word_that_the_lexicon_does_not_know_is_taken_a_stand_on_by_itself() -> None:
+    """Blinis are no theme of its; what tells no theme, "plain", is no word to go by."""
+    expected = [
+        Expected("Plain Blinis", 0.4, 0.5, "Blinis"),
+        Expected("Plain Steak", 0.3, 0.75, "Steak"),
+        Expected("Plain Water", 0.3, 0.75),
+    ]
+    reading = best_said(expected, 0.0, recipes(FIVE_STARS))
+    assert {*reading.degrees} == {"anything with blinis"}
+    predicted = speak(expected, 0.0, recipes(FIVE_STARS))
+    assert [predicted(title) for title in ("Blinis", "Steak", "Plain Water")] == [3, 4, 4]
+
+
 @pytest.mark.parametrize("scale", SCALES, ids=str)
 def test_levels_are_marked_as_the_scale_marks_them(scale: Scale) -> None:
     """Half-way too: of five stars, 0.625 is four to the reader."""
