@@ -157,7 +157,7 @@ class Settings(BaseSettings):
     prompts: dict[str, Path] = Field(
         default_factory=dict, description="template name -> file that replaces it"
     )
-    persona_words: int = Field(200, ge=1, description="shortest persona a prompt asks for, words")
+    persona_words: int = Field(200, ge=1, description="shortest first persona that is asked for, words")
     asks: int = Field(3, ge=1, description="how often an unreadable answer is asked for, the first included")
     unreadable_limit: float = Field(
         0.5, ge=0, le=1, description="share of unreadable answers that stops a run"

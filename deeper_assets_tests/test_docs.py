@@ -7,6 +7,7 @@ import ast
 import dataclasses
 import inspect
 import io
+import os
 import re
 import shlex
 import tomllib
@@ -21,6 +22,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import click
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from dagster import AssetCheckKey, Definitions
 from pydantic import BaseModel
 
@@ -451,6 +453,16 @@ def test_settings_make_stale_what_the_law_says() -> None:
     for cell, tables in rows:
         for setting in re.findall(r"`([^`]+)`", cell):
             assert set(re.findall(r"`(\w+)`", tables)) == STALE[setting], setting
+
+
+@pytest.mark.slow
+def test_the_estimate_is_what_the_command_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("DEEPER_")]:
+        monkeypatch.delenv(name)
+    text = (DOCS / "costs.md").read_text(encoding="utf-8")
+    shown = text.partition("<!-- estimate")[2].partition("```\n")[2].partition("```")[0]
+    printed = CliRunner().invoke(cli, ["estimate", "--profile", "paper", "--home", str(tmp_path / "home")])
+    assert printed.stdout == shown
 
 
 def test_the_example_of_a_new_table_works() -> None:

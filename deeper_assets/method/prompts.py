@@ -133,7 +133,7 @@ class Prompts:
     """The templates in force (all eight, or those that a table uses), and the prompts they make.
 
     Attributes:
-        persona_words: fewest words a persona is asked to have (the paper: 200).
+        persona_words: fewest words that the first persona is asked to have (the paper: 200).
         texts: template name → text; the built-in ones unless a user replaced some.
     """
 
@@ -232,7 +232,7 @@ class Prompts:
         )
 
     def short_term_persona(self, domain: Domain, window: Sequence[RatedItem]) -> str:
-        """Asks for what moves the person at present (baseline HierMerge, first prompt)."""
+        """Asks for a persona of the latest window alone (baseline HierMerge, first prompt)."""
         return self._fill("short_term_persona", domain, ratings=_ratings(window))
 
     def merge_personas(self, domain: Domain, long_term: str, short_term: str) -> str:
