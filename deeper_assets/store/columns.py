@@ -1,4 +1,4 @@
-"""What a table and a column are, and the columns that the store itself fills in. `schema.py` has all."""
+"""What a table and a column are, and the columns that many tables have. `schema.py` has all tables."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -47,3 +47,21 @@ PROVENANCE = (
     text("run_id", "Dagster run that wrote the row"),
     text("fingerprint", "hash of the code version, settings and input contents that made it"),
 )
+"""What the store itself fills in, in every row."""
+
+DOMAIN = text("domain", "domain of the items, e.g. book")
+USER = text("user_id", "the source's own id of the user")
+WINDOW = integer("window", "window of the user's history, 0-based: W0, W1, …", check='"window" >= 0')
+PLACE = integer("place", "place of the rating within its window, 0-based", check="place >= 0")
+MODEL = text("model", "model that wrote the answer", nullable=True)
+PERSONA = text("persona", "persona text; NULL where no answer could be used", nullable=True)
+PREDICTED = number("predicted", "predicted rating, in rating points; NULL where unreadable", nullable=True)
+PLACED = text(
+    "placed",
+    "how the rating found its item: by its name, by its position, or by a name that was corrected;"
+    " NULL where unreadable",
+    nullable=True,
+    check="placed IN ('name', 'position', 'correction')",
+)
+ATTEMPTS = integer("attempts", "how often the chat model was asked", check="attempts >= 0")
+NOTE = text("note", "why there is no value, or why an old one was carried over", nullable=True)

@@ -5,74 +5,29 @@ that do not fit, and the Dagster UI shows these meanings beside the columns. Eve
 carries the provenance columns below, filled in by the store itself.
 """
 
-from deeper_assets.store.columns import Column, Table
+from deeper_assets.store.columns import (
+    ATTEMPTS,
+    DOMAIN,
+    MODEL,
+    NOTE,
+    PERSONA,
+    PLACE,
+    PLACED,
+    PREDICTED,
+    USER,
+    WINDOW,
+    Column,
+    Table,
+)
 from deeper_assets.store.columns import integer as _integer
 from deeper_assets.store.columns import long as _long
 from deeper_assets.store.columns import moment as _moment
 from deeper_assets.store.columns import number as _number
 from deeper_assets.store.columns import text as _text
+from deeper_assets.store.evaluation_tables import CONTROLS, EVALUATION, RESULTS, TRUTH
 
-_DOMAIN = _text("domain", "domain of the items, e.g. book")
-_USER = _text("user_id", "the source's own id of the user")
 _SPLIT = _text("split", "train or eval; a user is never in both", check="split IN ('train', 'eval')")
-_WINDOW = _integer("window", "window of the user's history, 0-based: W0, W1, …", check='"window" >= 0')
-_PLACE = _integer("place", "place of the rating within its window, 0-based", check="place >= 0")
-_METHOD = _text("method", "how personas are updated, e.g. inc_update")
-_CONTROL = _text("control", "what stands in the persona's place, e.g. control_habit")
-_ROUND = _integer("round", "evaluation round, 0-based: round r has r updates behind it", check='"round" >= 0')
-_MODEL = _text("model", "model that wrote the answer", nullable=True)
-_PERSONA = _text("persona", "persona text; NULL where no answer could be used", nullable=True)
 _RATED_AT = _moment("rated_at", "when it was given, UTC; NULL where the source only orders", nullable=True)
-_PREDICTED = _number("predicted", "predicted rating, in rating points; NULL where unreadable", nullable=True)
-_PLACED = _text(
-    "placed",
-    "how the rating found its item: by its name, by its position, or by a name that was corrected;"
-    " NULL where unreadable",
-    nullable=True,
-    check="placed IN ('name', 'position', 'correction')",
-)
-_ATTEMPTS = _integer("attempts", "how often the chat model was asked", check="attempts >= 0")
-_NOTE = _text("note", "why there is no value, or why an old one was carried over", nullable=True)
-
-_PAIRS = (
-    _integer("pairs", "pairs of the window's items that the user rated differently", check="pairs >= 0"),
-    _integer(
-        "pairs_right",
-        "of these pairs, those predicted in the same order; NULL where the error is unknown",
-        nullable=True,
-        check="pairs_right >= 0",
-    ),
-    _integer(
-        "pairs_tied",
-        "of these pairs, those predicted equal; NULL where the error is unknown",
-        nullable=True,
-        check="pairs_tied >= 0 AND pairs_right + pairs_tied <= pairs",
-    ),
-)
-_MEASURED = (
-    _WINDOW,
-    _integer("items", "ratings in the predicted window", check="items > 0"),
-    _number(
-        "error",
-        "ε(round+1|S_round): mean |predicted − actual|, rating points; NULL where unknown",
-        nullable=True,
-        check="error >= 0",
-    ),
-    *_PAIRS,
-)
-_KEPT = _integer("kept", "1: of an old persona, because an update could not be used", check="kept IN (0, 1)")
-_KIND = _text(
-    "kind",
-    "method; control: text without the persona; ceiling: what knows the truth; floor: what reads no text",
-    check="kind IN ('method', 'control', 'ceiling', 'floor')",
-)
-_ACCURACY = _number(
-    "pairwise_accuracy",
-    "mean over users of the share of their pairs in the right order, ties left out; NULL where all are tied",
-    nullable=True,
-    check="pairwise_accuracy BETWEEN 0 AND 1",
-)
-
 _TEMPLATE = _text("template", "prompt template that the policy gets: refinement or inc_update")
 _RECIPE = _text("recipe", "how the policy is trained, e.g. balanced; balanced_seed_2 is its second training")
 _LEARNS = _integer(
@@ -106,11 +61,11 @@ _REWARDS = tuple(
 
 
 _WINDOWS = (
-    _DOMAIN,
-    _USER,
+    DOMAIN,
+    USER,
     _SPLIT,
-    _WINDOW,
-    _PLACE,
+    WINDOW,
+    PLACE,
     _text("item_id", "the source's own id of the item, or its title"),
     _text("title", "what the item is called", check="trim(title) <> ''"),
     _number("rating", "the user's rating, in rating points, on the domain's scale"),
@@ -123,10 +78,10 @@ def _samples(number: int, by: Column) -> tuple[Table, ...]:
 
     Recipes with the same template share the samples of iteration 1, so these are cut by domain alone.
     """
-    columns = (_DOMAIN, by, _USER, _LEARNS)
+    columns = (DOMAIN, by, USER, _LEARNS)
     partition = ("domain",) if by is _TEMPLATE else ("domain", by.name)
     context = ("domain", by.name, "user_id", "round")
-    predicted = (_WINDOW, _PLACE, _PREDICTED, _PLACED, _NOTE, _ATTEMPTS, _MODEL)
+    predicted = (WINDOW, PLACE, PREDICTED, PLACED, NOTE, ATTEMPTS, MODEL)
     return (
         Table(
             f"contexts_{number}",
@@ -180,7 +135,7 @@ def _samples(number: int, by: Column) -> tuple[Table, ...]:
 
 def _preferences(number: int) -> tuple[Table, ...]:
     """What each recipe makes of the samples of iteration `number`: preferences, and a model."""
-    columns, partition = (_RECIPE, _DOMAIN, _USER, _LEARNS), ("recipe",)
+    columns, partition = (_RECIPE, DOMAIN, USER, _LEARNS), ("recipe",)
     context = ("recipe", "domain", "user_id", "round", "origin")
     return (
         Table(
@@ -222,7 +177,7 @@ _RATINGS_AND_PERSONAS = (
     Table(
         "raw_ratings",
         (
-            _DOMAIN,
+            DOMAIN,
             _long("row", "number of the rating in the domain's source, 0-based", check='"row" >= 0'),
             _text("user_id", "the source's own id of the user; NULL where it has none", nullable=True),
             _text("item_id", "the source's own id of the item, or its title", nullable=True),
@@ -250,7 +205,7 @@ _RATINGS_AND_PERSONAS = (
     Table(
         "rejected_ratings",
         (
-            _DOMAIN,
+            DOMAIN,
             _text("user_id", "user the rating belongs to, where known", nullable=True),
             _long("row", "row of raw_ratings; NULL where a whole user is rejected", nullable=True),
             _text("file", "file (or query) it was read from", nullable=True),
@@ -265,219 +220,15 @@ _RATINGS_AND_PERSONAS = (
     Table("rating_windows", _WINDOWS, ("domain", "user_id", "window", "place"), partition=("domain",)),
     Table(
         "initial_personas",
-        (_DOMAIN, _USER, _SPLIT, _PERSONA, _NOTE, _ATTEMPTS, _MODEL),
+        (DOMAIN, USER, _SPLIT, PERSONA, NOTE, ATTEMPTS, MODEL),
         key=("domain", "user_id"),
         partition=("domain",),
     ),
     Table(
         "initial_predictions",
-        (_DOMAIN, _USER, _SPLIT, _WINDOW, _PLACE, _PREDICTED, _PLACED, _NOTE, _ATTEMPTS, _MODEL),
+        (DOMAIN, USER, _SPLIT, WINDOW, PLACE, PREDICTED, PLACED, NOTE, ATTEMPTS, MODEL),
         key=("domain", "user_id", "window", "place"),
         partition=("domain",),
-    ),
-)
-
-_EVALUATION = (
-    Table(
-        "policies",
-        (
-            _METHOD,
-            _text("recipe", "recipe of the policy; NULL for the base policy", nullable=True),
-            _integer(
-                "iteration",
-                "iteration it comes out of; NULL for the base policy",
-                nullable=True,
-                check="iteration IN (1, 2)",
-            ),
-            _text("model", "the policy's name, which says what its files hold"),
-            _text("file", "file of its adapter; NULL for the base policy", nullable=True),
-            _text("sha256", "SHA-256 of that file's bytes", nullable=True),
-        ),
-        key=("method", "file"),
-        partition=("method",),
-    ),
-    Table(
-        "persona_rounds",
-        (_DOMAIN, _METHOD, _USER, _ROUND, _PERSONA, _NOTE, _ATTEMPTS, _MODEL),
-        key=("domain", "method", "user_id", "round"),
-        partition=("domain", "method"),
-    ),
-    Table(
-        "round_predictions",
-        (_DOMAIN, _METHOD, _USER, _ROUND, _WINDOW, _PLACE, _PREDICTED, _PLACED, _NOTE, _ATTEMPTS, _MODEL),
-        key=("domain", "method", "user_id", "round", "place"),
-        partition=("domain", "method"),
-    ),
-    Table(
-        "round_errors",
-        (_DOMAIN, _METHOD, _USER, _ROUND, *_MEASURED, _KEPT),
-        key=("domain", "method", "user_id", "round"),
-        partition=("domain", "method"),
-    ),
-)
-
-_CONTROLS = (
-    Table(
-        "control_predictions",
-        (
-            *(_DOMAIN, _CONTROL, _USER, _ROUND, _WINDOW, _PLACE),
-            _text("persona_of", "user whose persona it is, where another's is used", nullable=True),
-            *(_PREDICTED, _PLACED, _NOTE, _ATTEMPTS, _MODEL),
-        ),
-        key=("domain", "control", "user_id", "round", "place"),
-        partition=("domain", "control"),
-    ),
-    Table(
-        "control_errors",
-        (_DOMAIN, _CONTROL, _USER, _ROUND, *_MEASURED),
-        key=("domain", "control", "user_id", "round"),
-        partition=("domain", "control"),
-    ),
-)
-
-_TRUTH = (
-    Table(
-        "planted_truth",
-        (
-            _DOMAIN,
-            _USER,
-            _text(
-                "part",
-                "habit, use (of the scale), noise, taste or appeal: see `sources/synthetic.py`",
-                check="part IN ('habit', 'use', 'noise', 'taste', 'appeal')",
-            ),
-            _text("name", "of a taste or an appeal, its theme; otherwise empty"),
-            _moment("since", "rating from which on it holds, UTC"),
-            _number("value", "share of the scale; of `use` a factor, of `appeal` a share of the items"),
-        ),
-        key=("domain", "user_id", "part", "name", "since"),
-        partition=("domain",),
-    ),
-    Table(
-        "planted_items",
-        (
-            _DOMAIN,
-            _text("title", "what the item is called"),
-            _text("theme", "generator's theme of the item"),
-            _text("word", "word of the theme in the title; NULL where there is none", nullable=True),
-            _number("quality", "what everyone finds in it, share of the scale"),
-        ),
-        key=("domain", "title"),
-        partition=("domain",),
-    ),
-    Table(
-        "ceiling_errors",
-        (
-            _DOMAIN,
-            _text("ceiling", "what predicts: the planted truth, or what is said of it"),
-            *(_USER, _ROUND, *_MEASURED),
-        ),
-        key=("domain", "ceiling", "user_id", "round"),
-        partition=("domain",),
-    ),
-)
-
-_RESULTS = (
-    Table(
-        "floors_table",
-        (
-            _DOMAIN,
-            _text("method", "floor: a predictor that reads no text"),
-            _ROUND,
-            _integer("users", "evaluation users with a window to predict", check="users >= 0"),
-            _number("mae", "mean over users of the mean absolute error, rating points", nullable=True),
-        ),
-        key=("domain", "method", "round"),
-    ),
-    Table(
-        "mae_table",
-        (
-            _text("domain", "domain, or macro: the plain average over the domains above it"),
-            _text("method", "update method, control, ceiling or floor"),
-            _KIND,
-            _ROUND,
-            _integer("asked", "evaluation users with a window to predict", check="asked >= users"),
-            _integer("users", "evaluation users whose error is known", check="users >= 0"),
-            _number("mae", "mean over users of ε(round+1|S_round), rating points", nullable=True),
-            _number(
-                "unreadable",
-                "share of users with a window to predict whose error is unknown",
-                check="unreadable BETWEEN 0 AND 1",
-            ),
-            _number("kept", "share of them whose persona is an old one", check="kept BETWEEN 0 AND 1"),
-            _integer(
-                "users_ordered",
-                "users with a pair that is predicted unequal, of whom pairwise_accuracy is the mean",
-                check="users_ordered BETWEEN 0 AND users",
-            ),
-            _ACCURACY,
-            _number(
-                "ties",
-                "mean over users of the share of their pairs that are predicted equal",
-                nullable=True,
-                check="ties BETWEEN 0 AND 1",
-            ),
-            _number("paper_mae", "the paper's figure (Tables 13–17); NULL where it has none", nullable=True),
-            _number(
-                "gap_high",
-                "highest upper end of the 95 % intervals of its error minus each floor's; of several"
-                " trainings, that of their mean, with the first; NULL for floors",
-                nullable=True,
-            ),
-        ),
-        key=("domain", "method", "round"),
-    ),
-    Table(
-        "comparison_table",
-        (
-            _text("method", "update method, control or ceiling"),
-            _KIND,
-            _ROUND,
-            _integer("trainings", "trainings of the recipe behind these figures", check="trainings >= 1"),
-            _integer("users", "evaluation users whose error is known in all of them", check="users >= 0"),
-            _number(
-                "mae", "macro average of their errors, mean of the trainings, rating points", nullable=True
-            ),
-            _number(
-                "training_sd",
-                "standard deviation of that average between trainings, rating points; NULL of one training",
-                nullable=True,
-            ),
-            _number("mae_low", "lower end of its 95 % interval, over users and trainings", nullable=True),
-            _number("mae_high", "upper end of that interval", nullable=True),
-            _text("against", "method it is compared with, on the same users", nullable=True),
-            _number(
-                "difference",
-                "its macro average minus that one's; below 0 where it errs less, rating points",
-                nullable=True,
-            ),
-            _number("difference_low", "lower end of its 95 % interval", nullable=True),
-            _number("difference_high", "upper end of that interval", nullable=True),
-            _ACCURACY,
-            _number("pairwise_low", "lower end of its 95 % bootstrap interval", nullable=True),
-            _number("pairwise_high", "upper end of that interval", nullable=True),
-        ),
-        key=("method", "round"),
-    ),
-    Table(
-        "chat_usage",
-        (
-            _text("asset", "asset (or the computation of several) that asked; may be empty"),
-            _text("domain", "domain that it asked for; may be empty"),
-            _text("asking_run_id", "Dagster run that asked; may be empty"),
-            _text("model", "chat model that was asked"),
-            _long("requests", "answers that were paid for", check="requests >= 0"),
-            _long("hits", "answers that the journal held already", check="hits >= 0"),
-            _long("unreadable", "of the requests, refused, filtered, or cut off"),
-            _long("retries", "requests that came to nothing, and were sent again"),
-            _long("input_tokens", "tokens of prompts, as the server counted them"),
-            _long("cached_tokens", "of these, what the server had read before"),
-            _long("output_tokens", "tokens of answers"),
-            _number("cost_usd", "what the requests cost, US dollars; 0 without prices"),
-            _number("saved_usd", "what the hits had cost when they were paid for"),
-            _number("unsure_usd", "the most that unanswered requests may have been charged"),
-        ),
-        key=("asset", "domain", "asking_run_id", "model"),
     ),
 )
 
@@ -491,9 +242,9 @@ TABLES: dict[str, Table] = {
         *_preferences(1),
         *_samples(2, _RECIPE),
         *_preferences(2),
-        *_EVALUATION,
-        *_CONTROLS,
-        *_TRUTH,
-        *_RESULTS,
+        *EVALUATION,
+        *CONTROLS,
+        *TRUTH,
+        *RESULTS,
     )
 }
