@@ -202,13 +202,13 @@ def _sight_lost(sights: Sequence[Any], tokens: Any, answered: Any, kinds: "_Kind
     shown = (is_theme & ~answered)[:, None, :]
     named = torch.zeros_like(same)
     named[:, :-1] = same[:, 1:]
-    said = torch.zeros_like(same)
-    said[:, :, 1:] = same[:, :, :-1]
+    behind = torch.zeros_like(same)
+    behind[:, :, 1:] = same[:, :, :-1]
     wanted = (
         (0, 0, before[:, :, None] == place),
         (0, 1, (_latest((is_theme & answered) | begun)[:, :, None] == place) & naming[:, :, None]),
         (1, 0, same & shown),
-        (1, 1, said & (is_verdict & ~answered)[:, None, :]),
+        (1, 1, behind & (is_verdict & ~answered)[:, None, :]),
         (1, 2, named & shown),
     )
     lost = []

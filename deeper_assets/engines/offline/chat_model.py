@@ -29,9 +29,9 @@ NEUTRAL = 0.625
 above the middle, between three and four of five stars."""
 
 UNSAID = 0.75
-"""Share of the personas in which a chat model, asked for tastes and for no rating, says nothing of how high
-somebody marks. The same for every writer. The paper's own figures suggest no less: of the way from its first
-personas (0.964) to the users' median (0.520 at round 4), its best baseline covers a fifth to a quarter."""
+"""Share of the texts in which a chat model, asked for tastes and for no rating, says nothing of how high
+somebody marks. The same for every writer. It is a choice; that it is high agrees with the paper, whose best
+baseline covers a fifth of the way from its first personas (0.964) to the users' median (0.520 at round 4)."""
 
 _BLOCK = re.compile(
     r"<(persona|long_term_persona|short_term_persona|ratings|comparison|items)>\n?(.*?)\n?</\1>", re.DOTALL
@@ -173,6 +173,6 @@ def _seen(material: _Material, block: str, line: re.Pattern[str], unsaid: float)
     if not rated:
         return Reading()
     degrees, level = seen_in_ratings(rated, find_kind(material.prose), material.assumed_scale)
-    said = material.drawn("habit") >= unsaid
+    speaks = material.drawn("habit") >= unsaid
     named = HABITS[nearest_level(level)]
-    return Reading(degrees, named[int(material.drawn("phrase") * len(named))] if said else None)
+    return Reading(degrees, named[int(material.drawn("phrase") * len(named))] if speaks else None)
