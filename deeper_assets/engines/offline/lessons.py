@@ -1,11 +1,11 @@
 """The text that the offline policy learns from: generated prompts and answers, no rating of a real person.
 
 Refinements teach it to write well-formed personas that name the themes of the prompt, in the lexicon's order,
-for so small a model loses track of any other; in these answers, degrees of taste and the habit of marking
-have nothing to do with any rating. Exercises
-teach it to read: asked what a person is like of whom there is an old persona and a window of ratings, it says
-what the person was made with, as far as the two show it. Ten ratings are few, so the old persona counts for
-much: the answer weighs both. Drills, before either, are short exercises without an old persona.
+for so small a model loses track of any other. In these answers, degrees of taste and the habit of marking are
+the old persona's or any; they have nothing to do with the prompt's ratings. Exercises teach it to read: asked
+what a person is like of whom there is an old persona and a window of ratings, it says what the person was
+made with, as far as the two show it. Ten ratings are few, so the old persona counts for much: the answer
+weighs both. Drills, before either, are short exercises without an old persona.
 """
 
 import random
@@ -37,8 +37,10 @@ ASKS = 0.5
 """Share of the exercises with a question. Where none is asked, the same is answered: refining as it is taught
 here is the exception, which a policy can unlearn."""
 
-KEEPS_HABIT = 0.03
-"""Share of refined personas that repeat the old one's habit; the rest say any, whatever the ratings are."""
+KEEPS_TASTE, KEEPS_HABIT = 0.6, 0.5
+"""Shares of an old persona's tastes and of its habits that a refined one repeats, as whoever refines a text
+leaves most of it alone. Instead of the rest it says any, whatever the ratings are. If nothing were kept,
+candidates would differ in so much that rewards could hardly tell which part of them was right."""
 
 PLAIN_HABIT = HABITS[0.625][0]
 """What the stand-in assumes of whoever has no habit."""
@@ -66,6 +68,10 @@ PHRASES = [(level, phrase) for level, named in HABITS.items() for phrase in name
 
 CIRCLE = (4, 10)
 """Fewest and most themes that a person meets with, all of one kind of item."""
+
+DATED = 0.5
+"""Share of the people, where the kind of item has themes of decades, whose titles all have a year, as in some
+catalogues: then every title speaks of one theme more."""
 
 STRAY = 0.4
 """Share of titles with a word that speaks of another kind of item: snow on a book is no sports gear."""
@@ -165,6 +171,7 @@ class Person:
     """Whose ratings are generated: a kind of item, a scale, a level and what tastes add to it.
 
     Attributes:
+        eras: the themes of decades, for whom every title has a year; they are in the circle too.
         level: what is given where no taste is touched, 0 the lowest mark and 1 the highest.
         tastes: theme → degree, see `language.SHIFT`.
         noise: standard deviation of a rating, share of the scale.
@@ -172,6 +179,7 @@ class Person:
 
     kind: Kind
     circle: tuple[Theme, ...]
+    eras: tuple[Theme, ...]
     scale: Scale
     level: float
     tastes: dict[str, int]
@@ -181,12 +189,18 @@ class Person:
     def of(cls, chance: random.Random) -> "Person":
         """Somebody."""
         kind, scale = chance.choice(kinds()), chance.choices(SCALES, (2, 1, 0.3))[0]
-        circle = tuple(chance.sample(kind.themes, k=chance.randint(*CIRCLE)))
+        others = [theme for theme in kind.themes if not _is_era(theme)]
+        eras = tuple(filter(_is_era, kind.themes)) if chance.random() < DATED else ()
+        # The last three decades are most of what there is.
+        eras = eras[-chance.randint(2, 3) :]
+        circle = (*chance.sample(others, k=chance.randint(*CIRCLE)), *eras)
         named = [theme.phrase for theme in chance.sample(circle, k=len(circle))]
         likes, dislikes = chance.randint(0, 3), chance.randint(0, 4)
         tastes = {theme: chance.choice((2, 1)) for theme in named[:likes]}
         tastes |= {theme: chance.choice((-1, -2, -2)) for theme in named[likes : likes + dislikes]}
-        return cls(kind, circle, scale, chance.triangular(0.1, 1.0, 0.8), tastes, chance.uniform(0.02, 0.15))
+        return cls(
+            kind, circle, eras, scale, chance.triangular(0.1, 1.0, 0.8), tastes, chance.uniform(0.02, 0.15)
+        )
 
     def window(self, chance: random.Random) -> tuple[list[RatedItem], list[str]]:
         """Ten rated items (sometimes fewer) and their themes, those first in the circle most often."""
@@ -194,7 +208,9 @@ class Person:
         window = []
         for _ in range(10 if chance.random() < 0.8 else chance.randint(4, 9)):
             number = chance.choices((0, 1, 2), (0.12, 0.76, 0.12))[0]
-            named = list(dict.fromkeys(chance.choices(self.circle, range(len(self.circle), 0, -1), k=number)))
+            circle = self.circle[: len(self.circle) - len(self.eras)]
+            named = list(dict.fromkeys(chance.choices(circle, range(len(circle), 0, -1), k=number)))
+            named += [chance.choice(self.eras)] if self.eras else []
             shown += [theme.phrase for theme in named]
             shift = sum(SHIFT[self.tastes.get(theme.phrase, 0)] for theme in named)
             window.append(RatedItem(_title(named, self.kind, chance), self.mark(shift, chance)))
@@ -284,11 +300,16 @@ def _old_reading(person: Person, chance: random.Random) -> Reading:
 
 
 def _any_tastes(case: "Case", person: str, chance: random.Random) -> str:
-    """A persona of most themes of the old one and of the titles, in degrees that no rating has to do with."""
+    """A persona of most themes of the old one and of the titles: the old one's degrees, or any."""
     weights = [PLAIN if degree == 0 else 1.0 for degree in VERDICTS]
     named = [theme for theme in case.spoken if chance.random() < 0.85]
-    degrees = chance.choices(list(VERDICTS), weights, k=len(named))
-    return render(Reading(dict(zip(named, degrees, strict=True))), person, chance.getrandbits(32))
+    degrees = {
+        theme: case.old.degrees[theme]
+        if theme in case.old.degrees and chance.random() < KEEPS_TASTE
+        else chance.choices(list(VERDICTS), weights)[0]
+        for theme in named
+    }
+    return render(Reading(degrees), person, chance.getrandbits(32))
 
 
 def _habits_after(old: str | None) -> tuple[float, ...]:
@@ -300,6 +321,10 @@ def _habits_after(old: str | None) -> tuple[float, ...]:
     kept = [KEEPS_HABIT * (phrase == old) for _, phrase in PHRASES]
     rest = (1 - sum(kept)) / sum(weights)
     return tuple(keep + rest * weight for keep, weight in zip(kept, weights, strict=True))
+
+
+def _is_era(theme: Theme) -> bool:
+    return all(word[0].isdigit() for word in theme.words)
 
 
 @cache

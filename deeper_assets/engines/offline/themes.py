@@ -183,9 +183,11 @@ def _signal(word: str) -> str:
 def _singular(word: str) -> str:
     """A crude stem: the same for singular and plural, which is all that matters here."""
     word = word.replace("’", "'").removesuffix("'s")
-    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us")):
         word = word[:-1]
-    if word.endswith("ie") and len(word) > 4:
+    if len(word) <= 4:
+        return word
+    if word.endswith("ie"):
         return word[:-2] + "y"
     return word[:-1] if word.endswith(("she", "che", "sse", "xe", "oe")) else word
 
