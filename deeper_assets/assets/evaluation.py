@@ -111,10 +111,18 @@ def floors_table(rating_windows: pd.DataFrame, scales: Mapping[str, Scale]) -> p
     return floors[["domain", "method", "round", "users", "mae"]]
 
 
-_MEASURED = {name: In(name, optional=True) for name in ("round_errors", "control_errors", "ceiling_errors")}
+_KINDS = {"round_errors": "method", "control_errors": "control", "ceiling_errors": "ceiling"}
+"""What is measured beside the floors: table → kind of its rows."""
+
+_BESIDE_FLOORS = {name: In(name, optional=True) for name in (*_KINDS, "rating_windows")}
 
 
-_BESIDE_FLOORS = {**_MEASURED, "rating_windows": In("rating_windows", optional=True)}
+def _beside_floors(
+    evaluated: Evaluated, windows: pd.DataFrame, scales: Mapping[str, Scale], *measured: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The errors in the tables of _KINDS, below one another, and the floors' errors in the same domains."""
+    rows = evaluated.of(dict(zip(_KINDS.values(), measured, strict=True)))
+    return rows, floor_errors(windows[windows["domain"].isin(set(rows["domain"]))], scales)
 
 
 @table("tables", reads=_BESIDE_FLOORS, code_version="3")
@@ -129,9 +137,10 @@ def mae_table(
     seed: int,
 ) -> Output[pd.DataFrame]:
     """The paper's table: MAE per domain, method and round, beside controls, floors and the paper's own."""
-    measured = evaluated.of({"method": round_errors, "control": control_errors, "ceiling": ceiling_errors})
-    windows = rating_windows[rating_windows["domain"].isin(set(measured["domain"]))]
-    gaps = under_floors(measured, floor_errors(windows, scales), seed)
+    measured, floors = _beside_floors(
+        evaluated, rating_windows, scales, round_errors, control_errors, ceiling_errors
+    )
+    gaps = under_floors(measured, floors, seed)
     table = errors.mae_table(measured, floors_table).merge(gaps, on=["domain", "method", "round"], how="left")
     plot = MetadataValue.md(as_markdown(mae_plot(table, errors.MACRO)))
     return Output(table, metadata={"MAE by round": plot, **macro_figures(table)})
@@ -148,9 +157,10 @@ def comparison_table(
     seed: int,
 ) -> Output[pd.DataFrame]:
     """Macro averages by method and round with intervals over users and trainings, beside `deeper`."""
-    measured = evaluated.of({"method": round_errors, "control": control_errors, "ceiling": ceiling_errors})
-    windows = rating_windows[rating_windows["domain"].isin(set(measured["domain"]))]
-    gaps = bootstrap_gaps(measured, floor_errors(windows, scales), MEDIAN, seed)
+    measured, floors = _beside_floors(
+        evaluated, rating_windows, scales, round_errors, control_errors, ceiling_errors
+    )
+    gaps = bootstrap_gaps(measured, floors, MEDIAN, seed)
     return Output(compare(measured, MAIN_METHOD, seed), metadata=gap_figures(gaps))
 
 

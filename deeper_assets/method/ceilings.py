@@ -1,7 +1,7 @@
 """Ceilings: what can be predicted at most where the truth was planted. Not in the paper.
 
-`planted_truth` predicts every rating from the parameters that its user was generated with, noise left out.
-`ceiling_said` is what a reader makes of the truth once it is put into its words.
+`ceiling_planted_truth` predicts every rating from the parameters that its user was generated with, noise left
+out. `ceiling_said` is what a reader makes of the truth once it is put into its words.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -121,9 +121,10 @@ def _expected(held: pd.DataFrame, items: pd.DataFrame) -> Iterator[Expected]:
         (part, name): number for part, name, number in held[["part", "name", "value"]].itertuples(index=False)
     }
     each = items.groupby("theme")["title"].transform("size")
-    for title, theme, word, alike in zip(items["title"], items["theme"], items["word"], each, strict=True):
+    words = items["word"].fillna("")
+    for title, theme, word, alike in zip(items["title"], items["theme"], words, each, strict=True):
         share = value["habit", ""] + value["use", ""] * value["taste", theme]
-        yield Expected(title, value["appeal", theme] / alike, share, word if isinstance(word, str) else "")
+        yield Expected(title, value["appeal", theme] / alike, share, word)
 
 
 def _rows(ahead: pd.DataFrame, ceiling: str, domain: Domain, marks: list[float]) -> pd.DataFrame:

@@ -367,7 +367,8 @@ def _named(pairs: _Object, forms: Collection[str]) -> tuple[str | None, int | No
             number = whole if number is None else number
         elif isinstance(value, str):
             earlier = names.setdefault("name" if role == "name" else "other", value)
-            if normal(earlier) != normal(value) and {normal(earlier), normal(value)} <= {*forms}:
+            named = {normal(earlier), normal(value)}
+            if len(named) > 1 and named.issubset(forms):
                 raise UnreadableAnswer("misplaced")
         elif counts or isinstance(value, tuple):
             raise UnreadableAnswer("misplaced")

@@ -26,6 +26,11 @@ def last_round(experiment: Experiment, unsaid: float) -> "pd.Series[float]":
     """The macro-averaged error of every method at the last round, rating points."""
     values, warehouse = Values(experiment), experiment.warehouse
     chat = replace(experiment.chat, model=OfflineChatModel(unsaid))
+    samplers = {
+        method: experiment.policy_sampler(warehouse.load("policies", {"method": [method]}))
+        for method in experiment.methods
+        if method not in PROMPT_METHODS
+    }
     rows = []
     for name in experiment.evaluated:
         domain = experiment.domain(name)
@@ -35,9 +40,7 @@ def last_round(experiment: Experiment, unsaid: float) -> "pd.Series[float]":
         guesses = initial_predictions(windows, first, domain, chat)
         for method in experiment.methods:
             writing = values.writing({"domain": name, "method": method})
-            update = PROMPT_METHODS.get(method) or by_policy(
-                experiment.policy_sampler(warehouse.load("policies", {"method": [method]})), writing
-            )
+            update = PROMPT_METHODS.get(method) or by_policy(samplers[method], writing)
             played = play_rounds(windows, first, guesses, method, update, domain, chat)
             keys = ["domain", "method", "user_id", "round", "window"]
             rows.append(window_errors(played.predictions, windows, keys))

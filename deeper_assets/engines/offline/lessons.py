@@ -206,9 +206,9 @@ class Person:
         """Ten rated items (sometimes fewer) and their themes, those first in the circle most often."""
         shown: list[str] = []
         window = []
+        circle = self.circle[: len(self.circle) - len(self.eras)]
         for _ in range(10 if chance.random() < 0.8 else chance.randint(4, 9)):
             number = chance.choices((0, 1, 2), (0.12, 0.76, 0.12))[0]
-            circle = self.circle[: len(self.circle) - len(self.eras)]
             named = list(dict.fromkeys(chance.choices(circle, range(len(circle), 0, -1), k=number)))
             named += [chance.choice(self.eras)] if self.eras else []
             shown += [theme.phrase for theme in named]
