@@ -36,6 +36,7 @@ from dagster import (
 )
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
+from deeper_assets.assets.evaluation import MEASURED
 from deeper_assets.engines.process_group import ends_with_me, stop
 from deeper_assets.instance import FOLLOWS_TAG, TICK_TAG, bury_if_dead, corrections, is_of_command, prune
 from deeper_assets.jobs import CONTROLS_JOB, EVALUATION, PERSONAS, TABLES_JOB
@@ -245,10 +246,9 @@ def _at_work(instance: DagsterInstance) -> bool:
 
 
 def _not_followed(stored: Stored) -> list[Version]:
-    """The errors of methods and controls that the tables are older than, the latest first."""
+    """The errors of methods, controls and ceilings that the tables are older than, the latest first."""
     tables = max((one.version for one in stored.values() if one.table == "mae_table"), default=0)
-    errors = ("round_errors", "control_errors")
-    later = [one for one in stored.values() if one.table in errors and one.version > tables]
+    later = [one for one in stored.values() if one.table in MEASURED and one.version > tables]
     return sorted(later, key=lambda one: one.version, reverse=True)
 
 

@@ -29,7 +29,7 @@ from deeper_assets.definitions import build_definitions
 from deeper_assets.engines.chat.journal import Entry, Journal, Purpose, asking_for
 from deeper_assets.graph import Graph
 from deeper_assets.history import re_evaluations
-from deeper_assets.instance import OUTDATED, RUN_TAG, TICK_TAG, alone_in, open_instance, prune
+from deeper_assets.instance import FOLLOWS_TAG, OUTDATED, RUN_TAG, TICK_TAG, alone_in, open_instance, prune
 from deeper_assets.method.errors import MACRO
 from deeper_assets.method.prompts import BUILT_IN
 from deeper_assets.method.updates import PROMPT_METHODS
@@ -188,6 +188,14 @@ def test_tables_follow_an_evaluation_without_a_second_switch(home: Path, instanc
 
     tables.execute_in_process(instance=instance, asset_selection=request.asset_selection)
     assert tables_asked(definitions, instance) == []
+
+
+def test_tables_follow_ceilings_that_are_made_alone(home: Path, instance: DagsterInstance) -> None:
+    definitions = build_definitions(Experiment(home, Settings(**{**SETTINGS, "eval_users": 2})))
+    definitions.resolve_job_def("personas").execute_in_process(instance=instance, partition_key="book")
+    ceilings = definitions.resolve_job_def("ceilings")
+    run = ceilings.execute_in_process(instance=instance, partition_key="book")
+    assert {request.tags[FOLLOWS_TAG] for request in tables_asked(definitions, instance)} == {run.run_id}
 
 
 def test_what_a_tick_has_changed_is_remembered(home: Path, instance: DagsterInstance) -> None:

@@ -111,17 +111,17 @@ def floors_table(rating_windows: pd.DataFrame, scales: Mapping[str, Scale]) -> p
     return floors[["domain", "method", "round", "users", "mae"]]
 
 
-_KINDS = {"round_errors": "method", "control_errors": "control", "ceiling_errors": "ceiling"}
+MEASURED = {"round_errors": "method", "control_errors": "control", "ceiling_errors": "ceiling"}
 """What is measured beside the floors: table → kind of its rows."""
 
-_BESIDE_FLOORS = {name: In(name, optional=True) for name in (*_KINDS, "rating_windows")}
+_BESIDE_FLOORS = {name: In(name, optional=True) for name in (*MEASURED, "rating_windows")}
 
 
 def _beside_floors(
     evaluated: Evaluated, windows: pd.DataFrame, scales: Mapping[str, Scale], *measured: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The errors in the tables of _KINDS, below one another, and the floors' errors in the same domains."""
-    rows = evaluated.of(dict(zip(_KINDS.values(), measured, strict=True)))
+    """The errors in the tables of MEASURED, below one another, and the floors' errors in the same domains."""
+    rows = evaluated.of(dict(zip(MEASURED.values(), measured, strict=True)))
     return rows, floor_errors(windows[windows["domain"].isin(set(rows["domain"]))], scales)
 
 
