@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import os
+import sqlite3
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -31,6 +32,8 @@ from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, 
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from sqlalchemy import Engine
+from sqlalchemy.event import listens_for
 
 from deeper_assets.lineage import ancestry
 from deeper_assets.method.exceptions import DeeperError
@@ -46,6 +49,16 @@ TICK_TAG = "deeper/re_evaluation"
 
 FOLLOWS_TAG = "deeper/follows"
 """Of controls and tables that followed an evaluation by themselves: the id of its run."""
+
+
+@listens_for(Engine, "connect")
+def _wait_less_for_the_disk(connection: object, _: object) -> None:
+    """Events are on the disk when SQLite folds its log into the file; a process may be killed before that.
+
+    Only a power cut can lose the last of them. What has been made is in the warehouse.
+    """
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def open_instance(home: Path) -> DagsterInstance:

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing.util import Finalize
@@ -50,6 +50,7 @@ from deeper_assets.method.exceptions import DeeperError, one_line
 from deeper_assets.planning import Edges, Planner, Unit
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
+from deeper_assets.ui import databases_open
 
 WAITING_FOR_BATCHES = 16
 """Worker processes where the chat model is asked in batches: one after another would wait for days."""
@@ -110,8 +111,9 @@ def run_everything(experiment: Experiment, report: Report) -> Outcome:
     worker = Worker(experiment)
     planner = Planner(Graph.of(experiment), worker.definitions)
     outcome = Outcome()
-    with alone_in(experiment.home), _Crew(worker) as crew:
+    with alone_in(experiment.home), _Crew(worker) as crew, ExitStack() as stack:
         bury_the_dead(worker.instance)
+        stack.enter_context(databases_open(experiment.home))
         _sweep(experiment.home / "scratch")
         edges = planner.units()
         units = list(edges)

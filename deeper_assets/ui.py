@@ -7,10 +7,12 @@ pages tell of the settings of now.
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from socket import SO_REUSEADDR, SOL_SOCKET, socket
 from urllib.request import ProxyHandler, Request, build_opener
@@ -90,12 +92,13 @@ def main() -> int:
             time.sleep(0.2)
         if server.poll() is None:
             print(f"{address} shows {home}; Ctrl-C stops it", flush=True)
-        while server.poll() is None:
-            time.sleep(1)
-            now = {path: _time_of(path) for path in seen}
-            if now != seen and _reload(address):
-                # Times from before the reload: what is saved while it goes on is seen by the next look.
-                seen = {path: now.get(path, _time_of(path)) for path in _settings_files(home) or now}
+        with databases_open(home):
+            while server.poll() is None:
+                time.sleep(1)
+                now = {path: _time_of(path) for path in seen}
+                if now != seen and _reload(address):
+                    # Times from before the reload: what is saved while it goes on is seen by the next look.
+                    seen = {path: now.get(path, _time_of(path)) for path in _settings_files(home) or now}
         status = server.returncode
     except KeyboardInterrupt:
         return 0
@@ -116,6 +119,21 @@ def instance_folder(home: Path) -> Path:
             (folder / f"{name}.partial").write_text(text, encoding="utf-8")
             (folder / f"{name}.partial").replace(folder / name)
     return folder
+
+
+@contextmanager
+def databases_open(home: Path) -> Iterator[None]:
+    """Keeps the SQLite files of Dagster's instance open, as far as they are there.
+
+    Dagster opens and closes one for every event, in every process. When nobody else has it open, SQLite then
+    folds the whole log into the file and waits for the disk.
+    """
+    folder = instance_folder(home)
+    with ExitStack() as stack:
+        for path in (*folder.glob("*.db"), *folder.glob("*/*.db")):
+            connection = stack.enter_context(closing(sqlite3.connect(path)))
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # opens the file and its log
+        yield
 
 
 def _settings_files(home: Path) -> list[Path]:
