@@ -259,7 +259,8 @@ class _Crew:
         settings = self.worker.experiment.settings
         if settings.chat.engine != "offline" and settings.chat.mode == "batch":
             return settings.processes or WAITING_FOR_BATCHES
-        return settings.processes or min(os.cpu_count() or 1, 4)
+        # One more than the cores: a unit spends part of its time waiting for DuckDB, SQLite and the disk.
+        return settings.processes or min((os.cpu_count() or 1) + 1, 4)
 
     @property
     def has_room(self) -> bool:
