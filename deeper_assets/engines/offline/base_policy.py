@@ -14,6 +14,7 @@ anew, to the same bytes on the same kind of machine.
 
 import hashlib
 import json
+import math
 import random
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,6 +41,9 @@ HIDDEN, LAYERS, HEADS, FEED_FORWARD, SPREAD = 128, 3, 4, 256, 0.06
 DRILLS, LESSONS, BATCH, HIGHEST_RATE = 16_000, 96_000, 32, 2e-3
 """Examples of either kind, the drills first, and how fast they are learned from."""
 
+LAST_LESSONS, LAST_RATE = 24_000, 1e-3
+"""Then so many of the last lessons, in which titles often say little or always the same."""
+
 LOGITS_PULL = 0.01
 """Weight of the square of log-sum-exp, which draws logits to log-probabilities. A repetition penalty
 divides or multiplies logits as they come: on a log-probability that is mild, on one 20 higher it forbids to
@@ -56,8 +60,14 @@ WEIGHTS: Mapping[str, float] = {"habit": 4.0, "verdict": 2.0, "texture": 0.1}
 """How much a token of an answer counts, where it is not 1. There is one habit in an answer, and it is learned
 last; a sentence of temperament could as well be another."""
 
+LAST_WEIGHTS: Mapping[str, float] = {**WEIGHTS, "texture": 2.0}
+"""The same in the last lessons. A sentence of temperament is also what follows when no theme is left to name:
+as long as that counted little, the policy named themes that nothing spoke of, at worst without end."""
 
-def build(folder: Path, seed: int = SEED, drills: int = DRILLS, examples: int = LESSONS) -> None:
+
+def build(
+    folder: Path, seed: int = SEED, drills: int = DRILLS, examples: int = LESSONS, last: int = LAST_LESSONS
+) -> None:
     """Pretrains the policy and saves it as an ordinary Hugging Face folder, with MADE beside it.
 
     The same seed gives the same bytes on the same kind of machine; it runs on one thread, because the order
@@ -73,21 +83,24 @@ def build(folder: Path, seed: int = SEED, drills: int = DRILLS, examples: int = 
             torch.manual_seed(seed)
             tokenizer = build_tokenizer()
             model = _new_model(len(tokenizer), tokenizer.eos_token_id)
-            text = chain(islice(generate_drills(seed), drills), islice(lessons(seed), examples))
-            losses = _pretrain(model, tokenizer, text, (drills + examples) // BATCH, seed)
+            text = chain(islice(generate_drills(seed), drills), lessons(seed))
+            _pretrain(model, tokenizer, text, drills + examples, seed, HIGHEST_RATE, WEIGHTS)
+            more = lessons(seed, last=True)
+            losses = _pretrain(model, tokenizer, more, last, seed, LAST_RATE, LAST_WEIGHTS)
     finally:
         torch.set_num_threads(before)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     _drop_library_version(folder)
-    last = losses[-max(len(losses) // 10, 1) :]
+    ending = losses[-max(len(losses) // 10, 1) :]
     made = {
         "name": NAME,
         "seed": seed,
         "drills": drills,
         "examples": examples,
+        "last": last,
         "lessons": lessons_digest(seed),
-        "loss": round(sum(last) / len(last), 4),
+        "loss": round(sum(ending) / len(ending), 4),
         "torch": torch.__version__,
     }
     (folder / MADE).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
@@ -104,7 +117,9 @@ def _drop_library_version(folder: Path) -> None:
 
 def lessons_digest(seed: int) -> str:
     """A hash (hex) that changes with the language, the prompts or anything else the policy is taught."""
-    text = chain(islice(generate_drills(seed), 100), islice(lessons(seed), 300))
+    text = chain(
+        islice(generate_drills(seed), 100), islice(lessons(seed), 300), islice(lessons(seed, last=True), 100)
+    )
     some = [(one.prompt, one.answer, one.habits) for one in text]
     return hashlib.sha256(json.dumps(some).encode()).hexdigest()
 
@@ -148,15 +163,24 @@ def _encoded(tokenizer: Any, examples: Iterable[Example]) -> list[tuple[list[int
     return list(zip(prompts, answers, strict=True))
 
 
-def _pretrain(model: Any, tokenizer: Any, examples: Iterator[Example], steps: int, seed: int) -> list[float]:
-    """One pass over the examples; the loss of every step on the answers alone, in nats a token."""
+def _pretrain(
+    model: Any,
+    tokenizer: Any,
+    examples: Iterator[Example],
+    number: int,
+    seed: int,
+    rate: float,
+    weights: Mapping[str, float],
+) -> list[float]:
+    """One pass over so many examples; the loss of every step on the answers alone, in nats a token."""
     import torch
 
-    kinds_of = _Kinds.of(tokenizer)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=HIGHEST_RATE, betas=(0.9, 0.98), fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, HIGHEST_RATE, total_steps=steps, pct_start=0.1)
+    kinds_of = _Kinds.of(tokenizer, weights)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), fused=True)
+    steps = math.ceil(number / BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
     losses = []
-    for some in _batches(examples, tokenizer, seed):
+    for some in _batches(islice(examples, number), tokenizer, seed):
         tokens, answered = _padded([row for _, row in some])
         seen = model.model(input_ids=tokens, output_attentions=True)
         shown, next_token = answered[:, 1:], tokens[:, 1:][answered[:, 1:]]
@@ -241,7 +265,7 @@ class _Kinds:
     of_theme: Any
 
     @classmethod
-    def of(cls, tokenizer: Any) -> "_Kinds":
+    def of(cls, tokenizer: Any, counted: Mapping[str, float]) -> "_Kinds":
         import torch
 
         texts = {
@@ -255,7 +279,7 @@ class _Kinds:
             kind: torch.tensor(tokenizer.convert_tokens_to_ids(list(named))) for kind, named in texts.items()
         }
         weights = torch.ones(len(tokenizer))
-        for kind, weight in WEIGHTS.items():
+        for kind, weight in counted.items():
             weights[tokens[kind]] = weight
         of_theme = torch.full((len(tokenizer),), -1)
         for number, of_items in enumerate(kinds()):
@@ -292,4 +316,4 @@ def _batches(
 
 if __name__ == "__main__":
     few = int(sys.argv[2]) if len(sys.argv) > 2 else None
-    build(Path(sys.argv[1]), **({"drills": few // 4, "examples": few} if few else {}))
+    build(Path(sys.argv[1]), **({"drills": few // 4, "examples": few, "last": few // 8} if few else {}))

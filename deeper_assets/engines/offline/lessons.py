@@ -16,7 +16,9 @@ from functools import cache
 from deeper_assets.engines.offline.chat_model import predicted_rating
 from deeper_assets.engines.offline.language import (
     HABITS,
+    LEADS,
     SHIFT,
+    TEXTURES,
     VERDICTS,
     Reading,
     habit_sentence,
@@ -73,6 +75,18 @@ DATED = 0.5
 """Share of the people, where the kind of item has themes of decades, whose titles all have a year, as in some
 catalogues: then every title speaks of one theme more."""
 
+FIRST_TEXTURES = TEXTURES[: len(LEADS)]
+"""In the last lessons, one of these follows the last theme of an answer. Greedy decoding takes the likeliest
+token: were it one of twelve, the end would have to be four times as likely as another theme."""
+
+SPARSE = 0.6
+"""Share of the people, in the last lessons, whose titles mostly say nothing of a theme, as in many catalogues
+of real items. Where neither titles nor old persona speak of any, a refined persona speaks of none."""
+
+FOCUSES = (1, 3, 8, 20)
+"""In the last lessons, how much more often people meet with the first themes of their circle than with the
+others: 1 a little; 20 with hardly any other, as people who rate ten love stories in a row."""
+
 STRAY = 0.4
 """Share of titles with a word that speaks of another kind of item: snow on a book is no sports gear."""
 
@@ -98,19 +112,31 @@ class Example:
     exercise: bool
 
 
-def lessons(seed: int) -> Iterator[Example]:
-    """Refinements and exercises without end, as the policy is taught them."""
+def lessons(seed: int, last: bool = False) -> Iterator[Example]:
+    """Refinements and exercises without end, as the policy is taught them; the last are other than the first.
+
+    In the last ones, titles say little of most people, or always the same, so that an answer has few themes.
+    """
     chance = random.Random(seed)
-    refinements, exercises = generate(chance.getrandbits(32)), generate_exercises(chance.getrandbits(32))
+    refinements = generate(chance.getrandbits(32), last)
+    exercises = generate_exercises(chance.getrandbits(32), last)
     while True:
-        yield next(exercises if chance.random() < EXERCISES else refinements)
+        example = next(exercises if chance.random() < EXERCISES else refinements)
+        yield _with_a_first_texture(example, chance) if last else example
 
 
-def generate(seed: int) -> Iterator[Example]:
+def _with_a_first_texture(example: Example, chance: random.Random) -> Example:
+    """With one of FIRST_TEXTURES before the others; see there."""
+    said = sorted((texture for texture in TEXTURES if texture in example.answer), key=example.answer.index)
+    first = chance.choice([texture for texture in FIRST_TEXTURES if texture not in said[1:]])
+    return replace(example, answer=example.answer.replace(said[0], first))
+
+
+def generate(seed: int, last: bool = False) -> Iterator[Example]:
     """Generated prompts and refined personas. Nothing in an answer depends on a rating of its prompt."""
     chance = random.Random(seed)
     while True:
-        case = Case.of(chance)
+        case = Case.of(chance, last)
         prompt = case.prompt(chance)
         person = case.person.kind.person
         tastes = _any_tastes(case, person, chance)
@@ -120,11 +146,11 @@ def generate(seed: int) -> Iterator[Example]:
         yield Example(prompt, f"{tastes} {sentence}", habits, exercise=False)
 
 
-def generate_exercises(seed: int) -> Iterator[Example]:
+def generate_exercises(seed: int, last: bool = False) -> Iterator[Example]:
     """An old persona and ratings, and what is true of the person: tastes that either shows, and the habit."""
     chance = random.Random(seed)
     while True:
-        case = Case.of(chance)
+        case = Case.of(chance, last)
         # As a prompt shows persona and ratings, with another question after them, or none.
         prompt = case.prompt(chance)
         prompt = prompt[: prompt.rindex("\n\n")] + (QUESTION if chance.random() < ASKS else "")
@@ -172,6 +198,8 @@ class Person:
 
     Attributes:
         eras: the themes of decades, for whom every title has a year; they are in the circle too.
+        silent: share of the titles that speak of no theme, a decade aside.
+        focus: see FOCUSES.
         level: what is given where no taste is touched, 0 the lowest mark and 1 the highest.
         tastes: theme → degree, see `language.SHIFT`.
         noise: standard deviation of a rating, share of the scale.
@@ -180,13 +208,15 @@ class Person:
     kind: Kind
     circle: tuple[Theme, ...]
     eras: tuple[Theme, ...]
+    silent: float
+    focus: int
     scale: Scale
     level: float
     tastes: dict[str, int]
     noise: float
 
     @classmethod
-    def of(cls, chance: random.Random) -> "Person":
+    def of(cls, chance: random.Random, last: bool = False) -> "Person":
         """Somebody."""
         kind, scale = chance.choice(kinds()), chance.choices(SCALES, (2, 1, 0.3))[0]
         others = [theme for theme in kind.themes if not _is_era(theme)]
@@ -198,23 +228,33 @@ class Person:
         likes, dislikes = chance.randint(0, 3), chance.randint(0, 4)
         tastes = {theme: chance.choice((2, 1)) for theme in named[:likes]}
         tastes |= {theme: chance.choice((-1, -2, -2)) for theme in named[likes : likes + dislikes]}
-        return cls(
-            kind, circle, eras, scale, chance.triangular(0.1, 1.0, 0.8), tastes, chance.uniform(0.02, 0.15)
-        )
+        level, noise = chance.triangular(0.1, 1.0, 0.8), chance.uniform(0.02, 0.15)
+        silent = 1 - chance.random() ** 2 if last and chance.random() < SPARSE else 0.12
+        focus = chance.choice(FOCUSES) if last else 1
+        return cls(kind, circle, eras, silent, focus, scale, level, tastes, noise)
 
     def window(self, chance: random.Random) -> tuple[list[RatedItem], list[str]]:
         """Ten rated items (sometimes fewer) and their themes, those first in the circle most often."""
         shown: list[str] = []
         window = []
         circle = self.circle[: len(self.circle) - len(self.eras)]
+        spoken = 1 - self.silent
+        two = spoken * 3 / 22
+        often = [place**self.focus for place in range(len(circle), 0, -1)]
         for _ in range(10 if chance.random() < 0.8 else chance.randint(4, 9)):
-            number = chance.choices((0, 1, 2), (0.12, 0.76, 0.12))[0]
-            named = list(dict.fromkeys(chance.choices(circle, range(len(circle), 0, -1), k=number)))
-            named += [chance.choice(self.eras)] if self.eras else []
+            number = chance.choices((0, 1, 2), (self.silent, spoken - two, two))[0]
+            named = list(dict.fromkeys(chance.choices(circle, often, k=number)))
+            named += self._era(chance)
             shown += [theme.phrase for theme in named]
             shift = sum(SHIFT[self.tastes.get(theme.phrase, 0)] for theme in named)
             window.append(RatedItem(_title(named, self.kind, chance), self.mark(shift, chance)))
         return window, list(dict.fromkeys(shown))
+
+    def _era(self, chance: random.Random) -> list[Theme]:
+        """A title's decade, if titles have a year; with focus, the latest most often."""
+        if not self.eras or self.focus == 1:
+            return [chance.choice(self.eras)] if self.eras else []
+        return chance.choices(self.eras, [place**self.focus for place in range(1, len(self.eras) + 1)])
 
     def in_order(self, spoken: Iterable[str]) -> list[str]:
         """Those themes, as the lexicon lists them."""
@@ -240,9 +280,9 @@ class Case:
     predicted: list[float]
 
     @classmethod
-    def of(cls, chance: random.Random) -> "Case":
+    def of(cls, chance: random.Random, last: bool = False) -> "Case":
         """Somebody's."""
-        person = Person.of(chance)
+        person = Person.of(chance, last)
         domain = Domain("generated", chance.choice(person.kind.item_types), person.scale, seen=True)
         window, shown = person.window(chance)
         old = _old_reading(person, chance)
@@ -280,6 +320,7 @@ def _title(named: Sequence[Theme], kind: Kind, chance: random.Random) -> str:
 def _old_reading(person: Person, chance: random.Random) -> Reading:
     """What an old persona may say: part of what is true, some of it wrong, and more or less of either."""
     known, wrong = max(chance.random(), chance.random()), 0.4 * chance.random()
+    known *= min(1, 1.12 - person.silent)  # of whom titles say nothing, little is known
     degrees = {}
     for theme in person.circle:
         true = person.tastes.get(theme.phrase, 0)

@@ -15,6 +15,7 @@ import pytest
 
 from deeper_assets.engines.offline.base_policy import (
     DRILLS,
+    LAST_LESSONS,
     LESSONS,
     MADE,
     NAME,
@@ -22,10 +23,11 @@ from deeper_assets.engines.offline.base_policy import (
     build,
     lessons_digest,
 )
-from deeper_assets.engines.offline.language import HABITS, SHIFT, VERDICTS, Reading, read, render
+from deeper_assets.engines.offline.language import HABITS, SHIFT, TEXTURES, VERDICTS, Reading, read, render
 from deeper_assets.engines.offline.lessons import (
     ASKS,
     EXERCISES,
+    FIRST_TEXTURES,
     KEEPS_HABIT,
     KEEPS_TASTE,
     LEVELS,
@@ -50,7 +52,7 @@ from deeper_assets.method.protocols import Decoding
 from deeper_assets.sources.synthetic import SyntheticSource
 from deeper_assets.store.adapters import as_rows
 
-DRILLED, FEW = 32, 64
+FEW = (32, 64, 32)
 """Drills and other examples of a build that need not have learned anything."""
 
 PHRASES = [phrase for named in HABITS.values() for phrase in named]
@@ -75,7 +77,7 @@ def drills() -> list[Example]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("policy")
-    build(folder, 5, DRILLED, FEW)
+    build(folder, 5, *FEW)
     return folder
 
 
@@ -232,6 +234,35 @@ def test_where_titles_have_years_every_title_has_one(exercises: list[Example]) -
         assert made.person.eras == made.person.kind.themes[-len(made.person.eras) :]
         assert all(re.search(r"\((?:19|20)\d\d\)", item.title) for item in made.window)
         assert {theme.phrase for theme in made.person.eras} <= {theme.phrase for theme in made.person.circle}
+
+
+def test_in_the_last_lessons_some_prompts_speak_of_no_theme_and_nor_do_their_answers() -> None:
+    silent = [seed for seed in range(600) if not Case.of(random.Random(seed), last=True).spoken]
+    assert 0.05 < len(silent) / 600 < 0.2
+    assert not any(Case.of(random.Random(seed)).spoken == [] for seed in range(600))
+    assert not any(read(next(generate(seed, last=True)).answer).degrees for seed in silent)
+
+
+def test_in_the_last_lessons_some_people_rate_the_same_again_and_again() -> None:
+    def of_one_theme(last: bool) -> float:
+        """The share of prompts, of those whose titles speak of a theme, that speak of a single one."""
+        shown = [Case.of(random.Random(seed), last).shown for seed in range(400)]
+        return float(np.mean([len(some) == 1 for some in shown if some]))
+
+    assert of_one_theme(last=False) < 0.01
+    assert of_one_theme(last=True) > 0.15
+
+
+def test_in_the_last_lessons_few_sentences_follow_the_last_theme() -> None:
+    firsts = {
+        last: {
+            min((one.answer.index(text), text) for text in TEXTURES if text in one.answer)[1]
+            for one in islice(lessons(3, last), 200)
+        }
+        for last in (False, True)
+    }
+    assert firsts[False] == set(TEXTURES)
+    assert firsts[True] == set(FIRST_TEXTURES)
 
 
 def test_a_drill_is_a_few_ratings_and_how_their_themes_are_taken(drills: list[Example]) -> None:
@@ -398,8 +429,8 @@ def test_the_chat_template_ends_where_the_answer_begins(tokenizer: Any) -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    build(tmp_path / "again", 5, DRILLED, FEW)
-    build(tmp_path / "other", 6, DRILLED, FEW)
+    build(tmp_path / "again", 5, *FEW)
+    build(tmp_path / "other", 6, *FEW)
     rows = {
         path: as_rows(path).set_index("file")["sha256"].to_dict() for path in (folder, *tmp_path.iterdir())
     }
@@ -411,12 +442,13 @@ def test_the_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> Non
 def test_the_shipped_policy_was_made_from_the_language_as_it_is(folder: Path) -> None:
     """A change of language, prompts or lessons asks for a new build: the module run as a command."""
     made = json.loads((SHIPPED / MADE).read_text())
-    made_from = {key: made[key] for key in ("name", "seed", "drills", "examples", "lessons")}
+    made_from = {key: made[key] for key in ("name", "seed", "drills", "examples", "last", "lessons")}
     assert made_from == {
         "name": NAME,
         "seed": SEED,
         "drills": DRILLS,
         "examples": LESSONS,
+        "last": LAST_LESSONS,
         "lessons": lessons_digest(SEED),
     }
     for file in folder.iterdir():
@@ -476,6 +508,21 @@ def test_the_shipped_policy_tells_likes_from_dislikes_where_it_is_asked_and_nowh
         degree for one in written(sampler, of_five_stars(generate(8), 100)) for degree in one.degrees.values()
     ]
     assert np.mean([degree == 0 for degree in refined]) > 0.5
+
+
+def test_the_shipped_policy_comes_to_an_end_where_nothing_speaks_of_a_theme() -> None:
+    """Else it named one it had made up, over and over: published films often have such titles."""
+    domain = next(one for one in PAPER_DOMAINS if one.item_type == "film or series")
+    prompts = []
+    for seed in range(40):
+        chance = random.Random(seed)
+        old = Reading({}, chance.choice([None, *PHRASES]))
+        window = [RatedItem(f"Lindqvist {number} VHS", chance.randint(1, 5)) for number in range(10)]
+        prompts.append(Prompts().refinement(domain, render(old, "viewer", seed), window, [4.0] * 10))
+    greedy = Decoding(temperature=0, top_p=1, repetition_penalty=1.1, max_new_tokens=96)
+    samples = TransformersSampler("shipped", SHIPPED).sample(prompts, [[0]] * len(prompts), greedy)
+    assert all(one.finished for (one,) in samples)
+    assert np.mean([bool(read(one.text).degrees) for (one,) in samples]) < 0.2
 
 
 def test_the_folder_is_an_ordinary_one(folder: Path, examples: list[Example]) -> None:
