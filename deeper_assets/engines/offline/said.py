@@ -7,6 +7,7 @@ every word that tells a theme and that the lexicon does not know.
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -37,14 +38,17 @@ def best_said(expected: Sequence[Expected], noise: float, domain: Domain) -> Rea
     cues = _cues(expected, find_kind(domain.item_type))
     touched, weight, share = _alike(expected, list(cues.values()))
     step = domain.scale.step / (domain.scale.highest - domain.scale.lowest)
-    given = _marks(share[:, None] + noise * _AROUND, step)
+    given = _places(share[:, None] + noise * _AROUND, step)
+    marks, items = np.arange(round(1 / step) + 1), np.arange(len(share))
+    # What each mark would be off each item's ratings by, share of the scale: items × marks.
+    off = np.abs(marks[:, None] - given[:, None, :]).mean(axis=2) * step
     degrees, shifts = list(SHIFT), np.array(list(SHIFT.values()))
     nothing = degrees.index(0)
 
     def errors(level: float, shift: np.ndarray) -> np.ndarray:
         """The expected error of each row of shifts, an item a column."""
-        predicted = _marks(level + np.clip(shift, min(shifts), max(shifts)), step)
-        return np.asarray(np.abs(predicted[:, :, None] - given).mean(axis=2) @ weight)
+        predicted = _places(level + np.clip(shift, min(shifts), max(shifts)), step)
+        return np.asarray(off[items, predicted] @ weight)
 
     readings = []
     for level in HABITS:
@@ -76,15 +80,21 @@ def _alike(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Items alike in what they touch and get: which cues (0 or 1), weight, and share of the scale."""
     weights: dict[tuple[tuple[float, ...], float], float] = defaultdict(float)
-    for one in expected:
-        words = title_words(one.title)
-        touches = tuple(float(not cue.isdisjoint(words)) for cue in cues)
-        weights[touches, one.share] += one.weight
+    touches = _touches(tuple(one.title for one in expected), tuple(cues))
+    for one, touch in zip(expected, touches, strict=True):
+        weights[touch, one.share] += one.weight
     touched, share = (np.array(part) for part in zip(*weights, strict=True))
     weight = np.array(list(weights.values()))
     return touched, weight / weight.sum(), share
 
 
-def _marks(share: np.ndarray, step: float) -> np.ndarray:
-    """Shares of the scale at its nearest mark."""
-    return np.asarray(np.floor(np.clip(share, 0, 1) / step + 0.5) * step)
+@lru_cache(maxsize=2)  # everybody in a domain meets the same items
+def _touches(titles: tuple[str, ...], cues: tuple[frozenset[str], ...]) -> list[tuple[float, ...]]:
+    """Of each title, which cues it touches (0 or 1)."""
+    words = map(title_words, titles)
+    return [tuple(float(not cue.isdisjoint(own)) for cue in cues) for own in words]
+
+
+def _places(share: np.ndarray, step: float) -> np.ndarray:
+    """The places (0, 1, …) of the marks of the scale that are nearest to shares of it."""
+    return np.asarray(np.floor(np.clip(share, 0, 1) / step + 0.5), dtype=int)

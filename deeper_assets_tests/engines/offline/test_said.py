@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from deeper_assets.engines.offline.chat_model import predicted_rating
 from deeper_assets.engines.offline.language import HABITS, Reading
-from deeper_assets.engines.offline.said import _AROUND, _marks, best_said, speak
+from deeper_assets.engines.offline.said import _AROUND, _places, best_said, speak
 from deeper_assets.method.ceilings import Expected
 from deeper_assets.method.domains import FIVE_STARS, HALF_STARS, Domain, Scale
 
@@ -77,7 +77,7 @@ def test_a_word_that_the_lexicon_does_not_know_is_taken_a_stand_on_by_itself() -
 def test_levels_are_marked_as_the_scale_marks_them(scale: Scale) -> None:
     """Half-way too: of five stars, 0.625 is four to the reader."""
     width = scale.highest - scale.lowest
-    marks = scale.lowest + _marks(np.array([*HABITS]), scale.step / width) * width
+    marks = scale.lowest + _places(np.array([*HABITS]), scale.step / width) * scale.step
     assert [*marks] == pytest.approx([scale.nearest(scale.lowest + level * width) for level in HABITS])
 
 
