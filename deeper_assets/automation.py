@@ -167,7 +167,7 @@ def build_sensors(experiment: Experiment, planner: Callable[[], Planner]) -> lis
         default_status=DefaultSensorStatus.RUNNING,
     )
     def refresh_tables(context: SensorEvaluationContext) -> list[RunRequest] | SkipReason:
-        """When evaluations that were started here or by the schedule have ended: controls, then tables."""
+        """When what was started here or by the schedule has new errors: controls, then tables."""
         return _or_skip(lambda: _followed(context.instance, planner()))
 
     return [source_files, staleness, refresh_tables]
@@ -205,7 +205,10 @@ def _or_skip(tick: Callable[[], Result]) -> Result | SkipReason:
 
 
 def _followed(instance: DagsterInstance, planner: Planner) -> list[RunRequest] | SkipReason:
-    """What has to follow evaluations: the controls of their domains that are due, once; then the tables."""
+    """What has to follow new errors: the controls of their domains that are due, once; then the tables.
+
+    Ceilings have no controls.
+    """
     if _at_work(instance):
         return SkipReason("Something is being made.")
     stored = planner.stored()
@@ -214,12 +217,13 @@ def _followed(instance: DagsterInstance, planner: Planner) -> list[RunRequest] |
     unit = planner.unit(TABLES_JOB.name, None)
     stale = planner.stale(unit.tables, None, stored) if run else []
     if run is None or not stale:
-        return SkipReason("No evaluation that was started here waits for its tables.")
+        return SkipReason("No error that was measured here waits for its tables.")
     first = run.tags.get(FOLLOWS_TAG, run.run_id)
     tags = {name: value for name, value in run.tags.items() if name == TICK_TAG} | {FOLLOWS_TAG: first}
     follow = [(unit, stale)]
     if instance.get_runs_count(RunsFilter(job_name=CONTROLS_JOB.name, tags={FOLLOWS_TAG: first})) == 0:
-        domains = {version.partition["domain"] for version in waiting}
+        # No control reads a ceiling.
+        domains = {one.partition["domain"] for one in waiting if one.table != "ceiling_errors"}
         controls = due(planner, CONTROLS_JOB.name)
         follow = [one for one in controls if _domain(planner, one[0]) in domains] or follow
     return [

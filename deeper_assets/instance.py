@@ -48,17 +48,19 @@ TICK_TAG = "deeper/re_evaluation"
 """Of runs that the schedule asked for, and of what followed them: the time of its tick."""
 
 FOLLOWS_TAG = "deeper/follows"
-"""Of controls and tables that followed an evaluation by themselves: the id of its run."""
+"""Of controls and tables that followed new errors by themselves: the id of the run that measured them."""
 
 
 @listens_for(Engine, "connect")
 def _wait_less_for_the_disk(connection: object, _: object) -> None:
-    """Events are on the disk when SQLite folds its log into the file; a process may be killed before that.
+    """Of SQLite, Dagster's alone here: a commit is on the disk when its log is folded into the file.
 
-    Only a power cut can lose the last of them. What has been made is in the warehouse.
+    Only a power cut can lose the last ones, and no file breaks. What has been made is in the warehouse.
     """
     if isinstance(connection, sqlite3.Connection):
-        connection.execute("PRAGMA synchronous = NORMAL")
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        if mode == "wal":  # without such a log, a power cut could break the file
+            connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def open_instance(home: Path) -> DagsterInstance:

@@ -259,8 +259,9 @@ class _Crew:
         settings = self.worker.experiment.settings
         if settings.chat.engine != "offline" and settings.chat.mode == "batch":
             return settings.processes or WAITING_FOR_BATCHES
-        # One more than the cores: a unit spends part of its time waiting for DuckDB, SQLite and the disk.
-        return settings.processes or min((os.cpu_count() or 1) + 1, 4)
+        # One more than the cores: a unit waits now and then, for DuckDB, SQLite or the disk.
+        cores = os.cpu_count() or 1
+        return settings.processes or (min(cores + 1, 4) if cores > 1 else 1)
 
     @property
     def has_room(self) -> bool:

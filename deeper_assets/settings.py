@@ -188,7 +188,7 @@ class Settings(BaseSettings):
     evaluate: Names = Field(None, description="domains that are evaluated; null or `all`: all")
 
     processes: int | None = Field(
-        None, ge=1, description="of `deeper run`; null: cores + 1, at most 4, or 16 to wait for batches"
+        None, ge=1, description="of `deeper run`; null: 2 to 4, as there are cores, or 16 to wait for batches"
     )
     executor: Literal["in_process", "multiprocess"] = Field(
         "in_process", description="steps of a run of the UI: one after another, or a process each"

@@ -123,16 +123,17 @@ def instance_folder(home: Path) -> Path:
 
 @contextmanager
 def databases_open(home: Path) -> Iterator[None]:
-    """Keeps the SQLite files of Dagster's instance open, as far as they are there.
+    """Keeps the SQLite files of Dagster's instance open, as far as they are there and can be opened.
 
     Dagster opens and closes one for every event, in every process. When nobody else has it open, SQLite then
     folds the whole log into the file and waits for the disk.
     """
-    folder = instance_folder(home)
+    folder = home / "dagster"
     with ExitStack() as stack:
         for path in (*folder.glob("*.db"), *folder.glob("*/*.db")):
-            connection = stack.enter_context(closing(sqlite3.connect(path)))
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # opens the file and its log
+            with suppress(sqlite3.Error):  # whoever needs the file says what is wrong with it
+                connection = stack.enter_context(closing(sqlite3.connect(path)))
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # opens its log, too
         yield
 
 

@@ -178,7 +178,7 @@ class Values:
     def policy(self, _: Partition) -> BasePolicy:
         """The base of all policies."""
         name = self.experiment.settings.policy
-        return BasePolicy(name, base_policy.NAME if name == "offline" else None)
+        return BasePolicy(name, base_policy.version() if name == "offline" else None)
 
     def method(self, partition: Partition) -> str:
         """The partition's method."""

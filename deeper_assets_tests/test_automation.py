@@ -195,7 +195,9 @@ def test_tables_follow_ceilings_that_are_made_alone(home: Path, instance: Dagste
     definitions.resolve_job_def("personas").execute_in_process(instance=instance, partition_key="book")
     ceilings = definitions.resolve_job_def("ceilings")
     run = ceilings.execute_in_process(instance=instance, partition_key="book")
-    assert {request.tags[FOLLOWS_TAG] for request in tables_asked(definitions, instance)} == {run.run_id}
+    # The controls of the domain are stale as well, but nobody asked for their answers, which may cost money.
+    (request,) = tables_asked(definitions, instance)
+    assert (request.job_name, request.tags[FOLLOWS_TAG]) == ("tables", run.run_id)
 
 
 def test_what_a_tick_has_changed_is_remembered(home: Path, instance: DagsterInstance) -> None:

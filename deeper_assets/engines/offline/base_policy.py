@@ -19,6 +19,7 @@ import random
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,6 @@ from deeper_assets.engines.offline.lessons import PHRASES, SEED, Example, genera
 from deeper_assets.engines.offline.themes import kinds
 from deeper_assets.engines.offline.tokenizer import ASSISTANT, END, LONGEST, RATED, USER, build_tokenizer
 
-NAME = "offline-policy-2"
 SHIPPED = Path(__file__).parent / "policy"
 """The policy as an ordinary Hugging Face folder, and MADE."""
 
@@ -94,7 +94,6 @@ def build(
     _drop_library_version(folder)
     ending = losses[-max(len(losses) // 10, 1) :]
     made = {
-        "name": NAME,
         "seed": seed,
         "drills": drills,
         "examples": examples,
@@ -104,6 +103,13 @@ def build(
         "torch": torch.__version__,
     }
     (folder / MADE).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+
+
+@cache
+def version() -> str:
+    """A short hash (hex) of the shipped files: what was made from others is stale."""
+    files = sorted(SHIPPED.iterdir())
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def _drop_library_version(folder: Path) -> None:

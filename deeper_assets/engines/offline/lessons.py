@@ -75,13 +75,17 @@ DATED = 0.5
 """Share of the people, where the kind of item has themes of decades, whose titles all have a year, as in some
 catalogues: then every title speaks of one theme more."""
 
+QUIET, TWO = 0.12, 0.12
+"""Shares of the titles that speak of no theme and of two, of most people."""
+
 FIRST_TEXTURES = TEXTURES[: len(LEADS)]
-"""In the last lessons, one of these follows the last theme of an answer. Greedy decoding takes the likeliest
-token: were it one of twelve, the end would have to be four times as likely as another theme."""
+"""In the last lessons, the sentences of temperament begin with one of these, as many as there are ways to
+begin another theme. Greedy decoding takes the likeliest token: if any of twelve could come, the end would
+have to be four times as likely as another theme."""
 
 SPARSE = 0.6
-"""Share of the people, in the last lessons, whose titles mostly say nothing of a theme, as in many catalogues
-of real items. Where neither titles nor old persona speak of any, a refined persona speaks of none."""
+"""Share of the people, in the last lessons, of whose titles more than QUIET say nothing of a theme: two
+thirds on average, as in many catalogues. Where nothing in a prompt speaks of a theme, its answer has none."""
 
 FOCUSES = (1, 3, 8, 20)
 """In the last lessons, how much more often people meet with the first themes of their circle than with the
@@ -229,7 +233,7 @@ class Person:
         tastes = {theme: chance.choice((2, 1)) for theme in named[:likes]}
         tastes |= {theme: chance.choice((-1, -2, -2)) for theme in named[likes : likes + dislikes]}
         level, noise = chance.triangular(0.1, 1.0, 0.8), chance.uniform(0.02, 0.15)
-        silent = 1 - chance.random() ** 2 if last and chance.random() < SPARSE else 0.12
+        silent = 1 - chance.random() ** 2 if last and chance.random() < SPARSE else QUIET
         focus = chance.choice(FOCUSES) if last else 1
         return cls(kind, circle, eras, silent, focus, scale, level, tastes, noise)
 
@@ -239,7 +243,7 @@ class Person:
         window = []
         circle = self.circle[: len(self.circle) - len(self.eras)]
         spoken = 1 - self.silent
-        two = spoken * 3 / 22
+        two = spoken * TWO / (1 - QUIET)
         often = [place**self.focus for place in range(len(circle), 0, -1)]
         for _ in range(10 if chance.random() < 0.8 else chance.randint(4, 9)):
             number = chance.choices((0, 1, 2), (self.silent, spoken - two, two))[0]
@@ -320,7 +324,7 @@ def _title(named: Sequence[Theme], kind: Kind, chance: random.Random) -> str:
 def _old_reading(person: Person, chance: random.Random) -> Reading:
     """What an old persona may say: part of what is true, some of it wrong, and more or less of either."""
     known, wrong = max(chance.random(), chance.random()), 0.4 * chance.random()
-    known *= min(1, 1.12 - person.silent)  # of whom titles say nothing, little is known
+    known *= min(1, 1 + QUIET - person.silent)  # of whom titles say nothing, little is known
     degrees = {}
     for theme in person.circle:
         true = person.tastes.get(theme.phrase, 0)

@@ -39,7 +39,7 @@ def best_said(expected: Sequence[Expected], noise: float, domain: Domain) -> Rea
     touched, weight, share = _alike(expected, list(cues.values()))
     step = domain.scale.step / (domain.scale.highest - domain.scale.lowest)
     given = _places(share[:, None] + noise * _AROUND, step)
-    marks, items = np.arange(round(1 / step) + 1), np.arange(len(share))
+    marks, items = np.arange(_places(np.ones(1), step)[0] + 1), np.arange(len(share))
     # What each mark would be off each item's ratings by, share of the scale: items × marks.
     off = np.abs(marks[:, None] - given[:, None, :]).mean(axis=2) * step
     degrees, shifts = list(SHIFT), np.array(list(SHIFT.values()))

@@ -4,7 +4,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,6 @@ from deeper_assets.engines.offline.base_policy import (
     LAST_LESSONS,
     LESSONS,
     MADE,
-    NAME,
     SHIPPED,
     build,
     lessons_digest,
@@ -442,9 +441,8 @@ def test_the_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> Non
 def test_the_shipped_policy_was_made_from_the_language_as_it_is(folder: Path) -> None:
     """A change of language, prompts or lessons asks for a new build: the module run as a command."""
     made = json.loads((SHIPPED / MADE).read_text())
-    made_from = {key: made[key] for key in ("name", "seed", "drills", "examples", "last", "lessons")}
+    made_from = {key: made[key] for key in ("seed", "drills", "examples", "last", "lessons")}
     assert made_from == {
-        "name": NAME,
         "seed": SEED,
         "drills": DRILLS,
         "examples": LESSONS,
@@ -510,19 +508,18 @@ def test_the_shipped_policy_tells_likes_from_dislikes_where_it_is_asked_and_nowh
     assert np.mean([degree == 0 for degree in refined]) > 0.5
 
 
-def test_the_shipped_policy_comes_to_an_end_where_nothing_speaks_of_a_theme() -> None:
-    """Else it named one it had made up, over and over: published films often have such titles."""
-    domain = next(one for one in PAPER_DOMAINS if one.item_type == "film or series")
-    prompts = []
-    for seed in range(40):
-        chance = random.Random(seed)
-        old = Reading({}, chance.choice([None, *PHRASES]))
-        window = [RatedItem(f"Lindqvist {number} VHS", chance.randint(1, 5)) for number in range(10)]
-        prompts.append(Prompts().refinement(domain, render(old, "viewer", seed), window, [4.0] * 10))
+@pytest.mark.parametrize("text", [generate, generate_exercises], ids=["refining", "asked"])
+def test_the_shipped_policy_ends_where_titles_say_little_or_always_the_same(
+    text: Callable[[int, bool], Iterator[Example]],
+) -> None:
+    """Without such lessons it named themes of its own in a tenth of these, and 2 % of those asked ran on."""
+    some = list(islice(text(21, True), 200))
     greedy = Decoding(temperature=0, top_p=1, repetition_penalty=1.1, max_new_tokens=96)
-    samples = TransformersSampler("shipped", SHIPPED).sample(prompts, [[0]] * len(prompts), greedy)
-    assert all(one.finished for (one,) in samples)
-    assert np.mean([bool(read(one.text).degrees) for (one,) in samples]) < 0.2
+    sampler = TransformersSampler("shipped", SHIPPED)
+    samples = sampler.sample([one.prompt for one in some], [[0]] * len(some), greedy)
+    for one, (sample,) in zip(some, samples, strict=True):
+        assert sample.finished, one.prompt
+        assert set(read(sample.text).degrees) <= set(read(old_persona(one)).degrees) | signalled(one)
 
 
 def test_the_folder_is_an_ordinary_one(folder: Path, examples: list[Example]) -> None:
