@@ -26,6 +26,7 @@ from deeper_assets.method.recipes import Recipe, Training, training_of
 from deeper_assets.method.updates import PROMPT_METHODS, PolicyWriting
 from deeper_assets.method.windows import UserSampling, WindowRules
 from deeper_assets.sources.shape import Source
+from deeper_assets.store.adapters import as_rows, identity
 from deeper_assets.store.ledger import JSON, Partition
 from deeper_assets.store.warehouse import Warehouse
 
@@ -178,7 +179,7 @@ class Values:
     def policy(self, _: Partition) -> BasePolicy:
         """The base of all policies."""
         name = self.experiment.settings.policy
-        return BasePolicy(name, base_policy.version() if name == "offline" else None)
+        return BasePolicy(name, identity(as_rows(base_policy.SHIPPED)) if name == "offline" else None)
 
     def method(self, partition: Partition) -> str:
         """The partition's method."""

@@ -19,7 +19,6 @@ import random
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -103,13 +102,6 @@ def build(
         "torch": torch.__version__,
     }
     (folder / MADE).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
-
-
-@cache
-def version() -> str:
-    """A short hash (hex) of the shipped files: what was made from others is stale."""
-    files = sorted(SHIPPED.iterdir())
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def _drop_library_version(folder: Path) -> None:

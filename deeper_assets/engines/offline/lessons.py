@@ -256,8 +256,10 @@ class Person:
 
     def _era(self, chance: random.Random) -> list[Theme]:
         """A title's decade, if titles have a year; with focus, the latest most often."""
-        if not self.eras or self.focus == 1:
-            return [chance.choice(self.eras)] if self.eras else []
+        if not self.eras:
+            return []
+        if self.focus == 1:
+            return [chance.choice(self.eras)]
         return chance.choices(self.eras, [place**self.focus for place in range(1, len(self.eras) + 1)])
 
     def in_order(self, spoken: Iterable[str]) -> list[str]:
