@@ -203,7 +203,8 @@ class Values:
         settings = self.experiment.settings
         length = settings.sampler.max_length
         seed = settings.seed if model is None else self.seed({"recipe": model.recipe})
-        return PolicyWriting(template, settings.evaluation_decoding, seed, length)
+        decoding, again = settings.evaluation_decoding, settings.candidate_decoding
+        return PolicyWriting(template, decoding, again, seed, length)
 
     def stand_in(self, _: Partition) -> str | None:
         """The name of the embedded stand-in, where it is the chat model."""

@@ -124,7 +124,7 @@ STALE: Mapping[str, frozenset[str]] = {
     **{
         f"{decoding}.{name}": tables
         for decoding, tables in (
-            ("candidate_decoding", of("candidates_*")),
+            ("candidate_decoding", of("candidates_*") | ROUNDS),
             ("evaluation_decoding", SECOND | ROUNDS),
         )
         for name in ("temperature", "top_p", "repetition_penalty", "max_new_tokens")

@@ -13,7 +13,7 @@ from deeper_assets.method.contexts import PROMPTS
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.judging import Shown, judged
 from deeper_assets.method.prompts import Prompts, RatedItem
-from deeper_assets.method.protocols import Decoding, Sample, Sampler
+from deeper_assets.method.protocols import Decoding, Sampler
 
 
 @dataclass(frozen=True)
@@ -129,19 +129,28 @@ FROZEN_POLICY = "frozen_policy"
 
 @dataclass(frozen=True)
 class PolicyWriting:
-    """How a policy writes the personas of a method; `template` is a key of `contexts.PROMPTS`.
+    """How a policy writes the personas of a method.
 
-    For `max_length` see `candidates.CandidateDraw`.
+    Attributes:
+        template: a key of `contexts.PROMPTS`.
+        decoding: how it writes.
+        again: how it writes where that gave no usable text. A greedy text would be the same again.
+        seed: that of the method's training.
+        max_length: see `candidates.CandidateDraw`.
     """
 
     template: str
     decoding: Decoding
+    again: Decoding
     seed: int
     max_length: int | None = None
 
 
 def by_policy(sampler: Sampler, writing: PolicyWriting) -> UpdateMethod:
-    """The update by a policy: one text for each observation, from the prompt that it was trained on."""
+    """The update by a policy: one text for each observation, from the prompt that it was trained on.
+
+    Like a chat model, it is asked again where that gave no usable text, `asks` times in all.
+    """
 
     def refine(chat: ChatSetup, domain: Domain, observations: Sequence[Observation]) -> list[Reply[str]]:
         write = PROMPTS[writing.template]
@@ -149,12 +158,20 @@ def by_policy(sampler: Sampler, writing: PolicyWriting) -> UpdateMethod:
             write(chat.prompts, domain, seen.persona or "", seen.latest, seen.predicted or ())
             for seen in observations
         ]
-        own = [seeds(seen.user_id, seen.round, 1, writing.seed) for seen in observations]
-        written = sampler.sample(prompts, own, writing.decoding)
-        return [
-            _read(samples[0], Shown.of(prompt, seen.persona or ""))
-            for samples, prompt, seen in zip(written, prompts, observations, strict=True)
-        ]
+        own = [seeds(seen.user_id, seen.round, chat.asks, writing.seed) for seen in observations]
+        replies = [Reply[str](None, "not_asked", 0)] * len(prompts)
+        for attempt in range(chat.asks):
+            open_ones = [i for i, reply in enumerate(replies) if reply.value is None]
+            if not open_ones:
+                break
+            decoding = writing.again if attempt else writing.decoding
+            written = sampler.sample(
+                [prompts[i] for i in open_ones], [[own[i][attempt]] for i in open_ones], decoding
+            )
+            for i, (sample,) in zip(open_ones, written, strict=True):
+                text, reason = judged(sample, Shown.of(prompts[i], observations[i].persona or ""))
+                replies[i] = Reply(None if reason else text, reason, attempt + 1)
+        return replies
 
     return UpdateMethod(
         refine,
@@ -163,8 +180,3 @@ def by_policy(sampler: Sampler, writing: PolicyWriting) -> UpdateMethod:
         needs_predictions=writing.template == "refinement",
         model=sampler.name,
     )
-
-
-def _read(sample: Sample, shown: Shown) -> Reply[str]:
-    text, reason = judged(sample, shown)
-    return Reply(None if reason else text, reason, 1)

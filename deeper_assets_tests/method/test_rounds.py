@@ -41,10 +41,11 @@ def always(rating: float, prompt: str) -> str:
 
 
 GREEDY = Decoding(temperature=0, top_p=1, repetition_penalty=1, max_new_tokens=9)
+DRAWN = Decoding(temperature=1, top_p=0.9, repetition_penalty=1, max_new_tokens=9)
 
 
 def policy(sampler: ScriptedSampler, template: str = "refinement") -> UpdateMethod:
-    return by_policy(sampler, PolicyWriting(template, GREEDY, 7))
+    return by_policy(sampler, PolicyWriting(template, GREEDY, DRAWN, 7))
 
 
 def play(
@@ -216,6 +217,29 @@ def test_a_text_that_cannot_be_used_keeps_the_old_persona(sample: Sample, note: 
     assert (personas.loc[2, "model"], personas.loc[2, "attempts"]) == ("scripted-policy-1", 1)
     assert got.predictions["predicted"].tolist() == [4.0] * 10  # as any other persona does
     assert kept(got.personas).tolist() == [False, False, True, False, False]
+
+
+def test_a_policy_draws_again_what_cannot_be_used_and_nothing_else() -> None:
+    """With three asks, of two users: one text is cut, then empty, then a persona."""
+    answers = iter([Sample("Someone who li", 9, False), Sample("", 0, True), Sample("Likes crime.", 3, True)])
+
+    def write(prompt: str, seed: int) -> Sample:
+        return next(answers) if "Title a 1 0" in prompt else refined(prompt, seed)
+
+    sampler = ScriptedSampler(write)
+    frame = windows({user: ("eval", [[5.0]] * 2) for user in "ab"})
+    got = play(ScriptedChat(steady), frame, "mine", asks=3, by=policy(sampler))
+    first = got.personas[got.personas["round"] == 1].set_index("user_id")
+    assert first["persona"].to_dict() == {"a": "Likes crime.", "b": "Refined by W1."}
+    assert first["attempts"].to_dict() == {"a": 3, "b": 1}
+    assert not kept(got.personas).any()
+    assert [(len(prompts), decoding) for prompts, _, decoding in sampler.calls] == [
+        (2, GREEDY),
+        (1, DRAWN),
+        (1, DRAWN),
+    ]
+    drawn = [of_prompts[0] for _, of_prompts, _ in sampler.calls]
+    assert len({seed for (seed,) in drawn}) == 3
 
 
 def test_a_stray_tag_at_the_end_is_no_part_of_the_persona() -> None:
