@@ -224,17 +224,20 @@ def journal(context: click.Context, home: Path | None) -> None:
     if context.invoked_subcommand is None:
         answers, size = experiment.journal.size()
         click.echo(f"{experiment.journal.path}: {answers:,} answers, {size / 1e6:,.1f} MB")
+        if damaged := experiment.journal.damaged():
+            click.echo(f"{len(damaged):,} of them are damaged: `deeper journal prune --damaged` forgets them")
         click.echo(usage_as_text(experiment.usage(), experiment.settings.max_cost_usd))
 
 
 @journal.command()
 @click.option("--before", type=click.DateTime(), help="Only answers from before this moment, UTC.")
 @click.option("--model", help="Only answers of this model.")
+@click.option("--damaged", is_flag=True, help="Only answers that are not what was written any more.")
 @click.confirmation_option(prompt="Pruned answers have to be paid for again when they are needed. Go on?")
 @click.pass_obj
-def prune(experiment: "Experiment", before: datetime | None, model: str | None) -> None:
+def prune(experiment: "Experiment", before: datetime | None, model: str | None, damaged: bool) -> None:
     """Forget answers, and make the file smaller; what they cost stays booked."""
-    gone = experiment.journal.prune(before and before.replace(tzinfo=UTC), model)
+    gone = experiment.journal.prune(before and before.replace(tzinfo=UTC), model, damaged=damaged)
     click.echo(f"{gone:,} answers pruned")
 
 

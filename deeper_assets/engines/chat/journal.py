@@ -18,17 +18,20 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from deeper_assets.engines.chat.journal_file import (
+    ANSWER,
     NOBODY,
+    checksum,
     connection,
     is_alive,
     own_name,
     packed,
+    reading,
     unpacked,
     writing,
 )
@@ -141,9 +144,14 @@ class Journal:
     # ------------------------------------------------------------------------------------------ answers
 
     def answers(self, keys: Sequence[Key]) -> dict[Key, Entry]:
-        """Those of `keys` that have been answered."""
-        rows = self._select(f"key, attempt, {_ENTRY}", "answers", keys)
-        return {(row[0], row[1]): Entry(*row[2:]) for row in rows}
+        """Those of `keys` that have been answered.
+
+        Raises:
+            DeeperError: one is not what was written.
+        """
+        with reading(self.path):
+            rows = list(self._select(f"checksum, {ANSWER}", "answers", keys))
+        return {(row[1], row[2]): self._entry(row) for row in rows}
 
     def claim(self, key: Key, model: str, most_usd: float | None) -> Claim:
         """Asks to send a request that may cost `most_usd` at most; None where prices are not known.
@@ -220,18 +228,23 @@ class Journal:
 
     def batches(self, base_url: str) -> list[Batch]:
         """Batches that have been opened and not closed, the oldest first."""
-        rows = self._db.execute(
-            "SELECT name, provider_id, owner FROM batches WHERE endpoint = ? ORDER BY made_at, name",
-            (base_url,),
-        )
+        with reading(self.path) as db:
+            rows = db.execute(
+                "SELECT name, provider_id, owner FROM batches WHERE endpoint = ? ORDER BY made_at, name",
+                (base_url,),
+            ).fetchall()
         return [Batch(name, theirs, not is_alive(owner)) for name, theirs, owner in rows]
 
     def holding(self, keys: Sequence[Key]) -> set[str]:
         """Names of the open batches that hold any of these requests."""
-        return {row[0] for row in self._select("batch", "pending", keys) if row[0] is not None}
+        with reading(self.path):
+            return {row[0] for row in self._select("batch", "pending", keys) if row[0] is not None}
 
-    def record_batch(self, batch: str, entries: Mapping[Key, Entry]) -> None:
-        """Keeps answers of a batch and closes it; its other requests may be asked anew."""
+    def record_batch(self, batch: str, entries: Mapping[Key, Entry], *, unsure: bool = False) -> None:
+        """Keeps answers of a batch and closes it; its other requests may be asked anew.
+
+        `unsure`: those may have been charged all the same.
+        """
         with writing(self.path) as db:
             rows = db.execute(
                 "SELECT key, attempt, request, model, asset, domain, run_id FROM pending WHERE batch = ?",
@@ -240,7 +253,7 @@ class Journal:
             for key, attempt, request, model, *purpose in rows:
                 if entry := entries.get((key, attempt)):
                     self._record((key, attempt), model, request, entry, Purpose(*purpose))
-            self._give_up([(row[0], row[1]) for row in rows], unsure=False)
+            self._give_up([(row[0], row[1]) for row in rows], unsure)
             db.execute("DELETE FROM batches WHERE name = ?", (batch,))
 
     # -------------------------------------------------------------------------------------------- money
@@ -248,16 +261,18 @@ class Journal:
     def usage(self) -> list[Usage]:
         """What has been asked, by purpose and model."""
         names = ", ".join(Usage.__dataclass_fields__)
-        rows = self._db.execute(f"SELECT {names} FROM usage ORDER BY asset, domain, run_id, model")
-        return [Usage(*row) for row in rows]
+        with reading(self.path) as db:
+            rows = db.execute(f"SELECT {names} FROM usage ORDER BY asset, domain, run_id, model")
+            return [Usage(*row) for row in rows]
 
     def committed_usd(self) -> tuple[float, float]:
         """What is spent (all that may have been charged counted in), and the most that is on its way."""
         # In one statement: between two, an answer could move from what is on its way to what is spent.
-        [(spent, on_its_way)] = self._db.execute(
-            "SELECT (SELECT COALESCE(SUM(cost_usd + unsure_usd), 0) FROM usage),"
-            " (SELECT COALESCE(SUM(most_usd), 0) FROM pending)"
-        )
+        with reading(self.path) as db:
+            [(spent, on_its_way)] = db.execute(
+                "SELECT (SELECT COALESCE(SUM(cost_usd + unsure_usd), 0) FROM usage),"
+                " (SELECT COALESCE(SUM(most_usd), 0) FROM pending)"
+            )
         return spent, on_its_way
 
     def room(self) -> float:
@@ -278,34 +293,53 @@ class Journal:
         """How many answers it holds, and its bytes on disk."""
         if not self.path.exists():
             return 0, 0
-        [(answers,)] = self._db.execute("SELECT COUNT(*) FROM answers")
+        with reading(self.path) as db:
+            [(answers,)] = db.execute("SELECT COUNT(*) FROM answers")
         files = self.path.parent.glob(self.path.name + "*")
         return answers, sum(file.stat().st_size for file in files)
 
-    def prune(self, before: datetime | None, model: str | None) -> int:
+    def damaged(self) -> list[Key]:
+        """Answers that are not what was written: a disk or a program has changed bytes of the file."""
+        if not self.path.exists():
+            return []
+        with reading(self.path) as db:
+            rows = db.execute(f"SELECT checksum, {ANSWER} FROM answers")
+            return [(row[1], row[2]) for row in rows if row[0] != checksum(row[1:])]
+
+    def prune(self, before: datetime | None, model: str | None, *, damaged: bool = False) -> int:
         """Deletes answers, makes the file smaller, and returns how many are gone. Their cost stays booked.
 
-        Only those from before `before` and of `model` go; None stands for any.
+        Only those from before `before`, of `model`, and if `damaged` those that are not what was written any
+        more; None stands for any.
         """
-        given = (None if before is None else before.astimezone(UTC).isoformat(), model)
+        given = (
+            None if before is None else before.astimezone(UTC).isoformat(),
+            model,
+            json.dumps(self.damaged()) if damaged else None,
+        )
         with writing(self.path) as db:
             gone = db.execute(
-                "DELETE FROM answers WHERE (?1 IS NULL OR answered_at < ?1) AND (?2 IS NULL OR model = ?2)",
+                "DELETE FROM answers WHERE (?1 IS NULL OR answered_at < ?1) AND (?2 IS NULL OR model = ?2)"
+                f" AND (?3 IS NULL OR (key, attempt) IN ({_KEYS.format('?3')}))",
                 given,
             ).rowcount
-        self._db.execute("VACUUM")
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with reading(self.path) as db:
+            db.execute("VACUUM")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return gone
 
     def export(self) -> Iterator[dict[str, Any]]:
-        """Every answer with its request, the oldest first."""
-        rows = self._db.execute(
-            f"SELECT key, attempt, model, request, answered_at, {_ENTRY} FROM answers"
-            " ORDER BY answered_at, key"
-        )
-        for key, attempt, model, request, answered_at, *entry in rows:
-            identity = {"key": key, "attempt": attempt, "model": model, "answered_at": answered_at}
-            yield {**identity, **asdict(Entry(*entry)), "request": unpacked(request)}
+        """Every answer with its request, the oldest first.
+
+        Raises:
+            DeeperError: one is not what was written.
+        """
+        with reading(self.path) as db:
+            for row in db.execute(f"SELECT checksum, {ANSWER} FROM answers ORDER BY answered_at, key"):
+                entry = self._entry(row)
+                _, key, attempt, model, request, answered_at, *_ = row
+                identity = {"key": key, "attempt": attempt, "model": model, "answered_at": answered_at}
+                yield {**identity, **asdict(entry), "request": unpacked(request)}
 
     # ------------------------------------------------------------------------------------------ SQLite
 
@@ -316,11 +350,20 @@ class Journal:
     def _select(
         self, columns: str, table: Literal["answers", "pending"], keys: Sequence[Key]
     ) -> Iterator[tuple[Any, ...]]:
-        # As one JSON value, which may hold any number of keys. For (VALUES …) SQLite would scan the table.
-        wanted = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"
-        return self._db.execute(
-            f"SELECT {columns} FROM {table} WHERE (key, attempt) IN ({wanted})", [json.dumps(keys)]
-        )
+        wanted = f"(key, attempt) IN ({_KEYS.format('?')})"
+        return self._db.execute(f"SELECT {columns} FROM {table} WHERE {wanted}", [json.dumps(keys)])
+
+    def _entry(self, row: Sequence[Any]) -> Entry:
+        """An answer from its checksum and the values of `ANSWER`."""
+        written, *answer = row
+        if written != checksum(answer):
+            key, attempt, model = answer[:3]
+            raise DeeperError(
+                f"journal {self.path} is damaged: the answer of {model} to request {key[:12]} (attempt"
+                f" {attempt}) is not what was written. `deeper journal prune --damaged` forgets such answers;"
+                " those that are needed again are paid for again"
+            )
+        return Entry(*answer[5:])
 
     def _pending(self, keys: Sequence[Key]) -> set[Key]:
         """Those of `keys` that are on their way."""
@@ -355,13 +398,15 @@ class Journal:
         )
 
     def _record(self, key: Key, model: str, request: bytes, entry: Entry, purpose: Purpose) -> None:
+        gone = self._db.execute(
+            "DELETE FROM pending WHERE key = ? AND attempt = ? RETURNING most_usd", key
+        ).fetchone()
+        entry = _believed(entry, gone[0] if gone else 0.0)
         values = (*key, model, request, _now(), *astuple(entry))
         new = self._db.execute(
-            f"INSERT OR IGNORE INTO answers (key, attempt, model, request, answered_at, {_ENTRY})"
-            f" VALUES ({', '.join('?' * len(values))})",
-            values,
+            f"INSERT OR IGNORE INTO answers ({ANSWER}, checksum) VALUES ({', '.join('?' * len(values))}, ?)",
+            (*values, checksum(values)),
         ).rowcount
-        self._db.execute("DELETE FROM pending WHERE key = ? AND attempt = ?", key)
         if new:
             self._book(
                 purpose,
@@ -396,7 +441,22 @@ class Journal:
         )
 
 
-_ENTRY = ", ".join(Entry.__dataclass_fields__)
+def _believed(entry: Entry, most_usd: float) -> Entry:
+    """With the most that it can have cost, where nobody counted that, or beyond all belief.
+
+    A server may count more than the most: it may put words of its own before a prompt. So a good deal more is
+    booked as it says, and the cap is reached the sooner.
+    """
+    if most_usd and (entry.cost_usd is None or entry.cost_usd > _BELIEVED * most_usd):
+        return replace(entry, input_tokens=0, cached_tokens=0, output_tokens=0, cost_usd=most_usd)
+    return entry
+
+
+_BELIEVED = 100
+"""Times its most that an answer may cost, as its server counts."""
+
+_KEYS = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each({})"
+"""Keys as one JSON value, which may hold any number. For (VALUES …) SQLite would scan the table."""
 
 
 def _now() -> str:

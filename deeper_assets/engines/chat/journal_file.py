@@ -1,11 +1,12 @@
 """The journal's SQLite file: tables, connections, transactions, and which process a row belongs to."""
 
+import hashlib
 import json
 import os
 import sqlite3
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +18,8 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT NOT NULL, attempt INTEGER NOT NULL, model TEXT NOT NULL, request BLOB NOT NULL,
     text TEXT, reason TEXT, input_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
-    output_tokens INTEGER NOT NULL, cost_usd REAL, answered_at TEXT NOT NULL, PRIMARY KEY (key, attempt)
+    output_tokens INTEGER NOT NULL, cost_usd REAL, answered_at TEXT NOT NULL, checksum BLOB,
+    PRIMARY KEY (key, attempt)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS pending (
     key TEXT NOT NULL, attempt INTEGER NOT NULL, owner TEXT NOT NULL, batch TEXT, request BLOB,
@@ -58,6 +60,19 @@ def connection(path: Path) -> sqlite3.Connection:
 
 
 @contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """The connection, to read from.
+
+    Raises:
+        DeeperError: the file cannot be read.
+    """
+    try:
+        yield connection(path)
+    except sqlite3.Error as error:
+        raise _unusable(path, "read", error) from error
+
+
+@contextmanager
 def writing(path: Path) -> Iterator[sqlite3.Connection]:
     """One transaction: all that is written within, or nothing.
 
@@ -74,10 +89,19 @@ def writing(path: Path) -> Iterator[sqlite3.Connection]:
             if db.in_transaction:  # a full disk, for one, has ended it
                 db.execute("ROLLBACK")
             raise
-    except sqlite3.OperationalError as error:
-        raise DeeperError(
-            f"journal {path} cannot be written: {error}; nothing is asked that could not be kept"
-        ) from error
+    except sqlite3.DatabaseError as error:
+        raise _unusable(path, "written", error) from error
+
+
+def _unusable(path: Path, what: str, error: sqlite3.Error) -> DeeperError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite adds to it
+    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return DeeperError(
+            f"journal {path} is damaged ({error}). It holds paid answers, and what they cost. Put a copy of"
+            f" yours in its place, or what `sqlite3 {path} .recover` finds. If you move it away, answers that"
+            " are needed again are paid for again, and max_cost_usd counts from 0"
+        )
+    return DeeperError(f"journal {path} cannot be {what}: {error}; nothing is asked that could not be kept")
 
 
 @lru_cache(maxsize=16)
@@ -89,10 +113,43 @@ def _connection(path: Path, process: int, thread: int) -> sqlite3.Connection:  #
         _switch_to_wal(db)
         # In WAL mode a killed process loses nothing by this; a machine that fails may lose the last moments.
         db.execute("PRAGMA synchronous = NORMAL")
+        # Text whose bytes are damaged is for the checksum to find.
+        db.text_factory = lambda content: content.decode(errors="surrogateescape")
         db.executescript(_SCHEMA)
+        _add_checksums(db)
     except sqlite3.Error as error:
-        raise DeeperError(f"journal {path} cannot be opened: {error}") from error
+        raise _unusable(path, "opened", error) from error
     return db
+
+
+def _add_checksums(db: sqlite3.Connection) -> None:
+    """To a journal from before there were any."""
+
+    def are_missing() -> bool:
+        return all(name != "checksum" for _, name, *_ in db.execute("PRAGMA table_info(answers)"))
+
+    if are_missing():
+        db.execute("BEGIN IMMEDIATE")
+        if are_missing():  # no other process has been faster
+            db.execute("ALTER TABLE answers ADD COLUMN checksum BLOB")
+            for row in db.execute(f"SELECT {ANSWER} FROM answers").fetchall():
+                place = (checksum(row), *row[:2])
+                db.execute("UPDATE answers SET checksum = ? WHERE key = ? AND attempt = ?", place)
+        db.execute("COMMIT")
+
+
+ANSWER = (
+    "key, attempt, model, request, answered_at,"
+    " text, reason, input_tokens, cached_tokens, output_tokens, cost_usd"
+)
+"""What the checksum of an answer covers."""
+
+
+def checksum(answer: Sequence[Any]) -> bytes:
+    """Of the values of `ANSWER`: eight bytes that tell whether they are what was written."""
+    *values, cost = [value.hex() if isinstance(value, bytes) else value for value in answer]
+    text = json.dumps([*values, None if cost is None else float(cost)])
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()
 
 
 def _switch_to_wal(db: sqlite3.Connection) -> None:

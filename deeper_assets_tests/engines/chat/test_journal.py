@@ -5,12 +5,16 @@ import os
 import signal
 import sqlite3
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from deeper_assets.engines.chat import journal_file
 from deeper_assets.engines.chat.journal import Entry, Journal, Purpose, asking_for, request_key
+from deeper_assets.engines.chat.journal_file import checksum
 from deeper_assets.method.exceptions import DeeperError
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hello — “you”"}]}
@@ -172,5 +176,73 @@ def test_a_file_that_another_process_is_making_is_waited_for(tmp_path: Path) -> 
 def test_a_file_that_is_no_journal_is_an_error_that_names_it(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     path.write_text("no database" * 100)
-    with pytest.raises(DeeperError, match=r"journal\.sqlite cannot be opened: file is not a database"):
+    with pytest.raises(
+        DeeperError, match=r"journal\.sqlite is damaged \(file is not a database\).*\.recover"
+    ):
         Journal(path).answers([KEY])
+
+
+def flip(path: Path, old: bytes, new: bytes) -> None:
+    """Changes bytes of the file as a failing disk does, without SQLite's knowledge."""
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"Hello.", b"Hellp."), (b"Hello.", b"Hel\xfflo")])
+def test_an_answer_that_is_not_what_was_written_is_no_answer(old: bytes, new: bytes, tmp_path: Path) -> None:
+    """Flipped bits of a text, also where UTF-8 does not break; in a process of its own, for its caches."""
+    path = tmp_path / "journal.sqlite"
+    journal = Journal(path)
+    journal.record(KEY, "m", BODY, ENTRY)
+    journal.record(key(1), "m", BODY, replace(ENTRY, text="Good-bye"))
+    journal_file.connection(path).close()
+    flip(path, old, new)
+    journal_file._connection.cache_clear()
+    assert journal.damaged() == [KEY]
+    with pytest.raises(DeeperError, match=rf"the answer of m to request {KEY[0][:12]} \(attempt 0\) is not"):
+        journal.answers([KEY, key(1)])
+    with pytest.raises(DeeperError, match="deeper journal prune --damaged"):
+        journal.claim(KEY, "m", 0.5)
+    with pytest.raises(DeeperError, match="is not what was written"):
+        list(journal.export())
+    assert journal.answers([key(1)])[key(1)].text == "Good-bye"
+    assert journal.prune(None, None, damaged=True) == 1
+    assert (journal.damaged(), journal.claim(KEY, "m", 0.5)) == ([], "granted")
+    assert journal.usage()[0].cost_usd == 0.5, "what was paid stays booked"
+
+
+def test_every_value_of_an_answer_is_in_its_checksum() -> None:
+    values: list[Any] = ["k", 0, "m", b"request", "2026", "text", None, 10, 4, 2, 0.25]
+    others = ["l", 1, "n", b"requesu", "2027", "texu", "cut_off", 11, 5, 3, 0.5]
+    sums = {checksum(values)} | {
+        checksum([*values[:place], other, *values[place + 1 :]]) for place, other in enumerate(others)
+    }
+    assert len(sums) == 12
+    assert checksum([*values[:-1], 1]) == checksum([*values[:-1], 1.0]), "SQLite gives a float back"
+
+
+def test_a_journal_without_checksums_gets_them(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    Journal(path).record(KEY, "m", BODY, ENTRY)
+    db = journal_file.connection(path)
+    db.execute("ALTER TABLE answers DROP COLUMN checksum")
+    db.close()
+    journal_file._connection.cache_clear()
+    assert Journal(path).answers([KEY]) == {KEY: ENTRY}
+    assert Journal(path).damaged() == []
+
+
+def test_a_journal_whose_pages_are_damaged_is_an_error_that_says_what_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    journal = Journal(path)
+    for number in range(300):
+        journal.record(key(number), "m", BODY, ENTRY)
+    journal_file.connection(path).close()
+    content = path.read_bytes()
+    path.write_bytes(content[:8192] + b"\xff" * (len(content) - 8192))
+    journal_file._connection.cache_clear()
+    with pytest.raises(DeeperError, match=r"journal .*journal\.sqlite is damaged .*paid for again"):
+        journal.answers([key(number) for number in range(300)])
+    with pytest.raises(DeeperError, match="is damaged"):
+        journal.usage()
