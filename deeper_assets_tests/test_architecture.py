@@ -16,7 +16,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = {"method", "sources", "engines", "store", "assets", "checks", "reports"}
 HEAVY = {"torch", "transformers", "trl", "peft", "vllm", "openai"}
 
-LAZY = {f"deeper_assets.engines.training.{name}" for name in ("batches", "losses", "policies", "trainer")}
+LAZY = {"deeper_assets.engines.bounded_client"} | {
+    f"deeper_assets.engines.training.{name}" for name in ("batches", "losses", "policies", "trainer")
+}
 """Modules that import something heavy at their top: others import them inside functions, where they start."""
 
 

@@ -1,20 +1,146 @@
-"""What all HTTP clients here share: which failures pass, what an address and a key's variable may be."""
+"""What all HTTP clients here share: which failures pass, what an answer may take, and what stays secret."""
 
+import base64
+import html
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, Field
+
+from deeper_assets.method.exceptions import DeeperError
 
 PASSING = frozenset({408, 409, 429, *range(500, 600)})
 """Statuses of failures that pass: the same request may succeed a moment later."""
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """What an answer may take.
+
+    Attributes:
+        seconds: until its last byte is there.
+        size: bytes, after decompression.
+    """
+
+    seconds: float
+    size: int
+
+
+@dataclass(eq=False)
+class NotTakenError(Exception):
+    """An answer that broke a bound, or a redirect to somebody else. Another try may go better.
+
+    Attributes:
+        message: what was wrong.
+        unsure: whether the request may have been charged.
+    """
+
+    message: str
+    unsure: bool
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def glimpse(text: str, size: int = 80) -> str:
+    """The first characters of what a server said, in one line: enough to recognize it by."""
+    start = " ".join(text[: 10 * size].split())
+    return start if len(start) <= size and len(text) <= 10 * size else f"{start[:size]} …"
+
+
+def is_page(text: str) -> bool:
+    """Whether this is a page for people, where an API would give JSON."""
+    return text.lstrip("\ufeff \t\r\n").startswith("<")
+
+
+def key_in(variable: str) -> str | None:
+    """The key that an environment variable holds; None where it holds none.
+
+    Raises:
+        DeeperError: no request could carry it.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not all("!" <= sign <= "~" for sign in key):
+        raise DeeperError(
+            f"the environment variable {variable} holds no key: white space or other characters that no key"
+            " has are in it"
+        )
+    return key or None
+
+
+_PIECE = 8
+"""Characters of a key that a text may not show."""
+
+
 def scrubbed(text: str, key: str | None, key_env: str) -> str:
-    """`text` in one line and without the key, because servers like to repeat it in errors.
+    """`text` in one line and without the key, because servers like to repeat it in errors."""
+    return " ".join(without_key(text, key, key_env).split())
+
+
+def without_key(text: str, key: str | None, key_env: str) -> str:
+    """`text` without the key: plain or encoded, whole or any eight characters of it.
 
     The name of the environment variable that holds the key takes its place.
     """
-    return " ".join((text.replace(key, f"${key_env}") if key else text).split())
+    if not key:
+        return text
+    lowered = _lowered(text)
+    hidden = bytearray(len(text))
+    for size, pieces in _pieces(key).items():
+        for start in range(len(text) - size + 1):
+            if lowered[start : start + size] in pieces:
+                hidden[start : start + size] = b"\1" * size
+    if not any(hidden):
+        return text
+    kept: list[str] = []
+    for place, sign in enumerate(text):
+        if not hidden[place]:
+            kept.append(sign)
+        elif not place or not hidden[place - 1]:
+            kept.append(f"${key_env}")
+    return "".join(kept)
+
+
+def is_placeholder(key: str) -> bool:
+    """Whether a key is a word for servers that want none, such as `not-needed`: no real one is as simple."""
+    return len(key) < 2 * _PIECE or not any(sign.isdigit() for sign in key)
+
+
+@lru_cache(maxsize=8)
+def _pieces(key: str) -> dict[int, frozenset[str]]:
+    """What a text may not contain, by its length."""
+    pieces: dict[int, set[str]] = {}
+    for form, size in _forms(key):
+        long = min(size, len(form))
+        pieces.setdefault(long, set()).update(form[at : at + long] for at in range(len(form) - long + 1))
+    return {long: frozenset(of) for long, of in pieces.items() if long}
+
+
+def _forms(key: str) -> Iterator[tuple[str, int]]:
+    """How a key may be written, in small letters, and how many characters show eight of it."""
+    content = key.encode()
+    for form in {key, quote(key, safe=""), html.escape(key)}:
+        yield _lowered(form), _PIECE
+    yield content.hex(), 2 * _PIECE
+    yield "".join(f"\\u{ord(sign):04x}" for sign in key), 6 * _PIECE
+    for shift in range(3):  # base64 writes three bytes at a time, so it matters what stands before
+        whole = base64.b64encode(bytes(shift) + content).decode().rstrip("=")
+        # The first and last characters hold bits of what stands before and after.
+        form = whole[shift + (shift > 0) : len(whole) - ((shift + len(content)) % 3 > 0)]
+        for alphabet in {form, form.replace("+", "-").replace("/", "_")}:
+            yield _lowered(alphabet), -(-4 * _PIECE // 3)
+
+
+def _lowered(text: str) -> str:
+    """In small letters as far as ASCII goes, which keeps the length."""
+    return text.translate(_SMALL)
+
+
+_SMALL = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 
 
 def _without_secret(url: str) -> str:

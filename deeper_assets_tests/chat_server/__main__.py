@@ -43,10 +43,11 @@ def main(
     """Serve the offline chat model over OpenAI's protocol, with faults on request.
 
     For trying the client without a key, and for seeing what it does when a server misbehaves. Faults are
-    decided by the request, its number of tries and the seed. A SHARE (0 to 1) is spread over all kinds: 20 %
-    rate_limited (429), 10 % error_at_once (500), 10 % error_late (503 after the latency), 18 % dropped, 2 %
-    hanging, and, at every try of the same request, 10 % each rejected (400), refused, filtered and cut. Of a
-    batch's lines 0.6 SHARE fail, of batches 0.5 SHARE expire and 0.5 SHARE fail. GET /stats says what came.
+    decided by the request, its number of tries and the seed. A SHARE (0 to 1) is spread over all kinds: 15 %
+    rate_limited (429), 8 % error_at_once (500), 8 % error_late (503 after the latency), 12 % dropped, 1 %
+    hanging, 1 % trickling, 3 % bomb (of gzip), 6 % misshapen, 3 % miscounted, 3 % redirected, and, at every
+    try of the same request, 10 % each rejected (400), refused, filtered and cut. Of a batch's lines 0.6 SHARE
+    fail, of batches 0.5 SHARE expire and 0.5 SHARE fail. GET /stats says what came.
     """
     key = os.environ.get(key_env) if key_env else None
     if key_env and not key:

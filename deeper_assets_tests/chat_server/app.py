@@ -8,7 +8,7 @@ import hmac
 import math
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers, UploadFile
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -29,10 +29,17 @@ from deeper_assets_tests.chat_server.batches import Batches
 from deeper_assets_tests.chat_server.completions import MODELS, Completions, Question, Reply, problem
 from deeper_assets_tests.chat_server.counts import Counts
 from deeper_assets_tests.chat_server.faults import Faults
+from deeper_assets_tests.chat_server.spoiled import bomb, miscounted, misshapen
 
 HOST = "127.0.0.1"
 RETRY_AFTER = 0.5
 """Seconds that a 429 made on purpose asks to wait."""
+
+_OTHER_HOST = "localhost"
+"""Another name of this machine, so another origin to clients."""
+
+_TRICKLE = 0.25
+"""Seconds between two bytes of an answer that trickles."""
 
 _TRANSPORT = "deeper_transport"
 _KEEP_ALIVE = 75
@@ -148,6 +155,7 @@ class _App:
 
     async def _chat(self, request: Request) -> Response:
         self._counts.enter()
+        self._counts.followed += request.url.hostname == _OTHER_HOST
         try:
             return await self._answer(request, await request.body())
         except asyncio.CancelledError:  # by uvicorn, which has been told to stop and has waited
@@ -173,7 +181,11 @@ class _App:
                 return await _when_gone(request)
             case "hanging":
                 return await _when_gone(request)
+            case "trickling" | "bomb" | "misshapen" | "redirected":
+                return self._spoiled(fault, request, question.key)
         reply = question.reply
+        if fault == "miscounted":
+            reply = miscounted(reply, question.key)
         if fault == "error_late":
             reply = problem(503, "The server is overloaded.")
         if reply.status in {200, 503}:  # whatever else is wrong is seen at once
@@ -182,6 +194,18 @@ class _App:
             self._counts.abandoned += 1
             return Response()
         return self._respond(question.key, reply)
+
+    def _spoiled(self, fault: str, request: Request, key: str) -> Response:
+        """An answer that nobody can use."""
+        self._counts.spoiled(307 if fault == "redirected" else 200)
+        match fault:
+            case "trickling":
+                return StreamingResponse(_trickle(), media_type="application/json")
+            case "bomb":
+                return Response(bomb(), headers={"content-encoding": "gzip"}, media_type="application/json")
+            case "redirected":
+                return RedirectResponse(request.url.replace(hostname=_OTHER_HOST))
+        return Response(misshapen(key), media_type="application/json")
 
     def _fault(self, question: Question) -> str | None:
         times = self._counts.times_sent(question.key)
@@ -300,6 +324,13 @@ def _transport(request: Request) -> asyncio.Transport:
 async def _to_nobody(request: Request, error: Exception) -> Response:
     """Answers a client that left before its request was complete."""
     return Response()
+
+
+async def _trickle() -> AsyncIterator[bytes]:
+    """White space, which may stand before JSON, without an end."""
+    while True:
+        yield b" "
+        await asyncio.sleep(_TRICKLE)
 
 
 async def _when_gone(request: Request) -> Response:

@@ -16,7 +16,7 @@ class Counts:
     def reset(self) -> None:
         """Forgets everything but what is in flight: faults start anew too, as if nothing had been sent."""
         self.most_in_flight = self.in_flight
-        self.requests = self.abandoned = 0
+        self.requests = self.abandoned = self.followed = 0
         self.prompt_tokens = self.completion_tokens = 0
         self.statuses: Counter[int] = Counter()
         self.faults: Counter[str] = Counter()
@@ -44,6 +44,10 @@ class Counts:
         self.created[key] += 1
         return self.created[key] - 1
 
+    def spoiled(self, status: int) -> None:
+        """An answer goes out that nobody could use; it is not paid for."""
+        self.statuses[status] += 1
+
     def answered(self, key: str, reply: Reply) -> None:
         """A reply goes out; only completions are paid for."""
         self.statuses[reply.status] += 1
@@ -58,7 +62,8 @@ class Counts:
         `requests` came for a chat completion; everything else counts lines of batches too. There were as many
         different `bodies`; `statuses` is what they got. `paid` were answered with a completion, and
         `paid_again` of them for a body that had been paid for before. `abandoned` lost their client before
-        the answer was ready, and are not paid. `faults` were made on purpose, or by the limit on requests
+        the answer was ready, and are not paid; `followed` came under the name of another server, to which
+        they had been redirected. `faults` were made on purpose, or by the limit on requests
         (`over_rate`). Tokens are those of paid answers.
         """
         paid = self.paid.total()
@@ -69,6 +74,7 @@ class Counts:
             "paid_bodies": len(self.paid),
             "paid_again": paid - len(self.paid),
             "abandoned": self.abandoned,
+            "followed": self.followed,
             "in_flight": self.in_flight,
             "most_in_flight": self.most_in_flight,
             "prompt_tokens": self.prompt_tokens,

@@ -12,15 +12,20 @@ from typing import Any
 from deeper_assets.method.exceptions import DeeperError
 
 PASSING = {
-    "rate_limited": 0.20,
-    "error_at_once": 0.10,
-    "error_late": 0.10,
-    "dropped": 0.18,
-    "hanging": 0.02,
+    "rate_limited": 0.15,
+    "error_at_once": 0.08,
+    "error_late": 0.08,
+    "dropped": 0.12,
+    "hanging": 0.01,
+    "trickling": 0.01,
+    "bomb": 0.03,
+    "misshapen": 0.06,
+    "miscounted": 0.03,
+    "redirected": 0.03,
 }
 """Faults that another try may be spared, and how `Faults.spread` shares out among all kinds.
 
-Hanging is the rarest, because each holds a client up for as long as that is willing to wait.
+Hanging and trickling are the rarest: each holds a client up for as long as that is willing to wait.
 """
 
 LASTING = {"rejected": 0.10, "refused": 0.10, "filtered": 0.10, "cut": 0.10}
@@ -34,8 +39,8 @@ BATCH = {"batch_line": 0.6, "batch_expired": 0.5, "batch_failed": 0.5}
 class Faults:
     """How often which fault is made, each as a share (0 to 1).
 
-    The first nine are shares of the requests as they are sent for the first time. A request without a
-    lasting fault that is sent again is as likely to meet a passing one as before.
+    All but those of batches are shares of the requests as they are sent for the first time. A request
+    without a lasting fault that is sent again is as likely to meet a passing one as before.
 
     Attributes:
         seed: another seed, other requests that meet faults.
@@ -44,6 +49,11 @@ class Faults:
         error_late: 503, after the latency.
         dropped: the connection is closed without an answer, at once.
         hanging: no answer for as long as the client stays.
+        trickling: a byte now and then, for as long as the client stays.
+        bomb: 200, and a small answer that is a large one once it is decompressed.
+        misshapen: 200, and JSON that is no completion.
+        miscounted: the whole answer, and counts of tokens that nobody can believe.
+        redirected: 307, to the same server under another name.
         rejected: lasting; 400 with the code `content_policy_violation`, at once.
         refused: lasting; the message is a refusal and has no content.
         filtered: lasting; half the text, and the finish reason `content_filter`.
@@ -62,6 +72,11 @@ class Faults:
     error_late: float = 0.0
     dropped: float = 0.0
     hanging: float = 0.0
+    trickling: float = 0.0
+    bomb: float = 0.0
+    misshapen: float = 0.0
+    miscounted: float = 0.0
+    redirected: float = 0.0
     rejected: float = 0.0
     refused: float = 0.0
     filtered: float = 0.0

@@ -21,6 +21,7 @@ from openai import (
     AsyncOpenAI,
     AuthenticationError,
     BadRequestError,
+    DefaultAsyncHttpxClient,
     NotFoundError,
 )
 
@@ -31,15 +32,23 @@ from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.parsing import parse_ratings
 from deeper_assets.method.prompts import Prompts, RatedItem
 from deeper_assets.settings import load_settings
-from deeper_assets_tests.chat_server.completions import Completions
+from deeper_assets_tests.chat_server.completions import Completions, tokens
 from deeper_assets_tests.chat_server.faults import BATCH, LASTING, PASSING, Faults
 from deeper_assets_tests.chat_server.process import ChatServer, chat_server
+from deeper_assets_tests.chat_server.spoiled import BOMB_SIZE, SHAPES
 
 BOOK = find_domain("book")
 TITLES = ["Café murders", "A dragon's tale"]
 PERSONA_PROMPT = Prompts().initial_persona(BOOK, [RatedItem(title, 5) for title in TITLES])
 SERVER = "deeper_assets_tests.chat_server"
 HALVES = {"filtered": "content_filter", "cut": "length"}
+KINDS = {
+    307: "redirected",
+    400: "rejected",
+    429: "rate_limited",
+    500: "error_at_once",
+    503: "error_late",
+}
 
 
 def prediction(number: int) -> str:
@@ -154,7 +163,10 @@ def test_it_lists_its_models(server: ChatServer) -> None:
 async def outcome(client: AsyncOpenAI, prompt: str) -> str:
     """Which kind of fault a request met, by what the client saw; "none" for an answer."""
     try:
-        completion = await client.chat.completions.create(**body(prompt))
+        async with asyncio.timeout(6):
+            answer = await client.chat.completions.with_raw_response.create(**body(prompt))
+    except TimeoutError:
+        return "trickling"
     except APITimeoutError:
         return "hanging"
     except APIConnectionError:
@@ -165,8 +177,17 @@ async def outcome(client: AsyncOpenAI, prompt: str) -> str:
             assert error.response.headers["retry-after-ms"] == "500"
         if error.status_code == 400:
             assert error.code == "content_policy_violation"
-        kinds = {429: "rate_limited", 500: "error_at_once", 503: "error_late", 400: "rejected"}
-        return kinds[error.status_code]
+        if error.status_code == 307:
+            assert error.response.headers["location"] == f"{client.base_url}chat/completions".replace(
+                "127.0.0.1", "localhost"
+            )
+        return KINDS[error.status_code]
+    if len(answer.content) > 1_000_000:
+        assert len(answer.content) == BOMB_SIZE
+        return "bomb"
+    if answer.content in SHAPES:
+        return "misshapen"
+    completion = answer.parse()
     (choice,) = completion.choices
     if choice.message.refusal is not None:
         assert choice.message.content is None
@@ -178,12 +199,14 @@ async def outcome(client: AsyncOpenAI, prompt: str) -> str:
             return kind
     assert choice.finish_reason == "stop"
     assert choice.message.content == whole
-    return "none"
+    assert completion.usage is not None
+    counted = completion.usage.completion_tokens == tokens(whole)
+    return "none" if counted else "miscounted"
 
 
 def test_every_fault_reaches_the_client_and_is_the_one_that_the_request_decides() -> None:
     share = "0.8"
-    faults = Faults.parse(share, seed=3)
+    faults = Faults.parse(share, seed=0)
     prompts = [prediction(number) for number in range(120)]
     questions = [Completions(faults).read(json.dumps(body(prompt)).encode()) for prompt in prompts]
     tries = [
@@ -195,11 +218,12 @@ def test_every_fault_reaches_the_client_and_is_the_one_that_the_request_decides(
     async def both(client: AsyncOpenAI) -> list[list[str]]:
         return [await asyncio.gather(*(outcome(client, prompt) for prompt in prompts)) for _ in range(2)]
 
-    with chat_server("--faults", share, "--seed", 3, "--latency", 0.05) as server:
-        assert ask(server, both, timeout=2) == tries
+    with chat_server("--faults", share, "--seed", 0, "--latency", 0.05) as server:
+        stays = DefaultAsyncHttpxClient(follow_redirects=False)
+        assert ask(server, both, timeout=2, http_client=stays) == tries
         counted = server.stats()
     met = Counter(tries[0] + tries[1])
-    paid = {"none", "refused", "filtered", "cut"}
+    paid = {"none", "miscounted", "refused", "filtered", "cut"}
     assert counted["faults"] == {kind: times for kind, times in sorted(met.items()) if kind != "none"}
     assert counted["paid"] == sum(met[kind] for kind in paid)
     assert counted["bodies"] == 120

@@ -10,16 +10,25 @@ import asyncio
 import json
 import random
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from typing import Any, Literal
 
 from deeper_assets.engines.chat.endpoint import Endpoint
-from deeper_assets.engines.chat.failures import patiently
+from deeper_assets.engines.chat.failures import Failed, Shape, patiently, problem_in, read
 from deeper_assets.engines.chat.journal import Batch, Entry, Journal, Key
-from deeper_assets.engines.http import PASSING
+from deeper_assets.engines.chat.shapes import (
+    BatchLine,
+    BatchPage,
+    Completion,
+    LineResponse,
+    StoredFile,
+    TheirBatch,
+)
+from deeper_assets.engines.http import PASSING, glimpse
 from deeper_assets.method.exceptions import DeeperError
 
 LABEL = "deeper_assets"
@@ -39,7 +48,8 @@ class Batches:
     """The batch service of an endpoint. The journal keeps the answers, the open batches and the cap."""
 
     def __init__(self, endpoint: Endpoint, journal: Journal, client: Any):
-        self._endpoint, self._journal, self._client = endpoint, journal, client
+        self._endpoint, self._journal, self._raw = endpoint, journal, client.with_raw_response
+        self._unreadable = ""
 
     async def ask(self, requests: Mapping[Key, Mapping[str, Any]]) -> None:
         """Gets an answer for every request (key → body) into the journal.
@@ -63,7 +73,7 @@ class Batches:
         if left:
             raise self._endpoint.error(
                 f"{len(left)} of {len(requests)} requests came back unanswered from {failures} batches in "
-                "turn; what was answered is kept, and the next run goes on from there"
+                f"turn{self._unreadable}; what was answered is kept, and the next run goes on from there"
             )
 
     async def settle(self, keys: Sequence[Key]) -> None:
@@ -109,10 +119,8 @@ class Batches:
         if granted:
             content = b"".join(_line(key, part[key]) for key in granted)
             try:
-                file = await patiently(
-                    endpoint,
-                    partial(self._client.files.create, file=(f"{name}.jsonl", content), purpose="batch"),
-                )
+                create = partial(self._raw.files.create, file=(f"{name}.jsonl", content), purpose="batch")
+                file = await patiently(endpoint, partial(_read, StoredFile, create))
                 await self._create(name, file.id)
             except BaseException:
                 journal.abandon_batch(name)
@@ -121,13 +129,18 @@ class Batches:
 
     async def _create(self, name: str, file: str) -> None:
         tries = count()
+        make = partial(
+            self._raw.batches.create,
+            input_file_id=file,
+            endpoint=_PATH,
+            completion_window="24h",
+            metadata={LABEL: name},
+        )
 
-        async def create() -> Any:
+        async def create() -> TheirBatch:
             # The lost answer may have said that the batch has begun. A second batch would cost again.
             begun = await self._named(name) if next(tries) else None
-            return begun or await self._client.batches.create(
-                input_file_id=file, endpoint=_PATH, completion_window="24h", metadata={LABEL: name}
-            )
+            return begun or await _read(TheirBatch, make)
 
         made = await patiently(self._endpoint, create)
         self._journal.name_batch(name, made.id)
@@ -136,12 +149,15 @@ class Batches:
         id_ = batch.provider_id or await self._adopt(batch)
         if id_ is None:
             return
-        theirs = await patiently(self._endpoint, partial(self._client.batches.retrieve, id_))
+        retrieve = partial(self._raw.batches.retrieve, id_)
+        theirs = await patiently(self._endpoint, partial(_read, TheirBatch, retrieve))
         if theirs.status in _OVER:
-            entries, wrong = await self._results(theirs)
-            self._journal.record_batch(batch.name, entries)
-            if wrong is not None:
-                raise self._endpoint.error(f"batch {theirs.id}: {wrong}")
+            results = await self._results(theirs)
+            self._journal.record_batch(batch.name, results.entries, unsure=results.unreadable is not None)
+            if results.unreadable is not None:
+                self._unreadable = f" ({results.unreadable})"
+            if results.wrong is not None:
+                raise self._endpoint.error(f"batch {theirs.id}: {results.wrong}")
 
     async def _adopt(self, batch: Batch) -> str | None:
         """The id of an abandoned batch, found by our name. Without one, its requests may be asked anew."""
@@ -152,55 +168,87 @@ class Batches:
             self._journal.record_batch(batch.name, {})
             return None
         self._journal.name_batch(batch.name, theirs.id)
-        return str(theirs.id)
+        return theirs.id
 
-    async def _named(self, name: str) -> Any:
+    async def _named(self, name: str) -> TheirBatch | None:
         """The provider's batch that has our name; None where there is none."""
-        async for batch in self._client.batches.list(limit=100):
-            if (batch.metadata or {}).get(LABEL) == name:
-                return batch
-        return None
+        after: dict[str, str] = {}
+        while True:
+            page = await _read(BatchPage, partial(self._raw.batches.list, limit=100, **after))
+            for batch in page.data:
+                if (batch.metadata or {}).get(LABEL) == name:
+                    return batch
+            if not (page.has_more and page.data) or after == (last := {"after": page.data[-1].id}):
+                return None
+            after = last
 
-    async def _results(self, batch: Any) -> tuple[dict[Key, Entry], str | None]:
-        """The answers of a batch that is over, and what is wrong with it for good; lines may have neither."""
-        entries: dict[Key, Entry] = {}
-        wrong = _why_failed(batch)
+    async def _results(self, batch: TheirBatch) -> "_Results":
+        """What a batch that is over has given."""
+        results = _Results(wrong=_why_failed(batch))
         for file in (batch.output_file_id, batch.error_file_id):
             if file is None:
                 continue
-            content = await patiently(self._endpoint, partial(self._client.files.content, file))
+            content = await patiently(self._endpoint, partial(self._raw.files.content, file))
             # Lines of bytes: text would also be cut at the line breaks of Unicode within answers.
-            for line in content.content.splitlines():
-                if line.strip():
-                    result = json.loads(line)
-                    digest, _, attempt = str(result["custom_id"]).rpartition("-")
-                    entry, problem = self._outcome(result.get("response") or {})
-                    if entry:
-                        entries[digest, int(attempt)] = entry
-                    wrong = problem or wrong
-        return entries, wrong
+            for line in filter(bytes.strip, content.content.splitlines()):
+                try:
+                    result = read(BatchLine, line)
+                    entry, problem = self._outcome(result.response or LineResponse())
+                except Failed as failure:
+                    results.unreadable = str(failure)
+                    continue
+                if entry:
+                    digest, _, attempt = result.custom_id.rpartition("-")
+                    results.entries[digest, int(attempt)] = entry
+                results.wrong = problem or results.wrong
+        return results
 
-    def _outcome(self, response: Mapping[str, Any]) -> tuple[Entry | None, str | None]:
-        """A line's answer, or what is wrong with it for good; neither where it may be asked again."""
-        status, body = response.get("status_code"), response.get("body") or {}
+    def _outcome(self, response: LineResponse) -> tuple[Entry | None, str | None]:
+        """A line's answer, or what is wrong with it for good; neither where it may be asked again.
+
+        Raises:
+            Failed: it has another shape.
+        """
+        status = response.status_code
         if status == 200:
-            return self._endpoint.entry(body, in_batch=True), None
-        error = body.get("error") or {}
-        if status == 400 and (entry := self._endpoint.refusal(error)):
+            return self._endpoint.entry(read(Completion, response.body), in_batch=True), None
+        problem = problem_in(response.body)
+        if status == 400 and (entry := self._endpoint.refusal(problem)):
             return entry, None
         if status is None or status in PASSING:
             return None, None
-        problem = f"status {status}: {error.get('message')}"
+        text = f"status {status}: {glimpse(problem.message or '', 300)}"
         # Live requests find that out by trying; a batch would take hours.
-        return None, problem + ("; set chat.structured to false" if "response_format" in problem else "")
+        return None, text + ("; set chat.structured to false" if "response_format" in text else "")
 
 
-def _why_failed(batch: Any) -> str | None:
+@dataclass
+class _Results:
+    """What a batch has given.
+
+    Attributes:
+        entries: the answers.
+        wrong: what is wrong with it for good.
+        unreadable: why a line could not be read; whose it was, and whether it was charged, is not known.
+    """
+
+    entries: dict[Key, Entry] = field(default_factory=dict)
+    wrong: str | None = None
+    unreadable: str | None = None
+
+
+async def _read(shape: type[Shape], ask: Callable[[], Awaitable[Any]]) -> Shape:
+    """What the provider says, in this shape."""
+    return read(shape, (await ask()).content)
+
+
+def _why_failed(batch: TheirBatch) -> str | None:
     """Why a batch was not even begun, if the file is to blame and not a full queue."""
     errors = (batch.errors.data if batch.errors else None) or []
     if batch.status != "failed" or (errors and all(error.code in _NO_ROOM for error in errors)):
         return None
-    return "; ".join(str(error.message) for error in errors[:3]) or "it failed, without a reason"
+    reasons = [glimpse(str(error.message), 300) for error in errors[:3]]
+    return "; ".join(reasons) or "it failed, without a reason"
 
 
 def _line(key: Key, body: Mapping[str, Any]) -> bytes:

@@ -4,7 +4,6 @@
 key in the journal, the most that it may cost, and what an answer means.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
@@ -12,13 +11,28 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from deeper_assets.engines.chat.journal import Entry, Key, request_key
-from deeper_assets.engines.http import Address, VariableName, scrubbed
+from deeper_assets.engines.chat.shapes import Completion, Problem
+from deeper_assets.engines.http import (
+    Address,
+    Bounds,
+    VariableName,
+    is_placeholder,
+    key_in,
+    scrubbed,
+    without_key,
+)
 from deeper_assets.method.exceptions import DeeperError
 
 OPENAI = "https://api.openai.com/v1"
 
 _WRAPPING = 16
 """Tokens around a message, at most."""
+
+_ANYWAY, _A_TOKEN = 2**20, 2**10
+"""Bytes that an answer may have anyway, and for each token. Tokens have four bytes or so, also as JSON."""
+
+OF_A_FILE = Bounds(3600.0, 500_000_000)
+"""For a file of a batch, there or back: 50,000 answers of 10 kB."""
 
 _OF_THE_PROMPT = {
     "content_filter": "content_filter",
@@ -75,7 +89,7 @@ class Endpoint(BaseModel):
     concurrency: int = Field(
         64, ge=1, description="requests at once, of one process; fewer while the server says 429"
     )
-    timeout: float = Field(120.0, gt=0, description="seconds to wait for an answer")
+    timeout: float = Field(120.0, gt=0, description="seconds to wait for a whole answer")
     tries: int = Field(8, ge=1, description="how often a request that fails for a moment is sent")
     prices: Prices | None = Field(None, description="null: unknown; `max_cost_usd` needs them")
     batch_requests: int = Field(50_000, ge=1, description="requests a batch file, at most")
@@ -107,46 +121,60 @@ class Endpoint(BaseModel):
         size += len(str(body.get("response_format", "")))
         return self._usd(size, 0, self.max_tokens, in_batch)
 
-    def entry(
-        self, completion: Mapping[str, Any], *, in_batch: bool = False, most_usd: float | None = None
-    ) -> Entry:
-        """A completion, as the endpoint gives it, as an entry of the journal.
+    def entry(self, completion: Completion, *, in_batch: bool = False) -> Entry:
+        """What the endpoint answered, as an entry of the journal.
 
-        Args:
-            completion: what it answered.
-            in_batch: whether it was asked for in a batch.
-            most_usd: what it is taken to have cost where the endpoint does not count its tokens.
+        Its cost is None where prices are not known, or the endpoint counts no tokens that could be believed.
         """
-        usage = completion.get("usage") or {}
-        counts = (
-            int(usage.get("prompt_tokens") or 0),
-            int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0),
-            int(usage.get("completion_tokens") or 0),
-        )
-        cost = self._usd(*counts, in_batch) if usage else most_usd
-        return Entry(*_text_and_reason(completion), *counts, cost)
+        usage, cost = completion.usage, None
+        counts = (0, 0, 0)
+        if usage is not None:
+            counts = (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+            cost = self._usd(*counts, in_batch)
+        text, reason = _text_and_reason(completion)
+        key = self._key
+        if text is not None and key and not is_placeholder(key):
+            text = without_key(text, key, self.key_env)
+        return Entry(text, reason, *counts, cost)
 
-    def refusal(self, error: Mapping[str, Any]) -> Entry | None:
-        """The body of an error of status 400 that is about the prompt, as an entry; None if it is not."""
-        reason = _OF_THE_PROMPT.get(str(error.get("code")))
+    def refusal(self, problem: Problem) -> Entry | None:
+        """An error of status 400 that is about the prompt, as an entry; None if it is not."""
+        reason = _OF_THE_PROMPT.get(problem.code or "")
         return Entry(None, reason, 0, 0, 0, 0.0) if reason else None
 
     def client(self) -> Any:
         """An AsyncOpenAI client that tries nothing twice by itself: what is sent again has to be counted."""
         from openai import AsyncOpenAI
 
-        key = os.environ.get(self.key_env, "")
+        from deeper_assets.engines.bounded_client import BoundedClient, time_limits
+
+        key = self._key
         if not key and self.base_url == OPENAI:
             raise DeeperError(
                 f"{self.model} needs a key: set the environment variable {self.key_env}, or chat.base_url to "
                 "an endpoint that needs none"
             )
-        return AsyncOpenAI(api_key=key or "none", base_url=self.base_url, timeout=self.timeout, max_retries=0)
+        return AsyncOpenAI(
+            api_key=key or "none",
+            base_url=self.base_url,
+            timeout=time_limits(self.timeout),
+            max_retries=0,
+            http_client=BoundedClient(self._bounds),
+        )
 
     def error(self, message: str) -> DeeperError:
         """The error that says which model failed, where, and why; without the key."""
-        key = os.environ.get(self.key_env)
-        return DeeperError(scrubbed(f"{self.model} at {self.base_url}: {message}", key, self.key_env))
+        return DeeperError(scrubbed(f"{self.model} at {self.base_url}: {message}", self._key, self.key_env))
+
+    @property
+    def _key(self) -> str | None:
+        return key_in(self.key_env)
+
+    def _bounds(self, path: str) -> Bounds:
+        """What the answer at this path may take."""
+        if "/files" in path:
+            return OF_A_FILE
+        return Bounds(self.timeout, _ANYWAY + _A_TOKEN * self.max_tokens)
 
     def _usd(self, input_tokens: int, cached_tokens: int, output_tokens: int, in_batch: bool) -> float | None:
         if self.prices is None:
@@ -155,17 +183,16 @@ class Endpoint(BaseModel):
         return share * self.prices.cost(input_tokens, cached_tokens, output_tokens)
 
 
-def _text_and_reason(completion: Mapping[str, Any]) -> tuple[str | None, str | None]:
+def _text_and_reason(completion: Completion) -> tuple[str | None, str | None]:
     """The text of a completion, and why it cannot be used; see `Entry`."""
-    choices = completion.get("choices") or [{}]
-    message, finish = choices[0].get("message") or {}, choices[0].get("finish_reason")
-    text = message.get("content")
-    if message.get("refusal"):
-        return str(message["refusal"]), "refusal"
-    if finish == "content_filter":
-        return text, "content_filter"
-    if finish == "length":
-        return text, "cut_off"
-    if not text:
+    if not completion.choices:
         return None, "no_answer"
-    return str(text), None
+    choice = completion.choices[0]
+    text = choice.message.content
+    if choice.message.refusal:
+        return choice.message.refusal, "refusal"
+    if choice.finish_reason == "content_filter":
+        return text, "content_filter"
+    if choice.finish_reason == "length":
+        return text, "cut_off"
+    return (text, None) if text else (None, "no_answer")

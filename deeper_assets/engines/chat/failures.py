@@ -1,22 +1,28 @@
-"""Requests without an answer: which of them are sent again, and which may have been charged.
+"""Requests without an answer of use: which of them are sent again, and which may have been charged.
 
-What fails for a moment (a timeout, a dropped connection, the statuses of `PASSING`) is sent again, after what
-the server asks for or ever longer. What fails for good (400, 401, 403, 404) is an error at once.
+What fails for a moment (a timeout, a dropped connection, the statuses of `PASSING`, an answer that is too
+large or of another shape, a redirect to somebody else) is sent again, after what the server asks for or ever
+longer. What fails for good (400, 401, 403, 404, a page for people) is an error at once.
 """
 
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic import BaseModel, ValidationError
+
 from deeper_assets.engines.chat.endpoint import Endpoint
 from deeper_assets.engines.chat.pacing import seconds_until_next
-from deeper_assets.engines.http import PASSING
+from deeper_assets.engines.chat.shapes import Problem, ProblemBody
+from deeper_assets.engines.http import PASSING, NotTakenError, glimpse, is_page
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
 Value = TypeVar("Value")
+Shape = TypeVar("Shape", bound=BaseModel)
 
 LONGEST_LIMITED = 900.0
 """Seconds for which a server may answer one request with 429; after them that is an error."""
@@ -54,15 +60,17 @@ def failure_of(error: Exception) -> Failed:
     """What an error of the OpenAI client means."""
     from openai import APIConnectionError, APIStatusError
 
+    if isinstance(error.__cause__, NotTakenError):
+        return Failed(str(error.__cause__), passes=True, unsure=error.__cause__.unsure)
     if not isinstance(error, APIStatusError):
         # There is no answer. The request may have been charged, unless it never had a connection.
         cause = type(error.__cause__).__name__
         passes = isinstance(error, APIConnectionError)
         return Failed(f"{error} ({cause})", passes=passes, unsure=cause not in _NEVER_SENT)
-    body, status = error_body(error), error.status_code
-    without_money = body.get("code") == "insufficient_quota"  # comes as 429, too
+    problem, status = problem_of(error), error.status_code
+    without_money = problem.code == "insufficient_quota"  # comes as 429, too
     return Failed(
-        f"status {status}: {body.get('message') or error.message}",
+        f"status {status}: {glimpse(problem.message or '', 300) or _first_words(error.response.content)}",
         passes=status in PASSING and not without_money,
         limited=status == 429 and not without_money,
         unsure=status in _GATEWAY_TIMEOUTS,
@@ -70,11 +78,46 @@ def failure_of(error: Exception) -> Failed:
     )
 
 
-def error_body(error: Any) -> dict[str, Any]:
+def problem_of(error: Any) -> Problem:
     """What the body of a status error says, however a server nests it."""
-    body = error.body if isinstance(error.body, dict) else {}
-    inner = body.get("error", body)
-    return inner if isinstance(inner, dict) else {"message": str(inner)}
+    try:
+        return ProblemBody.model_validate_json(error.response.content).problem
+    except ValidationError:
+        return Problem()
+
+
+def problem_in(body: Any) -> Problem:
+    """The same of JSON that was read already."""
+    try:
+        return ProblemBody.model_validate(body).problem
+    except ValidationError:
+        return Problem()
+
+
+def read(shape: type[Shape], content: Any) -> Shape:
+    """An answer of status 200 in this shape: from its bytes, or from JSON that was read already.
+
+    Raises:
+        Failed: it has another.
+    """
+    from_json = isinstance(content, bytes)
+    try:
+        return shape.model_validate_json(content) if from_json else shape.model_validate(content)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    words = _first_words(content if from_json else json.dumps(content).encode())
+    if is_page(words):
+        raise Failed(f"status 200, but {words}", passes=False)
+    place = ".".join(map(str, wrong["loc"]))
+    what = f"{place}: {wrong['msg']}" if place else wrong["msg"]
+    raise Failed(f"status 200, but an answer of another shape ({what}): {words}", passes=True, unsure=True)
+
+
+def _first_words(content: bytes) -> str:
+    """What an answer begins with, and what a page for people means."""
+    text = content[:4096].decode(errors="replace")
+    hint = "; see that chat.base_url is an API's address: most end in /v1" if is_page(text) else ""
+    return f"{glimpse(text) or 'an empty answer'}{hint}"
 
 
 async def patiently(endpoint: Endpoint, ask: Callable[[], Awaitable[Value]]) -> Value:

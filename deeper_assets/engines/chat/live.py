@@ -6,15 +6,15 @@ asked for as JSON by schema, or as the prompt says it where the endpoint refuses
 """
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from deeper_assets.engines.chat.endpoint import Endpoint
-from deeper_assets.engines.chat.failures import Failed, error_body, failure_of, patiently
+from deeper_assets.engines.chat.failures import Failed, failure_of, patiently, problem_of, read
 from deeper_assets.engines.chat.journal import Entry, Journal, Key
 from deeper_assets.engines.chat.pacing import AdaptiveLimit, seconds_asked_for
+from deeper_assets.engines.chat.shapes import Completion
 
 WAITING = 4
 """Open requests for each request at the server. The others wait for their turn, or for their next try."""
@@ -125,27 +125,17 @@ class Live:
         from openai import OpenAIError
 
         try:
-            completion = await self._client.chat.completions.with_raw_response.create(**body)
+            answer = await self._client.chat.completions.with_raw_response.create(**body)
         except OpenAIError as error:
             status = getattr(error, "status_code", None)
-            if status == 400 and (entry := self._endpoint.refusal(error_body(error))):
+            if status == 400 and (entry := self._endpoint.refusal(problem_of(error))):
                 return entry
             if status in {400, 422} and "response_format" in body and _is_about_schemas(error):
                 raise _NoSchemas from None
             raise failure_of(error) from None
-        return self._endpoint.entry(_json(completion.text), most_usd=self._endpoint.most_usd(body))
+        return self._endpoint.entry(read(Completion, answer.content))
 
 
-def _json(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise Failed("the answer is no JSON object", passes=True, unsure=True)
-    return value
-
-
-def _is_about_schemas(error: Exception) -> bool:
-    text = f"{error_body(error)}".lower()
+def _is_about_schemas(error: Any) -> bool:
+    text = error.response.text.lower()
     return any(word in text for word in ("response_format", "json_schema", "structured output", "guided"))

@@ -23,6 +23,9 @@ _GROWTH = 0.1
 LONGEST_WAIT = 60.0
 """Seconds that a request waits at most between two tries, unless the server asks for more."""
 
+LONGEST_ASKED = 900.0
+"""Seconds that a server may ask to wait at most; if it asks for more, it gets as many."""
+
 
 class AdaptiveLimit:
     """Lets at most `most` requests go at once; fewer while the server says that it is too many."""
@@ -82,6 +85,6 @@ def seconds_asked_for(headers: Mapping[str, str]) -> float | None:
             seconds = float(headers[name]) * unit
         except (KeyError, ValueError):  # a date: servers of chat models send none
             continue
-        if 0 <= seconds < float("inf"):
-            return seconds
+        if seconds >= 0:
+            return min(seconds, LONGEST_ASKED)
     return None

@@ -14,16 +14,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import BaseModel, ValidationError
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from deeper_assets.engines import http
+from deeper_assets.engines.sampling import gpu
+from deeper_assets.engines.sampling.shapes import Card, Cards, Texts
 from deeper_assets.method.exceptions import DeeperError, one_line
 from deeper_assets.method.protocols import Decoding
 
 T = TypeVar("T")
+Shape = TypeVar("Shape", bound=BaseModel)
 
-TIMEOUT = 600.0
-"""Seconds to wait for a text, or for an adapter to be loaded."""
+BOUNDS = http.Bounds(600.0, 2**22)
+"""Of a text, with room for 100,000 tokens, and of the time in which an adapter is loaded."""
 
 TRIES = 12
 """How often a text is asked for that fails for a moment: for about a minute, if no server is there."""
@@ -85,15 +89,20 @@ async def serving(
 
     They must serve `base` (a folder or hub name), and the adapter on it if there is one.
     """
-    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+    from openai import AsyncOpenAI
+
+    from deeper_assets.engines.bounded_client import BoundedClient, time_limits
 
     async with AsyncExitStack() as clients:
         replicas = []
         for at in endpoints:
             # What is started here is on this machine, and no proxy's.
-            direct = None if at.check is None else DefaultAsyncHttpxClient(trust_env=False)
             client = AsyncOpenAI(
-                base_url=at.url, api_key=at.key or "none", timeout=TIMEOUT, max_retries=0, http_client=direct
+                base_url=at.url,
+                api_key=at.key or "none",
+                timeout=time_limits(BOUNDS.seconds),
+                max_retries=0,
+                http_client=BoundedClient(lambda _: BOUNDS, trust_env=at.check is None),
             )
             replicas.append(Replica(at, await clients.enter_async_context(client), base, adapter))
         yield Replicas(replicas, concurrency)
@@ -150,9 +159,10 @@ class Replicas:
             if not _passes(error):
                 raise
             troubles = "; ".join(f"{one.url}: {one.trouble}" for one in self.all if one.trouble)
+            given = any(one.endpoint.check is None for one in self.all)
+            where = "see that those of sampler.urls run" if given else f"see gpu/{gpu.LOG} in the home"
             raise DeeperError(
-                f"no vLLM server gives an answer ({troubles}); see that those of sampler.urls run,"
-                " and run again"
+                f"no vLLM server gives an answer ({troubles}); {where}, and run again"
             ) from None
         raise AssertionError("tenacity gives up by an exception")
 
@@ -224,7 +234,7 @@ class Replica:
         """Leaves it alone for a while, and then sees anew what it serves: it may have been restarted."""
         self.model = None
         # The client's own words for a lost connection say less than their cause.
-        self.trouble = self._scrubbed(one_line(error.__cause__ or error))
+        self.trouble = self._words(one_line(error.__cause__ or error))
         if not self.rests:  # what was under way fails together, and counts once
             self.failures += 1
             pause = min(FIRST_WAIT * 2**self.failures, LONGEST_WAIT)
@@ -236,22 +246,23 @@ class Replica:
             if self.model is None:
                 served = await self._served()
                 base = self._base_among(served)
-                self.max_length = int(base["max_model_len"])
+                self.max_length = base.max_model_len or 0
                 if self.adapter is None:
-                    self.model = str(base["id"])
+                    self.model = base.id
                 else:
-                    if self.adapter.name not in {card["id"] for card in served}:
+                    if self.adapter.name not in {card.id for card in served}:
                         await self._load(self.adapter)
                     self.model = self.adapter.name
 
-    async def _served(self) -> list[dict[str, Any]]:
+    async def _served(self) -> list[Card]:
         """Cards of what it serves, once it is there if somebody starts it."""
         from openai import APIConnectionError
 
         while True:
             try:
                 with self._refusals(PASSING_AT_FIRST):
-                    return [card.model_dump() for card in (await self.client.models.list()).data]
+                    answer = await self.client.models.with_raw_response.list()
+                    return _read(Cards, answer.content).data
             except APIConnectionError:
                 if self.endpoint.check is None:
                     raise
@@ -261,7 +272,7 @@ class Replica:
     async def complete(self, request: Request, decoding: Decoding) -> tuple[list[int], bool]:
         """Tokens of one text, and whether it came to an end."""
         with self._refusals():
-            done = await self.client.completions.create(
+            answer = await self.client.completions.with_raw_response.create(
                 model=str(self.model),
                 prompt=list(request.prompt),
                 seed=request.seed,
@@ -276,22 +287,23 @@ class Replica:
                     "return_token_ids": True,
                 },
             )
-        text = done.choices[0]
-        tokens = (text.model_extra or {}).get("token_ids")
-        if tokens is None:
+        (text,) = _read(Texts, answer.content).choices
+        if text.token_ids is None:
             raise DeeperError(f"the server {self.url} gives no token ids; it has to be vLLM 0.11 or newer")
         if text.finish_reason not in {"stop", "length"}:
-            raise _Interrupted(f"it broke a text off ({text.finish_reason})")
-        return list(tokens), text.finish_reason == "stop"
+            raise _UnusableError(f"it broke a text off ({text.finish_reason})")
+        if len(text.token_ids) > request.room:
+            raise _UnusableError(f"it wrote {len(text.token_ids)} tokens, and {request.room} were allowed")
+        return text.token_ids, text.finish_reason == "stop"
 
-    def _base_among(self, served: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def _base_among(self, served: Sequence[Card]) -> Card:
         """The card of the base. Its folder may lie elsewhere there, so the last part of a path counts."""
-        bases = [card for card in served if card.get("parent") is None and card.get("max_model_len")]
+        bases = [card for card in served if card.parent is None and card.max_model_len]
         name = self.base.rstrip("/").rsplit("/", 1)[-1]
         for card in bases:
-            if name in {str(card[key]).rstrip("/").rsplit("/", 1)[-1] for key in ("id", "root")}:
+            if name in {place.rstrip("/").rsplit("/", 1)[-1] for place in (card.id, card.root or "")}:
                 return card
-        names = ", ".join(str(card["id"]) for card in bases) or "no model of vLLM's"
+        names = http.glimpse(", ".join(card.id for card in bases), 300) or "no model of vLLM's"
         raise DeeperError(
             f"the vLLM server {self.url} serves {names}, but the policy is {self.base}; start it with that"
             f" model, or with --served-model-name {name} if it is the same"
@@ -331,13 +343,14 @@ class Replica:
                 hint = f"; put its key in the environment variable {self.endpoint.key_env} (sampler.key_env)"
             elif error.status_code == 404 and not self.url.endswith("/v1"):
                 hint = "; the urls of vLLM servers end in /v1"
-            refusal = self._scrubbed(error.message)
+            refusal = self._words(error.message)
             # Not `from error`: a traceback would quote the server's answer, which may hold the key.
             text = f"the vLLM server {self.url} refuses: {refusal}{hint}"
             raise _RefusedError(text, error.status_code) from None
 
-    def _scrubbed(self, text: str) -> str:
-        return http.scrubbed(text, self.endpoint.key, self.endpoint.key_env)
+    def _words(self, text: str) -> str:
+        """What a server says, without its key, and not all of a page."""
+        return http.glimpse(http.scrubbed(text, self.endpoint.key, self.endpoint.key_env), 300)
 
 
 class _RefusedError(DeeperError):
@@ -348,12 +361,22 @@ class _RefusedError(DeeperError):
         self.status = status
 
 
-class _Interrupted(Exception):
-    """A server broke a text off, as it does when it is stopped."""
+class _UnusableError(Exception):
+    """An answer of no use: a text that a stopped server broke off, or one of another shape."""
+
+
+def _read(shape: type[Shape], content: bytes) -> Shape:
+    try:
+        return shape.model_validate_json(content)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(map(str, wrong["loc"]))
+    text = http.glimpse(content[:4096].decode(errors="replace"))
+    raise _UnusableError(f"an answer of another shape ({place}: {wrong['msg']}): {text}")
 
 
 def _passes(error: BaseException) -> bool:
     """Whether another try may go better: a refusal that does not pass is a DeeperError already."""
     from openai import APIConnectionError, APIStatusError
 
-    return isinstance(error, APIConnectionError | APIStatusError | _Interrupted)
+    return isinstance(error, APIConnectionError | APIStatusError | _UnusableError)

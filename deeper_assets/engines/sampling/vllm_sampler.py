@@ -9,12 +9,12 @@ Which texts are written together does not matter, beyond the last bits of a floa
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from deeper_assets.engines.http import key_in
 from deeper_assets.engines.sampling.policy_tokens import (
     as_sample,
     encode,
@@ -42,7 +42,7 @@ class GivenServers:
     @contextmanager
     def endpoints(self, base: str, adapter: Path | None) -> Iterator[list[Endpoint]]:  # noqa: ARG002
         """All of them, whatever they are to serve."""
-        key = os.environ.get(self.key_env)
+        key = key_in(self.key_env)
         yield [
             Endpoint(url, key, self.key_env) for url in dict.fromkeys(url.rstrip("/") for url in self.urls)
         ]

@@ -19,6 +19,7 @@ from typing import Any
 import openai
 import pytest
 
+from deeper_assets.engines import bounded_client
 from deeper_assets.engines.chat import failures
 from deeper_assets.engines.chat.batches import LABEL
 from deeper_assets.engines.chat.endpoint import OPENAI, Endpoint, Prices
@@ -88,12 +89,11 @@ def wait_until(what: Any) -> None:
 def meddle(monkeypatch: pytest.MonkeyPatch, handle: Callable[[Any, Any], Awaitable[Any]]) -> None:
     """Lets `handle` take what clients send: it gets each request, and a function that sends it on."""
 
-    class Between(openai.DefaultAsyncHttpxClient):
+    class Between(bounded_client.BoundedClient):
         async def send(self, request: Any, **options: Any) -> Any:
             return await handle(request, partial(super().send, request, **options))
 
-    client = openai.AsyncOpenAI
-    monkeypatch.setattr(openai, "AsyncOpenAI", lambda **values: client(http_client=Between(), **values))
+    monkeypatch.setattr(bounded_client, "BoundedClient", Between)
 
 
 @pytest.fixture(scope="module")
@@ -184,17 +184,23 @@ def test_what_cannot_be_used_has_a_reason_and_is_not_asked_again(
 
 @pytest.mark.slow
 def test_whatever_fails_for_a_moment_is_answered_in_the_end_and_nothing_is_paid_twice(tmp_path: Path) -> None:
-    faults = "rate_limited=0.1,error_at_once=0.1,error_late=0.1,dropped=0.1,hanging=0.02"
+    kinds = {
+        **dict.fromkeys(["rate_limited", "error_at_once", "error_late", "dropped"], 0.05),
+        **dict.fromkeys(["bomb", "misshapen", "miscounted", "redirected"], 0.03),
+        **dict.fromkeys(["hanging", "trickling"], 0.015),
+    }
+    faults = ",".join(f"{kind}={share}" for kind, share in kinds.items())
     with chat_server("--faults", faults, "--latency", 0.02) as server:
         chat = chat_at(server, tmp_path, timeout=2.0)
         answers = chat.answer(questions(300), schema=SCHEMA)
         assert Counter(answer.reason for answer in answers) == {None: 300}
         stats = server.stats()
-        assert set(stats["faults"]) == {"rate_limited", "error_at_once", "error_late", "dropped", "hanging"}
-        assert (stats["paid_bodies"], stats["paid_again"]) == (300, 0)
+        assert set(stats["faults"]) == set(kinds)
+        assert (stats["paid_bodies"], stats["paid_again"], stats["followed"]) == (300, 0, 0)
         [row] = chat.journal.usage()
         assert (row.requests, row.retries) == (300, stats["requests"] - 300)
-        lost = stats["faults"]["dropped"] + stats["faults"]["hanging"] + stats["abandoned"]
+        unsure = ("dropped", "hanging", "trickling", "bomb", "misshapen")
+        lost = sum(stats["faults"][kind] for kind in unsure) + stats["abandoned"]
         least, most = (at_most(chat, questions(300)[place], SCHEMA) for place in (0, -1))
         assert lost * least <= row.unsure_usd <= lost * most, "longer numbers, longer questions"
 

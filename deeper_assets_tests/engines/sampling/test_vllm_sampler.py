@@ -1,5 +1,6 @@
 """The sampler of vLLM servers, against fake ones that fail in every way."""
 
+import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -9,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from deeper_assets.engines.http import Bounds
 from deeper_assets.engines.sampling import replicas
 from deeper_assets.engines.sampling.policy_tokens import UNWRITTEN
 from deeper_assets.engines.sampling.vllm_sampler import GivenServers, VllmSampler, content_hash
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.protocols import Decoding, Sample
+from deeper_assets_tests.engines.hostile import Answer, hostile
 from deeper_assets_tests.engines.tiny_policy import WORDS, save_tiny_policy
 from deeper_assets_tests.vllm_cpu.fake_server import SPECIAL, FakeServer, Reply, serving, text_of
 from deeper_assets_tests.vllm_cpu.policies import save_adapter
@@ -292,3 +295,78 @@ def test_a_request_that_is_refused_is_not_asked_again(base: Path, servers: list[
     with pytest.raises(DeeperError, match=r"refuses: Error code: 400 - temperature must be"):
         sampler(base, servers[0], concurrency=1).sample(PROMPTS, SEEDS, DECODING)
     assert asked == [0]
+
+
+def written(tokens: Any, reason: Any = "stop") -> dict[str, Any]:
+    return {"choices": [{"finish_reason": reason, "token_ids": tokens}]}
+
+
+UNREADABLE = [
+    "<html>",
+    "[]",
+    {"choices": "x"},
+    {"choices": []},
+    {"choices": [{}, {}]},
+    written("x"),
+    written([-1]),
+    written([2**40]),
+    written([float("nan")]),
+    written([6] * 13, "length"),
+    written([6], 7),
+]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("answer", UNREADABLE, ids=str)
+def test_a_text_of_another_shape_is_asked_for_again_and_then_an_error(
+    answer: Any, base: Path, servers: list[FakeServer]
+) -> None:
+    def first_fails(path: str, body: Mapping[str, Any]) -> Reply | None:
+        return (200, answer) if path == "/v1/completions" else None
+
+    bad, good = servers
+    bad.fault = first_fails
+    assert sampler(base, bad, good).sample(PROMPTS, SEEDS, DECODING) == EXPECTED
+    with pytest.raises(DeeperError, match=r"no vLLM server gives an answer \(http.*(shape|tokens, and 12)"):
+        sampler(base, bad).sample(PROMPTS[:1], [[1]], DECODING)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("cards", ["x", {}, {"data": [5]}, {"data": [{"id": 5}]}], ids=str)
+def test_cards_of_another_shape_are_an_error_that_shows_them(
+    cards: Any, base: Path, servers: list[FakeServer]
+) -> None:
+    servers[0].fault = lambda path, body: (200, cards) if path == "/v1/models" else None
+    with pytest.raises(DeeperError, match="an answer of another shape"):
+        sampler(base, servers[0]).sample(PROMPTS[:1], [[1]], DECODING)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("kind", ["trickles", "is endless", "redirects"])
+def test_a_server_without_bounds_is_left(
+    kind: str, base: Path, servers: list[FakeServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replicas, "BOUNDS", Bounds(1.0, 100_000))
+    monkeypatch.setattr(replicas, "TRIES", 2)
+    [other, *_] = servers
+
+    def trickle() -> Iterator[bytes]:
+        while True:
+            yield b" "
+            time.sleep(0.05)
+
+    def respond(*_: str) -> Answer:
+        if kind == "redirects":
+            return Answer([], 307, {"location": f"{other.url}/completions"})
+        return Answer(trickle() if kind == "trickles" else [b" " * 1000] * 1_000_000)
+
+    reasons = {
+        "trickles": "no whole answer within 1 s",
+        "is endless": "an answer of more than 100,000 bytes",
+        "redirects": "it redirects to http://127.0.0.1:[0-9]+, and nothing is sent there",
+    }
+    with hostile(respond) as server:
+        given = GivenServers((server.url,))
+        with pytest.raises(DeeperError, match=reasons[kind]):
+            VllmSampler("policy", str(base), given).sample(PROMPTS[:1], [[1]], DECODING)
+    assert other.asked == []

@@ -1,0 +1,35 @@
+"""What is read of vLLM servers' answers. Only what has this shape is taken."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Card(_Part):
+    """A model or adapter that a server has."""
+
+    id: str
+    root: str | None = None
+    parent: str | None = None
+    max_model_len: Annotated[int, Field(ge=1)] | None = None
+
+
+class Cards(_Part):
+    """All that it has."""
+
+    data: list[Card]
+
+
+class _Text(_Part):
+    finish_reason: str | None = None
+    token_ids: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = None
+
+
+class Texts(_Part):
+    """The text that was asked for; there is one."""
+
+    choices: Annotated[list[_Text], Field(min_length=1, max_length=1)]
