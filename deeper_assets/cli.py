@@ -105,7 +105,7 @@ def run(home: Path | None, **flags: Any) -> None:
     What is given here is recorded in the home folder, so that the next run, the report and `dagster dev` on
     the same home mean the same experiment. A killed run goes on where it was.
     """
-    from deeper_assets.settings import record_settings
+    from deeper_assets.layers import record_settings
 
     given = _given(**flags)
     experiment = _experiment(home, given)
@@ -150,7 +150,7 @@ def estimate(home: Path | None, **flags: Any) -> None:
 def ui(home: Path | None, port: int | None) -> None:
     """Open the home folder in Dagster's UI: a webserver and its daemon, until Ctrl-C."""
     # Neither Dagster nor pandas is imported here: the page would be there seconds later.
-    from deeper_assets.settings import home_folder, settings_files
+    from deeper_assets.layers import home_folder, settings_files
     from deeper_assets.ui import free_port, instance_folder
 
     folder = home_folder(home)
@@ -374,8 +374,8 @@ def _progress() -> Iterator["Report"]:
 
 
 def _experiment(home: Path | None, flags: dict[str, Any] | None = None) -> "Experiment":
+    from deeper_assets.layers import home_folder, load_settings
     from deeper_assets.resources import Experiment
-    from deeper_assets.settings import home_folder, load_settings
 
     folder = home_folder(home)
     return Experiment(folder, load_settings(folder, flags))

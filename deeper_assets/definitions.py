@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 @definitions
 def defs() -> Definitions:
     """What `dagster dev` and the jobs it starts work with: the experiment that the environment names."""
+    from deeper_assets.layers import home_folder, load_settings
     from deeper_assets.resources import Experiment
-    from deeper_assets.settings import home_folder, load_settings
 
     home: Path = home_folder()
     settings = load_settings(home)

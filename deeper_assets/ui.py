@@ -61,7 +61,7 @@ load_from:
 
 _FILES = """
 import sys, pathlib
-from deeper_assets.settings import settings_files
+from deeper_assets.layers import settings_files
 print(*settings_files(pathlib.Path(sys.argv[1])), sep="\\n")
 """
 """Run in a process of its own, which gives back the memory that reading settings takes."""

@@ -31,6 +31,7 @@ from deeper_assets.cli import cli
 from deeper_assets.definitions import build_definitions
 from deeper_assets.graph import Graph
 from deeper_assets.jobs import JOBS
+from deeper_assets.layers import load_settings
 from deeper_assets.method.ceilings import CEILINGS
 from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.exceptions import DeeperError
@@ -38,7 +39,7 @@ from deeper_assets.method.floors import FLOORS
 from deeper_assets.method.recipes import RECIPES, Recipe, policy_methods, trainings_of
 from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
 from deeper_assets.resources import Experiment
-from deeper_assets.settings import Settings, load_settings
+from deeper_assets.settings import Settings
 from deeper_assets.store import schema
 from deeper_assets.store.columns import PROVENANCE
 from deeper_assets.store.ledger import LEDGER

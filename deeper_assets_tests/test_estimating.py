@@ -14,11 +14,12 @@ from deeper_assets.definitions import build_definitions
 from deeper_assets.engines.offline.chat_model import OfflineChatModel
 from deeper_assets.engines.offline.language import HABITS, Reading, render
 from deeper_assets.estimating import Estimate, Rates, Step, as_text, estimate
+from deeper_assets.layers import load_settings
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.protocols import Answer, Sample
 from deeper_assets.resources import Experiment
-from deeper_assets.settings import Settings, load_settings
+from deeper_assets.settings import Settings
 from deeper_assets_tests.fakes import ScriptedSampler
 from deeper_assets_tests.store.samples import stamp
 

@@ -9,8 +9,8 @@ from deeper_assets.engines.offline.base_policy import SHIPPED
 from deeper_assets.engines.sampling.transformers_sampler import ReloadedSampler, TransformersSampler
 from deeper_assets.engines.sampling.vllm_sampler import GivenServers, VllmSampler
 from deeper_assets.engines.sampling.vllm_server import OwnServer, ServerOptions
+from deeper_assets.layers import load_settings
 from deeper_assets.resources import Experiment
-from deeper_assets.settings import load_settings
 from deeper_assets.store.adapters import as_rows, identity
 
 BASE = as_rows(SHIPPED)

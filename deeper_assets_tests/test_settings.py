@@ -7,12 +7,13 @@ import pytest
 import yaml
 
 from deeper_assets.engines.chat.endpoint import OPENAI, Prices
+from deeper_assets.layers import load_settings, record_settings, recorded_settings
 from deeper_assets.method.domains import PAPER_DOMAINS
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.protocols import Decoding
 from deeper_assets.method.recipes import RECIPES, Training
 from deeper_assets.resources import Experiment
-from deeper_assets.settings import Settings, load_settings, record_settings, recorded_settings
+from deeper_assets.settings import Settings
 
 OWN_DOMAIN = {
     "item_type": "podcast",

@@ -13,12 +13,12 @@ from pathlib import Path
 import pandas as pd
 
 from deeper_assets.engines.offline.chat_model import UNSAID, OfflineChatModel
+from deeper_assets.layers import load_settings
 from deeper_assets.method.errors import mae_by_round, window_errors
 from deeper_assets.method.initial import initial_personas, initial_predictions
 from deeper_assets.method.rounds import ROUNDS, play_rounds
 from deeper_assets.method.updates import PROMPT_METHODS, by_policy
 from deeper_assets.resources import Experiment
-from deeper_assets.settings import load_settings
 from deeper_assets.values import Values
 
 

@@ -26,12 +26,12 @@ from openai import (
 )
 
 from deeper_assets.engines.offline.chat_model import OfflineChatModel
+from deeper_assets.layers import load_settings
 from deeper_assets.method.asking import ratings_schema
 from deeper_assets.method.domains import find_domain
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.parsing import parse_ratings
 from deeper_assets.method.prompts import Prompts, RatedItem
-from deeper_assets.settings import load_settings
 from deeper_assets_tests.chat_server.completions import Completions, tokens
 from deeper_assets_tests.chat_server.faults import BATCH, LASTING, PASSING, Faults
 from deeper_assets_tests.chat_server.process import ChatServer, chat_server

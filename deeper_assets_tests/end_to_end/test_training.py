@@ -20,12 +20,12 @@ from dagster import AssetKey, DagsterRunStatus
 from deeper_assets.definitions import build_definitions
 from deeper_assets.estimating import Rates, estimate
 from deeper_assets.instance import open_instance
+from deeper_assets.layers import load_settings
 from deeper_assets.method.ceilings import CEILINGS
 from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.protocols import Decoding
 from deeper_assets.method.updates import PROMPT_METHODS
 from deeper_assets.resources import Experiment
-from deeper_assets.settings import load_settings
 from deeper_assets.store.adapters import identity
 from deeper_assets.store.schema import TABLES
 from deeper_assets.store.warehouse import Warehouse

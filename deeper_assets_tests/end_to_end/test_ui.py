@@ -16,7 +16,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from deeper_assets.engines.offline.base_policy import SHIPPED
 from deeper_assets.engines.sampling.gpu import LOG, dismiss
 from deeper_assets.graph import declared_assets
-from deeper_assets.settings import load_settings
+from deeper_assets.layers import load_settings
 from deeper_assets.store.ledger import Version
 from deeper_assets.store.schema import TABLES
 from deeper_assets.store.warehouse import Warehouse

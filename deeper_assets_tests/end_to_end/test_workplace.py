@@ -15,12 +15,12 @@ from selenium import webdriver
 from deeper_assets.definitions import build_definitions
 from deeper_assets.graph import Graph
 from deeper_assets.instance import OUTDATED
+from deeper_assets.layers import load_settings
 from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.prompts import BUILT_IN
 from deeper_assets.method.updates import PROMPT_METHODS
 from deeper_assets.planning import Planner
 from deeper_assets.resources import Experiment
-from deeper_assets.settings import load_settings
 from deeper_assets.store.warehouse import Warehouse
 from deeper_assets_tests.command import environment
 from deeper_assets_tests.end_to_end.dagster_ui import Person, ask, dagster, messages, opened, runs, wait_for

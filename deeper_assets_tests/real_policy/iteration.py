@@ -13,8 +13,8 @@ import pandas as pd
 from dagster import DagsterInstance
 
 from deeper_assets.definitions import build_definitions
+from deeper_assets.layers import load_settings
 from deeper_assets.resources import Experiment, Objective
-from deeper_assets.settings import load_settings
 
 DOMAIN = "book"
 

@@ -3,11 +3,11 @@
 import tempfile
 from pathlib import Path
 
+from deeper_assets.layers import load_settings
 from deeper_assets.method.contexts import initial_contexts
 from deeper_assets.method.initial import initial_personas, initial_predictions
 from deeper_assets.method.windows import cut_windows, reject_ratings
 from deeper_assets.resources import Experiment
-from deeper_assets.settings import load_settings
 
 
 def save_adapter(folder: Path, base: Path, seed: int, rank: int = 4) -> Path:
