@@ -4,23 +4,31 @@ Later layers win: the defaults of `Settings`, then the profile (a YAML file, bui
 what earlier commands recorded in the home folder, then `DEEPER_*` environment variables, then flags.
 """
 
+import json
 import os
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import yaml
 from pydantic import ValidationError
-from pydantic_settings import EnvSettingsSource, SettingsError
 
+from deeper_assets.engines.http import UNSPOKEN
 from deeper_assets.engines.training.hardware import Hardware
 from deeper_assets.method.exceptions import DeeperError, did_you_mean
 from deeper_assets.method.protocols import Decoding
 from deeper_assets.method.recipes import Training
-from deeper_assets.settings import DEFAULT_PROFILE, ChatSettings, SamplerSettings, Settings
+from deeper_assets.settings import (
+    DEFAULT_PROFILE,
+    ChatSettings,
+    SamplerSettings,
+    Settings,
+    made_of_yes_or_no,
+    shown,
+)
+from deeper_assets.yaml_files import read_settings, refuse_unusable
 
 DEFAULT_HOME = Path(".deeper")
 ENV_PREFIX = "DEEPER_"
@@ -30,9 +38,8 @@ RECORDED = "settings.yaml"
 _OTHER_VARIABLES = {"DEEPER_HOME", "DEEPER_PROFILE"}
 _TEST_VARIABLES = "DEEPER_TEST_"
 
-_UNSPOKEN = re.compile(r"\.(base_url|key_env|urls)\b")
-"""Settings whose value no error repeats: a wrong one may be a secret."""
-
+Layer = tuple[str, Mapping[str, Any]]
+"""Where values come from, for people, and the values by name."""
 
 _NESTED: Mapping[str, tuple[str, ...]] = {
     "training": tuple(field.name for field in fields(Training)),
@@ -61,10 +68,11 @@ def load_settings(home: Path, flags: Mapping[str, Any] | None = None) -> Setting
     profile = str(
         flags.get("profile") or os.environ.get("DEEPER_PROFILE") or recorded.get("profile") or DEFAULT_PROFILE
     )
-    layers: list[tuple[str, Mapping[str, Any]]] = [
+    refuse_unusable(flags, "command line")
+    layers: list[Layer] = [
         *_profile_layers(profile),
         (str(home / RECORDED), recorded),
-        ("environment", _environment()),
+        *_environment(),
         ("command line", flags),
     ]
     merged: dict[str, Any] = {}
@@ -73,14 +81,19 @@ def load_settings(home: Path, flags: Mapping[str, Any] | None = None) -> Setting
         for name, value in layer.items():
             if name in _NESTED and isinstance(value, Mapping):
                 _refuse_unknown(value, _NESTED[name], f"{origin}: {name}")
-                merged[name] = {**merged.get(name, {}), **value}
+                below = merged.get(name)
+                merged[name] = {**below, **value} if isinstance(below, Mapping) else value
             else:
                 merged[name] = value
     merged["profile"] = profile
     try:
-        return Settings(**merged)
+        settings = Settings(**merged)
     except ValidationError as error:
         raise DeeperError(_readable(error, layers)) from error
+    if (place := made_of_yes_or_no(merged, settings)) is not None:
+        dotted = ".".join(map(str, place))
+        raise DeeperError(f"{_origin(place, layers)}: setting {dotted}: expected a number, not yes or no")
+    return settings
 
 
 def settings_files(home: Path) -> list[Path]:
@@ -109,7 +122,7 @@ def record_settings(home: Path, flags: Mapping[str, Any]) -> None:
 def recorded_settings(home: Path) -> dict[str, Any]:
     """What `record_settings` kept in `home`; empty where nothing was."""
     path = home / RECORDED
-    return _read_yaml(path) if path.exists() else {}
+    return read_settings(path) if path.exists() else {}
 
 
 def home_folder(given: Path | None = None) -> Path:
@@ -117,12 +130,12 @@ def home_folder(given: Path | None = None) -> Path:
     return (given or Path(os.environ.get("DEEPER_HOME") or DEFAULT_HOME)).resolve()
 
 
-def _profile_layers(profile: str, seen: tuple[str, ...] = ()) -> list[tuple[str, dict[str, Any]]]:
+def _profile_layers(profile: str, seen: tuple[str, ...] = ()) -> list[Layer]:
     """A profile and those it extends, the most general first."""
     if profile in seen:
-        raise DeeperError(f"profile {profile!r} extends itself: {' -> '.join((*seen, profile))}")
+        raise DeeperError(f"profile {shown(profile)} extends itself: {' -> '.join((*seen, profile))}")
     path = _profile_path(profile)
-    values = _read_yaml(path)
+    values = read_settings(path)
     base = values.pop("extends", None)
     # Paths in a user's own profile are meant from where that file lies.
     values = _resolve_paths(values, path.parent)
@@ -135,11 +148,14 @@ def _profile_path(profile: str) -> Path:
     known = sorted(path.stem for path in built_in.glob("*.yaml"))
     if profile in known:
         return built_in / f"{profile}.yaml"
-    path = Path(profile).expanduser()
-    if path.is_file():
-        return path.resolve()
+    try:
+        path = Path(profile).expanduser()
+        if path.is_file():
+            return path.resolve()
+    except (OSError, RuntimeError, ValueError):  # too long, of nobody's home, with a NUL
+        pass
     hint = did_you_mean(profile, known)
-    raise DeeperError(f"profile {profile!r} is neither built in ({', '.join(known)}) nor a file{hint}")
+    raise DeeperError(f"profile {shown(profile)} is neither built in ({', '.join(known)}) nor a file{hint}")
 
 
 def _beside(base: str, folder: Path) -> str:
@@ -148,7 +164,12 @@ def _beside(base: str, folder: Path) -> str:
 
 def _resolve_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     def resolve(value: Any) -> Any:
-        return str((folder / Path(value).expanduser()).resolve()) if isinstance(value, str) else value
+        if not isinstance(value, str) or "://" in value:  # the type says what is wrong
+            return value
+        try:
+            return str((folder / Path(value).expanduser()).resolve())
+        except (OSError, RuntimeError) as error:  # too long, of nobody's home
+            raise DeeperError(f"profile in {folder}: {shown(value)} is no path: {error}") from error
 
     values = dict(values)
     if values.get("data"):
@@ -167,50 +188,93 @@ def _resolve_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     return values
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DeeperError(f"settings file {path} cannot be read: {error}") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise DeeperError(f"settings file {path} holds {type(values).__name__}, expected `name: value` lines")
+def _environment() -> Iterator[Layer]:
+    """A layer for each variable: of a whole setting first, of its parts then."""
+    variables: dict[str, tuple[str, ...]]
+    variables = {ENV_PREFIX + name.upper(): (name,) for name in Settings.model_fields if name != "profile"}
+    for name, known_parts in _NESTED.items():
+        variables |= {f"{ENV_PREFIX}{name}__{part}".upper(): (name, part) for part in known_parts}
+    known = {*variables, *_OTHER_VARIABLES}
+    for given in os.environ:
+        if given.startswith(ENV_PREFIX) and not given.startswith(_TEST_VARIABLES) and given not in known:
+            raise DeeperError(f"environment variable {given[:80]} is no setting{did_you_mean(given, known)}")
+    for variable, (name, *parts) in variables.items():
+        if variable in os.environ:
+            value = _value_of(variable)
+            mapping = name in _NESTED or get_origin(Settings.model_fields[name].annotation) is dict
+            if mapping and not parts and not isinstance(value, dict):
+                way_out = f"{variable}='{{\"name\": value}}'"
+                if name in _NESTED:
+                    way_out += f", or set a part: {variable}__{_NESTED[name][0].upper()}=value"
+                raise DeeperError(f"environment variable {variable} holds no JSON object; write {way_out}")
+            yield f"environment variable {variable}", {name: {parts[0]: value} if parts else value}
+
+
+def _value_of(variable: str) -> Any:
+    """What the variable holds: JSON where it begins as a list or an object does, otherwise plain text."""
+    text = os.environ[variable]
+    if text.strip() == "null":
+        return None
+    if text.lstrip()[:1] in ("[", "{"):
+        try:
+            value = json.loads(text, object_pairs_hook=_without_twins, parse_constant=_no_number)
+        except (ValueError, RecursionError) as error:
+            why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            example = '["one", "two"], or one,two' if text.lstrip()[0] == "[" else '{"name": 1}'
+            # Without its cause, which holds the text.
+            raise DeeperError(
+                f"environment variable {variable} is no JSON ({why}); write it like {example}"
+            ) from None
+    else:
+        value = text
+    refuse_unusable(value, f"environment variable {variable}")
+    return value
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("a name stands twice in an object")
     return values
 
 
-def _environment() -> dict[str, Any]:
-    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | _OTHER_VARIABLES
-    known |= {f"{ENV_PREFIX}{name}__{part}".upper() for name, parts in _NESTED.items() for part in parts}
-    for name in os.environ:
-        if name.startswith(ENV_PREFIX) and not name.startswith(_TEST_VARIABLES) and name not in known:
-            raise DeeperError(f"environment variable {name} is no setting{did_you_mean(name, known)}")
-    try:
-        values = EnvSettingsSource(
-            Settings, env_prefix=ENV_PREFIX, case_sensitive=False, env_nested_delimiter="__"
-        )()
-    except SettingsError as error:
-        raise DeeperError(f"environment: {error}") from error
-    return {name: value for name, value in values.items() if name != "profile"}
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def _refuse_unknown(layer: Mapping[str, Any], known: Iterable[str], origin: str) -> None:
     for name in layer:
         if name not in known:
-            raise DeeperError(f"{origin}: {name!r} is no setting{did_you_mean(str(name), known)}")
+            raise DeeperError(f"{origin}: {shown(name)} is no setting{did_you_mean(str(name), known)}")
 
 
-def _readable(error: ValidationError, layers: list[tuple[str, Mapping[str, Any]]]) -> str:
+_EXPECT_PARTS = {"dataclass_type", "dict_type", "list_type", "model_type", "model_attributes_type"}
+"""Types of the errors about a text where several values belong: it may be any of them, a secret too."""
+
+
+def _readable(error: ValidationError, layers: list[Layer]) -> str:
     """The first thing wrong, in one line: where it was set, which setting, what was expected."""
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"] if part != "function-before")
-    field = str(first["loc"][0]) if first["loc"] else ""
-    origin = next((name for name, layer in reversed(layers) if field in layer), "settings")
-    message = first["msg"].removeprefix("Value error, ")
+    place = ".".join(str(part)[:60] for part in first["loc"] if part != "function-before")
+    value, message = first["input"], first["msg"].removeprefix("Value error, ")
     if first["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
         message = "there is no such setting"
     if not place:  # about several settings together
         return f"settings: {message}"
-    unspoken = _UNSPOKEN.search(place) or isinstance(first["input"], Mapping)
-    value = "" if unspoken else f" = {first['input']!r}"
-    return f"{origin}: setting {place}{value}: {message}"
+    many = isinstance(value, Mapping) or (first["type"] in _EXPECT_PARTS and isinstance(value, str | list))
+    repeated = "" if many or first["type"] == UNSPOKEN else f" = {shown(value)}"
+    return f"{_origin(first['loc'], layers)}: setting {place}{repeated}: {message}"
+
+
+def _origin(place: Sequence[Any], layers: list[Layer]) -> str:
+    """The last layer that says something of a setting, or of its part."""
+    name, *parts = place
+
+    def tells(layer: Mapping[str, Any], part: Any) -> bool:
+        return name in layer and (not isinstance(layer[name], Mapping) or part in layer[name])
+
+    if name in _NESTED and parts:
+        for origin, layer in reversed(layers):
+            if tells(layer, parts[0]):
+                return origin
+    return next((origin for origin, layer in reversed(layers) if name in layer), "settings")

@@ -111,9 +111,6 @@ class Experiment:
             name: Domain(name, given.item_type, given.scale, given.seen)
             for name, given in self.settings.domains.items()
         }
-        taken = sorted(set(own) & {domain.name for domain in PAPER_DOMAINS})
-        if taken:
-            raise DeeperError(f"domain {taken[0]!r} is one of the paper's; give your own another name")
         return {domain.name: domain for domain in PAPER_DOMAINS} | own
 
     def domain(self, name: str) -> Domain:

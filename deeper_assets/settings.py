@@ -1,29 +1,25 @@
 """One typed Settings object for an experiment; `layers` says where its values come from."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from functools import cached_property
 from pathlib import Path
+from reprlib import Repr
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    TypeAdapter,
     ValidationError,
     model_validator,
 )
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
 
 from deeper_assets.engines.chat.endpoint import Endpoint
-from deeper_assets.engines.http import Address, VariableName
+from deeper_assets.engines.http import MAY_BE_SECRET, Address, VariableName
 from deeper_assets.engines.training.hardware import ONE_DEVICE, Hardware
 from deeper_assets.method.domains import PAPER_DOMAINS, Scale
 from deeper_assets.method.exceptions import did_you_mean
@@ -38,27 +34,67 @@ def _all_is_none(value: object) -> object:
     return None if isinstance(value, str) and value.strip().lower() == "all" else value
 
 
+def _listed(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _local(value: object) -> object:
+    if isinstance(value, str | Path) and _ELSEWHERE.search(str(value)):
+        raise ValueError("expected a path on this machine, and not an address or a connection string")
+    if isinstance(value, str | Path) and max(map(len, str(value).split("/"))) > 255:
+        raise ValueError("no file has a name of more than 255 characters")
+    return value
+
+
+def _without_password(query: str) -> str:
+    if _PASSWORD.search(query):
+        raise ValueError("a query with a password would be recorded; ask Postgres by dsn_env")
+    return query
+
+
+_PASSWORD = re.compile(r"://[^\s/:'\"@]*:[^\s/'\"@]+@|\bpassword=[^\s'\"]", re.IGNORECASE)
+"""In an address, or in a connection string such as `host=… password=…`."""
+
+_ELSEWHERE = re.compile(rf"^[\w+.-]+:/|{_PASSWORD.pattern}", re.IGNORECASE)
+"""An address, or a connection string."""
+
 Count = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_all_is_none)]
 """How many users; None (written `all`) for every one."""
 
+Listed = Annotated[list[str], BeforeValidator(_listed)]
+"""Names, in a list or separated by commas."""
 
-Names = Annotated[Annotated[list[str], Field(min_length=1)] | None, BeforeValidator(_all_is_none)]
+Names = Annotated[
+    Annotated[list[str], Field(min_length=1), BeforeValidator(_listed)] | None, BeforeValidator(_all_is_none)
+]
 """One name or several; None (written `all`) for all there are."""
+
+LocalPath = Annotated[Path, BeforeValidator(_local), MAY_BE_SECRET]
+"""A file or folder; a connection string that stands here by mistake is not repeated."""
+
+Query = Annotated[str, AfterValidator(_without_password), MAY_BE_SECRET]
+"""SQL, which is recorded with what it gave, so a password belongs in the environment."""
+
+
+STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+"""Of all settings: unknown names are errors, and so are numbers that are none; no error shows all values."""
 
 
 class DomainSettings(BaseModel):
     """A domain of one's own: what its items are, their scale, and where its ratings lie."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = STRICT
 
     item_type: str = Field(description="one item, in the singular: podcast episode")
     scale: Scale
     seen: bool = Field(True, description="whether its training users train the policy")
     columns: ColumnMap
-    file: Path | None = Field(None, description="CSV, TSV (also .gz) or Parquet file")
-    query: str | None = Field(None, description="SQL that gives the rows; alone, DuckDB's SQL over files")
-    database: Path | None = Field(None, description="DuckDB file that the query is asked of, read-only")
-    dsn_env: str | None = Field(None, description="environment variable with the DSN of the Postgres asked")
+    file: LocalPath | None = Field(None, description="CSV, TSV (also .gz) or Parquet file")
+    query: Query | None = Field(None, description="SQL that gives the rows; alone, DuckDB's SQL over files")
+    database: LocalPath | None = Field(None, description="DuckDB file that the query is asked of, read-only")
+    dsn_env: VariableName | None = Field(
+        None, description="environment variable with the DSN of the Postgres asked"
+    )
 
     @model_validator(mode="after")
     def _one_place(self) -> "DomainSettings":
@@ -77,6 +113,8 @@ GREEDY = Decoding(temperature=0.0, top_p=1.0, repetition_penalty=1.0)
 class ChatSettings(Endpoint):
     """The frozen chat model."""
 
+    model_config = STRICT
+
     engine: Literal["offline", "openai"] = Field(
         "offline", description="the embedded stand-in, or any OpenAI-compatible endpoint"
     )
@@ -85,13 +123,13 @@ class ChatSettings(Endpoint):
 class SamplerSettings(BaseModel):
     """What the policy is sampled with."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = STRICT
 
     engine: Literal["auto", "transformers", "vllm"] = Field(
         "auto",
         description="auto: vLLM with `urls`, or where it is installed, with a GPU and a policy not offline",
     )
-    urls: list[Address] = Field(
+    urls: Annotated[list[Address], BeforeValidator(_listed)] = Field(
         [], description="of vLLM servers, with /v1: replicas of one base model; []: the home starts its own"
     )
     key_env: VariableName = Field(
@@ -112,15 +150,15 @@ class SamplerSettings(BaseModel):
     )
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Everything an experiment can be told. Unknown names are errors."""
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+    model_config = STRICT
 
     profile: str = Field(DEFAULT_PROFILE, description="name of a built-in profile, or a YAML file")
     seed: int = Field(20250216, description="decides who is sampled, who trains, and the generated ratings")
 
-    data: Path | None = Field(None, description="folder of the published files; null: generated ratings")
+    data: LocalPath | None = Field(None, description="folder of the published files; null: generated ratings")
     domains: dict[str, DomainSettings] = Field(default_factory=dict, description="domains of one's own")
     synthetic_users: int = Field(120, ge=1, description="generated users a domain")
 
@@ -134,7 +172,7 @@ class Settings(BaseSettings):
     max_cost_usd: float | None = Field(
         None, ge=0, description="what the chat model may cost in this home, all runs together"
     )
-    prompts: dict[str, Path] = Field(
+    prompts: dict[str, LocalPath] = Field(
         default_factory=dict, description="template name -> file that replaces it"
     )
     persona_words: int = Field(200, ge=1, description="shortest first persona that is asked for, words")
@@ -158,13 +196,13 @@ class Settings(BaseSettings):
     recipes: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="recipes of one's own: what differs from the built-in one `like`"
     )
-    train_recipes: list[str] = Field(
+    train_recipes: Listed = Field(
         ["balanced", "paper"], description="recipes that `deeper run` trains; [] for no policy"
     )
     training_seeds: int = Field(
         1, ge=1, description="how often each recipe is trained, to see what chance makes of it"
     )
-    training_domains: list[str] | None = Field(None, description="domains that train; null: all seen ones")
+    training_domains: Listed | None = Field(None, description="domains that train; null: all seen ones")
     evaluate: Names = Field(None, description="domains that are evaluated; null or `all`: all")
 
     processes: int | None = Field(
@@ -188,12 +226,28 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _training_is_possible(self) -> "Settings":
+        if (impossible := self.training.impossible()) is not None:
+            raise ValueError(impossible)
+        return self
+
+    @model_validator(mode="after")
     def _recipes_are_known(self) -> "Settings":
         for name in self.train_recipes:
             if name not in self.all_recipes:
                 raise ValueError(
-                    f"train_recipes: {name!r} is no recipe{did_you_mean(name, self.all_recipes)}"
+                    f"train_recipes: {shown(name)} is no recipe{did_you_mean(name, self.all_recipes)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _domains_have_names(self) -> "Settings":
+        for name in self.domains:
+            _refuse_no_name("domains", name)
+            if name == "all":
+                raise ValueError("domains: 'all' means every domain; give yours another name")
+            if name in {domain.name for domain in PAPER_DOMAINS}:
+                raise ValueError(f"domains: {name!r} is one of the paper's; give your own another name")
         return self
 
     @model_validator(mode="after")
@@ -205,7 +259,7 @@ class Settings(BaseSettings):
                     hint = did_you_mean(name, known)
                     back = "; `--domains all` goes back to all" if setting == "evaluate" else ""
                     raise ValueError(
-                        f"{setting}: {name!r} is no domain{hint} (known: {', '.join(known)}){back}"
+                        f"{setting}: {shown(name)} is no domain{hint} (known: {', '.join(known)}){back}"
                     )
         return self
 
@@ -214,43 +268,75 @@ class Settings(BaseSettings):
         """The built-in recipes and one's own, by name."""
         return dict(RECIPES) | {name: _own_recipe(name, given) for name, given in self.recipes.items()}
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings calls with these names
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Values come from `load_settings` alone: a Settings object never depends on where it is made."""
-        return (init_settings,)
-
 
 def _own_recipe(name: str, given: Mapping[str, Any]) -> Recipe:
     """A recipe of one's own: the one it is `like` (balanced by default) with some values replaced."""
     if name in RECIPES:
         raise ValueError(f"recipes: {name!r} is built in; give your own another name")
-    if not _RECIPE_NAME.fullmatch(name):
-        raise ValueError(f"recipes: {name!r} is no name; use lower-case letters, digits and underscores")
+    _refuse_no_name("recipes", name)
     if is_taken(name):
         raise ValueError(
             f"recipes: {name!r} reads like one training of another recipe; give yours another name"
         )
     values = dict(given)
     like = values.pop("like", DEFAULT_RECIPE)
-    if like not in RECIPES:
-        raise ValueError(f"recipes: {name}: like {like!r} is no built-in recipe{did_you_mean(like, RECIPES)}")
+    if not isinstance(like, str) or like not in RECIPES:
+        hint = did_you_mean(str(like), RECIPES)
+        raise ValueError(f"recipes: {name}: like {shown(like)} is no built-in recipe{hint}")
     known = {field.name for field in fields(Recipe)}
     for key in values:
         if key not in known:
-            raise ValueError(f"recipes: {name}: {key!r} is no part of a recipe{did_you_mean(key, known)}")
+            raise ValueError(
+                f"recipes: {name}: {shown(key)} is no part of a recipe{did_you_mean(key, known)}"
+            )
     try:
-        return TypeAdapter(Recipe).validate_python(asdict(RECIPES[like]) | values)
+        recipe = _OfRecipe.model_validate({"recipe": asdict(RECIPES[like]) | values}).recipe
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ValueError(f"recipes: {name}: {place} = {first['input']!r}: {first['msg']}") from error
+        place = ".".join(map(str, first["loc"][1:]))
+        raise ValueError(f"recipes: {name}: {place} = {shown(first['input'])}: {first['msg']}") from error
+    if made_of_yes_or_no(values, recipe) is not None:
+        raise ValueError(f"recipes: {name}: expected numbers, not yes or no")
+    return recipe
 
 
-_RECIPE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+class _OfRecipe(BaseModel):
+    """Holds a recipe's values to what holds for all settings."""
+
+    model_config = STRICT
+
+    recipe: Recipe
+
+
+def _refuse_no_name(setting: str, name: str) -> None:
+    """Names stand in partition keys, file names, SQL and lists on the command line, so they are plain."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
+        raise ValueError(
+            f"{setting}: {name[:60]!r} is no name; use lower-case letters, digits and underscores, a letter "
+            "first, 40 at most"
+        )
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it, shortened."""
+    return _SHORT.repr(value)
+
+
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
+
+def made_of_yes_or_no(given: Any, taken: Any, place: tuple[Any, ...] = ()) -> tuple[Any, ...] | None:
+    """Where yes or no was given and pydantic made a number of it; None where nowhere."""
+    if isinstance(given, bool):
+        return place if isinstance(taken, int | float) and not isinstance(taken, bool) else None
+    inner: Iterable[tuple[Any, Any, Any]] = ()
+    if isinstance(given, Mapping):
+        inner = (
+            (name, value, taken.get(name) if isinstance(taken, Mapping) else getattr(taken, name, None))
+            for name, value in given.items()
+        )
+    elif isinstance(given, list | tuple) and isinstance(taken, list | tuple):
+        inner = ((number, *both) for number, both in enumerate(zip(given, taken, strict=False)))
+    places = (made_of_yes_or_no(value, became, (*place, name)) for name, value, became in inner)
+    return next((where for where in places if where is not None), None)

@@ -86,22 +86,6 @@ def test_a_nested_value_has_an_environment_variable_of_its_own(
         load_settings(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("section", "name", "value"),
-    [
-        ("chat", "base_url", "https://me:sk-s3cret@host/v1"),
-        ("chat", "key_env", "sk-s3cret"),
-        ("sampler", "urls", ["http://host/v1", "https://sk-s3cret@host/v1"]),
-    ],
-)
-def test_a_secret_in_the_wrong_place_is_an_error_that_does_not_repeat_it(
-    tmp_path: Path, section: str, name: str, value: object
-) -> None:
-    with pytest.raises(DeeperError, match=rf"setting {section}\.{name}(\.1)?: ") as error:
-        load_settings(tmp_path, {section: {name: value}})
-    assert "s3cret" not in str(error.value)
-
-
 def test_the_defaults_are_the_papers() -> None:
     settings = Settings()
     assert settings.candidates == 15
@@ -150,6 +134,25 @@ def test_a_recipe_of_ones_own_is_a_line(tmp_path: Path) -> None:
     near = replace(RECIPES["paper"], weights=(1.0, 0.0, 0.0), rejected_at_most=None)
     assert settings.all_recipes["near"] == near
     assert settings.all_recipes["paper"] == RECIPES["paper"]
+
+
+def test_a_list_may_be_written_with_commas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPER_TRAIN_RECIPES", "balanced")
+    monkeypatch.setenv("DEEPER_EVALUATE", "grocery, book")
+    monkeypatch.setenv("DEEPER_SAMPLER__URLS", "http://a:1/v1,http://b:1/v1")
+    settings = load_settings(tmp_path, {"training_domains": "recipe,book"})
+    assert (settings.train_recipes, settings.evaluate) == (["balanced"], ["grocery", "book"])
+    assert settings.sampler.urls == ["http://a:1/v1", "http://b:1/v1"]
+    assert settings.training_domains == ["recipe", "book"]
+
+
+def test_a_variable_takes_back_what_a_profile_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    profile = write(tmp_path / "mine.yaml", data="ratings", chat={"prices": {"input": 1, "output": 1}})
+    monkeypatch.setenv("DEEPER_PROFILE", str(profile))
+    monkeypatch.setenv("DEEPER_DATA", "null")
+    monkeypatch.setenv("DEEPER_CHAT__PRICES", "null")
+    settings = load_settings(tmp_path)
+    assert (settings.data, settings.chat.prices) == (None, None)
 
 
 def test_no_recipe_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,6 +248,51 @@ def test_paths_in_a_profile_are_meant_from_its_folder(tmp_path: Path) -> None:
         (
             {"domains": {"p": {**OWN_DOMAIN, "database": "x"}}},
             "a file needs neither",
+        ),
+        ({"train_users": True}, "command line: setting train_users: expected a number, not yes or no"),
+        ({"training": {"epochs": True}}, "setting training.epochs: expected a number, not yes or no"),
+        (
+            {"domains": {"p": {**OWN_DOMAIN, "scale": {"lowest": False, "highest": 5, "step": 1}}}},
+            "setting domains.p.scale.lowest: expected a number, not yes or no",
+        ),
+        ({"recipes": {"bold": {"weights": [True, 1, 1]}}}, "recipes: bold: expected numbers, not yes or no"),
+        ({"recipes": {"bold": {"like": ["paper"]}}}, "like ['paper'] is no built-in recipe"),
+        (
+            {"recipes": {"bold": {"margin_1": float("nan")}}},
+            "recipes: bold: margin_1 = nan: Input should be a finite number",
+        ),
+        ({"max_cost_usd": float("inf")}, "setting max_cost_usd = inf: Input should be a finite number"),
+        ({"sampler": {"keep_loaded": float("nan")}}, "keep_loaded = nan: Input should be a finite number"),
+        ({"training": {"beta": float("inf")}}, "setting training.beta = inf: Input should be a finite"),
+        ({"training": {"epochs": -1}}, "settings: training.epochs is -1.0; it must not be negative"),
+        ({"training": {"lora_rank": 0}}, "settings: training.lora_rank is 0; it must be above 0"),
+        ({"seed": 10**30}, "command line: seed: the number has more than 18 digits"),
+        ({"domains": {"all": OWN_DOMAIN}}, "domains: 'all' means every domain; give yours another name"),
+        (
+            {"domains": {"book": OWN_DOMAIN}},
+            "domains: 'book' is one of the paper's; give your own another name",
+        ),
+        *(
+            (
+                {setting: {name: value}},
+                f"settings: {setting}: {name[:60]!r} is no name; use lower-case letters, digits and "
+                "underscores, a letter first, 40 at most",
+            )
+            for setting, value in (("domains", OWN_DOMAIN), ("recipes", {}))
+            for name in (
+                "a|b",
+                "a,b",
+                "a\nb",
+                "..",
+                "a/b",
+                "a'b",
+                "Book",
+                "bücher",
+                "-h",
+                "",
+                "1st",
+                "x" * 41,
+            )
         ),
         ({"evaluate": ["boks"]}, "settings: evaluate: 'boks' is no domain; did you mean 'book'?"),
         ({"evaluate": []}, "command line: setting evaluate = []: List should have at least 1 item"),
@@ -365,6 +413,50 @@ def test_a_misspelt_variable_is_an_error(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("DEEPER_EVAL_USRS", "3")
     with pytest.raises(DeeperError, match="DEEPER_EVAL_USRS is no setting; did you mean 'DEEPER_EVAL_USERS'"):
         load_settings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        (
+            "DEEPER_TRAIN_RECIPES",
+            "[balanced]",
+            'is no JSON (Expecting value); write it like ["one", "two"], or one,two',
+        ),
+        ("DEEPER_RECIPES", '{"a": {}, "a": {}}', "is no JSON (a name stands twice in an object)"),
+        ("DEEPER_RECIPES", '{"a": {"margin_1": NaN}}', "is no JSON (NaN is no number)"),
+        ("DEEPER_RECIPES", '{"a": ' + "[" * 50_000, "is no JSON"),
+        ("DEEPER_RECIPES", '{"a": ' + "[" * 100 + "]" * 100 + "}", "more than 30 lists and mappings"),
+        ("DEEPER_RECIPES", "bold", """holds no JSON object; write DEEPER_RECIPES='{"name": value}'"""),
+        ("DEEPER_CHAT", "openai", "or set a part: DEEPER_CHAT__MODEL=value"),
+        ("DEEPER_CHAT__TRIES", "x", "setting chat.tries = 'x': Input should be a valid integer"),
+        ("DEEPER_EVAL_USERS", "1e400", "setting eval_users = '1e400': Input should be a valid integer"),
+        ("DEEPER_DATA", "a\udc80b", "a control character or half of a surrogate pair stands in the text"),
+    ],
+)
+def test_an_error_about_a_variable_names_it_and_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv("DEEPER_CHAT__CONCURRENCY", "3")  # another part of `chat` is not where the mistake is
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(DeeperError) as error:
+        load_settings(tmp_path)
+    assert f"environment variable {variable}" in str(error.value)
+    assert message in str(error.value)
+
+
+def test_the_layer_of_an_error_is_where_that_part_was_set(tmp_path: Path) -> None:
+    profile = write(tmp_path / "mine.yaml", chat={"tries": 0})
+    with pytest.raises(DeeperError, match=r"mine\.yaml: setting chat\.tries = 0"):
+        load_settings(tmp_path, {"profile": str(profile), "chat": {"concurrency": 2}})
+
+
+@pytest.mark.parametrize("path", ["~nobody_is_called_so/x", "x" * 5000])
+@pytest.mark.parametrize("setting", ["data", "extends"])
+def test_what_is_no_path_is_an_error(tmp_path: Path, setting: str, path: str) -> None:
+    profile = write(tmp_path / "mine.yaml", **{setting: path})
+    with pytest.raises(DeeperError, match=r"is no path|neither built in|no file has a name"):
+        load_settings(tmp_path, {"profile": str(profile)})
 
 
 def test_a_profile_that_extends_itself_is_an_error(tmp_path: Path) -> None:

@@ -3,13 +3,15 @@
 import base64
 import html
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ValidationError, WrapValidator
+from pydantic_core import PydanticCustomError
 
 from deeper_assets.method.exceptions import DeeperError
 
@@ -143,15 +145,51 @@ def _lowered(text: str) -> str:
 _SMALL = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 
 
-def _without_secret(url: str) -> str:
-    parts = urlsplit(url)
+UNSPOKEN = "unspoken"
+"""Type of the validation errors of values that may be secret: whoever tells of them leaves the value out."""
+
+
+def _unspoken(value: Any, validate: Callable[[Any], Any]) -> Any:
+    try:
+        return validate(value)
+    except ValidationError as error:
+        why = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise PydanticCustomError(UNSPOKEN, "{why}", {"why": why}) from None
+
+
+MAY_BE_SECRET = WrapValidator(_unspoken)
+"""Marks a type whose values may be secret, a wrong one above all: no validation error repeats them."""
+
+
+def _plain_address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        readable = parts.port is None or parts.port > 0
+    except ValueError:
+        readable = False
+    if not readable or parts.scheme not in {"http", "https"} or not parts.hostname or url.split() != [url]:
+        raise ValueError("expected an address such as http://127.0.0.1:8000/v1")
     if parts.password or parts.username:
         raise ValueError("an address with a password would be recorded; use the variable of key_env")
+    if "?" in url or "#" in url:
+        raise ValueError(
+            "an address ends before '?' and '#': what stands there would be recorded; a key belongs in the "
+            "variable of key_env"
+        )
     return url
 
 
-Address = Annotated[str, AfterValidator(_without_secret)]
+def _variable_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+        raise ValueError(
+            "expected the name of an environment variable, in capital letters, digits and underscores, and "
+            "not what the variable holds"
+        )
+    return name
+
+
+Address = Annotated[str, AfterValidator(_plain_address), MAY_BE_SECRET]
 """A URL. Addresses are recorded with what they gave, so a key belongs in the environment."""
 
-VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-"""An environment variable's name: not, by mistake, the key itself."""
+VariableName = Annotated[str, AfterValidator(_variable_name), MAY_BE_SECRET]
+"""An environment variable's name: not, by mistake, what it holds. Few keys are of capital letters alone."""

@@ -1,6 +1,7 @@
 """Errors that a user can act on: each names the thing, the value and the way out."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -26,6 +27,14 @@ def first_line(error: BaseException) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of an error about an unknown word: the known one most like it; empty where none is like it."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    """The end of an error about an unknown word: the known one most like it; empty where none is like it.
+
+    Case, spaces and signs between words do not count: `user_id` is most like "User ID".
+    """
+    folded = {_folded(name): name for name in known}
+    close = difflib.get_close_matches(_folded(word), folded, n=1)
+    return f"; did you mean {folded[close[0]]!r}?" if close else ""
+
+
+def _folded(word: str) -> str:
+    return re.sub(r"[\W_]+", "_", word.casefold()).strip("_")

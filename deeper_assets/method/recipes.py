@@ -11,7 +11,7 @@ so the paper's bounds leave nothing that teaches the policy to leave it alone.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 
@@ -141,3 +141,15 @@ class Training:
     evaluate_every: int = 100
     validation_share: float = 0.1
     bf16: bool = True
+
+    def impossible(self) -> str | None:
+        """Why no training can be like this; None where one can."""
+        for name, value in asdict(self).items():
+            if value < 0:
+                return f"training.{name} is {value}; it must not be negative"
+            if value == 0 and name in _ABOVE_ZERO:
+                return f"training.{name} is {value}; it must be above 0"
+        return None
+
+
+_ABOVE_ZERO = ("batch_size", "examples_at_once", "epochs", "learning_rate", "lora_rank", "evaluate_every")

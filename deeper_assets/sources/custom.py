@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 
 from deeper_assets.method.domains import Domain
-from deeper_assets.method.exceptions import DeeperError, first_line
+from deeper_assets.method.exceptions import DeeperError, did_you_mean, first_line
 from deeper_assets.sources.csv_files import load_csv, read_header
 from deeper_assets.sources.shape import (
     ReadReport,
@@ -206,7 +206,9 @@ class CustomSource:
 
     def _check_columns(self, names: list[str], called: str) -> None:
         missing = [
-            f"{column} ({name[:-1]})" for name, column in self._mapped().items() if column not in names
+            f"{column} ({name[:-1]}{did_you_mean(column, names)})"
+            for name, column in self._mapped().items()
+            if column not in names
         ]
         if missing:
             raise DeeperError(

@@ -195,17 +195,6 @@ def test_a_domain_of_ones_own_is_a_partition_of_everything(tmp_path: Path) -> No
         assert any("podcasts" in key for key in keys)
 
 
-def test_an_own_domain_cannot_take_a_papers_name(tmp_path: Path) -> None:
-    own = {
-        "item_type": "x",
-        "scale": {"lowest": 1, "highest": 5, "step": 1},
-        "columns": {"user": "u", "item": "i", "rating": "r"},
-        "query": "select 1",
-    }
-    with pytest.raises(DeeperError, match="'book' is one of the paper's"):
-        build_definitions(Experiment(tmp_path, Settings(domains={"book": own})))
-
-
 def test_what_is_in_force_no_more_is_not_called_outdated(tmp_path: Path) -> None:
     """A recipe may have left the settings, and a domain the training, whose tables are still stored."""
     here = Experiment(tmp_path, Settings(train_recipes=["balanced"], training_domains=["recipe"]))

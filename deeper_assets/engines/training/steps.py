@@ -31,11 +31,10 @@ def plan_steps(training: Training, examples: int, devices: int) -> Plan:
     Warm-up takes half of all steps at most, or a small training would never reach its learning rate.
 
     Raises:
-        DeeperError: the batch cannot be divided so, or a value that must be positive is not.
+        DeeperError: the batch cannot be divided so, or no training can be like this.
     """
-    for name in ("batch_size", "examples_at_once", "epochs", "learning_rate", "lora_rank", "evaluate_every"):
-        if getattr(training, name) <= 0:
-            raise DeeperError(f"training.{name} is {getattr(training, name)}; it must be above 0")
+    if (impossible := training.impossible()) is not None:
+        raise DeeperError(impossible)
     at_once = training.examples_at_once * devices
     if training.batch_size % at_once:
         raise DeeperError(
