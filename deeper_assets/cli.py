@@ -105,18 +105,15 @@ def run(home: Path | None, **flags: Any) -> None:
     What is given here is recorded in the home folder, so that the next run, the report and `dagster dev` on
     the same home mean the same experiment. A killed run goes on where it was.
     """
-    from deeper_assets.layers import record_settings
-
     given = _given(**flags)
     experiment = _experiment(home, given)
-    record_settings(experiment.home, given)
 
     from deeper_assets.instance import quiet_dagster
     from deeper_assets.running import run_everything
 
     quiet_dagster()
     with _progress() as progress:
-        outcome = run_everything(experiment, progress)
+        outcome = run_everything(experiment, progress, given)
     _say_what_was_done(outcome)
     _say_what_it_cost(experiment)
     if not outcome.failed or not experiment.warehouse.load("mae_table").empty:
@@ -151,10 +148,12 @@ def ui(home: Path | None, port: int | None) -> None:
     """Open the home folder in Dagster's UI: a webserver and its daemon, until Ctrl-C."""
     # Neither Dagster nor pandas is imported here: the page would be there seconds later.
     from deeper_assets.layers import home_folder, settings_files
+    from deeper_assets.privacy import close_to_others
     from deeper_assets.ui import free_port, instance_folder
 
     folder = home_folder(home)
     files = settings_files(folder)  # settings that cannot be read are said here, not on a page
+    close_to_others(folder)  # also for the processes that are started below
     instance = instance_folder(folder)
     chosen = free_port(port)
     if chosen is None:
@@ -171,6 +170,7 @@ def ui(home: Path | None, port: int | None) -> None:
 def report(home: Path | None, as_json_: bool, html: Path | None) -> None:
     """Print the tables of what has been made, methods beside floors."""
     from deeper_assets.graph import Graph
+    from deeper_assets.privacy import for_others
     from deeper_assets.reports.text import as_json
 
     experiment = _experiment(home)
@@ -190,8 +190,9 @@ def report(home: Path | None, as_json_: bool, html: Path | None) -> None:
         sample, settings = _sample_of_personas(experiment), experiment.settings
         stand_in = settings.chat.engine == "offline"
         page = render_page(table, comparison, sample, done, settings.profile, stand_in)
-        html.parent.mkdir(parents=True, exist_ok=True)
-        html.write_text(page, encoding="utf-8")
+        with for_others():
+            html.parent.mkdir(parents=True, exist_ok=True)
+            html.write_text(page, encoding="utf-8")
         click.echo(f"wrote {html}", err=True)
     if as_json_:
         click.echo(json.dumps(as_json(table, comparison, experiment.settings.profile), indent=1))
@@ -245,7 +246,7 @@ def prune(experiment: "Experiment", before: datetime | None, model: str | None, 
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.pass_obj
 def export(experiment: "Experiment", file: Path) -> None:
-    """Write every answer with its request to FILE, as a JSON object a line."""
+    """Write every answer with its request to FILE, as a JSON object a line; only you may read it."""
     partial = file.with_name(file.name + ".partial")
     with partial.open("w", encoding="utf-8", errors="replace") as out:
         for answer in experiment.journal.export():
@@ -283,9 +284,10 @@ def export_pairs_command(
     """Write preference pairs to FOLDER: a dataset for TRL's DPOTrainer, or for LLaMA-Factory."""
     from deeper_assets.exporting import export_pairs
 
+    experiment = _experiment(home)
     iterations = [1, 2] if iteration == "both" else [int(iteration)]
     with _pushed(folder, to_hub, "dataset"):
-        export_pairs(_experiment(home), folder, recipe, iterations, form)
+        export_pairs(experiment, folder, recipe, iterations, form)
 
 
 @export_group.command("model")
@@ -300,8 +302,9 @@ def export_model_command(
     """Write an adapter to FOLDER, as PEFT loads it; the offline base is put beside it."""
     from deeper_assets.exporting import export_model
 
+    experiment = _experiment(home)
     with _pushed(folder, to_hub, "model"):
-        export_model(_experiment(home), folder, recipe, int(iteration))
+        export_model(experiment, folder, recipe, int(iteration))
 
 
 @contextmanager
@@ -311,10 +314,12 @@ def _pushed(folder: Path, repository: str | None, kind: "Kind") -> Iterator[None
     What hinders an upload is an error before anything is written.
     """
     from deeper_assets.engines import hub
+    from deeper_assets.privacy import for_others
 
     if repository is not None:
         hub.refuse_unpushable(repository)
-    yield
+    with for_others():
+        yield
     click.echo(f"wrote {folder}", err=True)
     if repository is not None:
         click.echo(f"pushed to {hub.push(folder, repository, kind)}", err=True)
@@ -375,10 +380,13 @@ def _progress() -> Iterator["Report"]:
 
 def _experiment(home: Path | None, flags: dict[str, Any] | None = None) -> "Experiment":
     from deeper_assets.layers import home_folder, load_settings
+    from deeper_assets.privacy import keep_private
     from deeper_assets.resources import Experiment
 
     folder = home_folder(home)
-    return Experiment(folder, load_settings(folder, flags))
+    experiment = Experiment(folder, load_settings(folder, flags))
+    keep_private(folder)
+    return experiment
 
 
 def _given(

@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 def defs() -> Definitions:
     """What `dagster dev` and the jobs it starts work with: the experiment that the environment names."""
     from deeper_assets.layers import home_folder, load_settings
+    from deeper_assets.privacy import keep_private
     from deeper_assets.resources import Experiment
 
     home: Path = home_folder()
     settings = load_settings(home)
+    keep_private(home)  # this process starts those of runs
     executor = in_process_executor if settings.executor == "in_process" else multiprocess_executor
     return build_definitions(Experiment(home, settings), executor)
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing.util import Finalize
 from pathlib import Path
+from typing import Any
 
 from dagster import DagsterInstance, Definitions
 from dagster._core.definitions.job_base import InMemoryJob
@@ -46,8 +47,10 @@ from deeper_assets.instance import (
     prune,
     quiet_dagster,
 )
+from deeper_assets.layers import record_settings
 from deeper_assets.method.exceptions import DeeperError, one_line
 from deeper_assets.planning import Edges, Planner, Unit
+from deeper_assets.privacy import close_to_others
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
 from deeper_assets.ui import databases_open
@@ -100,10 +103,15 @@ Report = Callable[[str, int, int], None]
 """Told about progress: what is at work, how many units are done, how many there are."""
 
 
-def run_everything(experiment: Experiment, report: Report) -> Outcome:
+def run_everything(experiment: Experiment, report: Report, flags: Mapping[str, Any] | None = None) -> Outcome:
     """Brings every table up to date of the domains that are evaluated or train, and the tables over them.
 
     A domain that fails leaves the other domains untouched.
+
+    Args:
+        experiment: what is made, with the flags.
+        report: told about progress.
+        flags: recorded in the home, once this process holds it: a run that is refused changes nothing.
 
     Raises:
         DeeperError: a domain is not configured, or another `deeper run` is at work in the same home.
@@ -111,7 +119,9 @@ def run_everything(experiment: Experiment, report: Report) -> Outcome:
     worker = Worker(experiment)
     planner = Planner(Graph.of(experiment), worker.definitions)
     outcome = Outcome()
+    close_to_others(experiment.home)
     with alone_in(experiment.home), _Crew(worker) as crew, ExitStack() as stack:
+        record_settings(experiment.home, flags or {})
         bury_the_dead(worker.instance)
         stack.enter_context(databases_open(experiment.home))
         _sweep(experiment.home / "scratch")

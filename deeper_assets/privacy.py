@@ -1,0 +1,80 @@
+"""Who may read a home: it holds people's ratings, their personas, and answers that were paid for.
+
+A process has one umask. It is set for what is made in the home, and lifted where something is written for
+others. Processes inherit it from the one that starts them.
+"""
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+GROUP_AND_OTHERS, OTHERS = 0o077, 0o007
+
+OURS = (
+    *("warehouse.duckdb*", "journal.sqlite*", "settings.yaml*", "run.lock"),
+    *("dagster", "models", "training", "scratch", "gpu"),
+)
+"""What a home holds. A folder may be given as a home that holds other things, too."""
+
+_umask_before: int | None = None
+
+
+def keep_private(home: Path) -> None:
+    """What this process makes from now on is for the owner alone; for the group, too, where the home is.
+
+    A home that its owner has closed to others, and not to the group, is meant for the group.
+    """
+    global _umask_before  # noqa: PLW0603 - as there is one umask, there is one from before
+    mode = home.stat().st_mode if home.is_dir() else 0
+    chosen = mode & GROUP_AND_OTHERS if not mode & OTHERS else 0
+    before = os.umask(GROUP_AND_OTHERS & ~chosen)
+    if _umask_before is None:
+        _umask_before = before
+
+
+@contextmanager
+def for_others() -> Iterator[None]:
+    """What is made in here is not of the home: the umask that the process came with says who may read it."""
+    kept = os.umask(0)
+    os.umask(kept if _umask_before is None else _umask_before)
+    try:
+        yield
+    finally:
+        os.umask(kept)
+
+
+def close_to_others(home: Path) -> None:
+    """Makes a home private that is to be worked in, also one that is there and can be read by others.
+
+    What is not ours is left as it is, and so are links. Where the system refuses, that is told.
+    """
+    with for_others():
+        home.parent.mkdir(parents=True, exist_ok=True)
+    if home.is_dir() and home.stat().st_mode & OTHERS:
+        try:
+            _close(home)
+        except OSError as error:
+            print(f"deeper: {home} stays readable for others: {error.strerror}", file=sys.stderr)
+    keep_private(home)
+
+
+def _close(home: Path) -> None:
+    ours = [path for pattern in OURS for path in home.glob(pattern)]
+    if set(home.iterdir()) <= set(ours) and not home.stat().st_mode & stat.S_ISVTX:
+        _close_one(home)
+    for path in ours:
+        _close_one(path)
+        for folder, _, files in os.walk(path):  # links to folders are not followed
+            _close_one(Path(folder))
+            for name in files:
+                _close_one(Path(folder, name))
+
+
+def _close_one(path: Path) -> None:
+    with suppress(FileNotFoundError):  # SQLite and DuckDB delete their logs
+        mode = path.lstat().st_mode
+        if not stat.S_ISLNK(mode) and mode & GROUP_AND_OTHERS:
+            path.chmod(stat.S_IMODE(mode) & ~GROUP_AND_OTHERS)
