@@ -145,7 +145,8 @@ class Prompts:
         """The built-in templates, with those named in `overrides` replaced by the text of a file.
 
         Raises:
-            DeeperError: an unknown template name, an unreadable file, a placeholder missing or unknown.
+            DeeperError: an unknown template name, an unreadable file, a placeholder missing or unknown, or
+                more text or placeholders than any prompt needs.
         """
         texts = dict(BUILT_IN)
         for name, path in overrides.items():
@@ -271,9 +272,16 @@ def _ratings(window: Sequence[RatedItem]) -> str:
     return _block("ratings", (f"- rated {item.rating:g}: {one_line(item.title)}" for item in window))
 
 
+_LONGEST, _MOST = 100_000, 100
+"""Characters and placeholders of a template: more would make prompts that no model reads."""
+
+
 def _read_template(name: str, path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        if path.exists() and not path.is_file():  # a pipe would be waited for, and a device has no end
+            raise DeeperError(f"prompt template {name!r}: {path} is no file")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_LONGEST + 1)
     except OSError as error:
         raise DeeperError(
             f"prompt template {name!r}: cannot read {path}: {error.strerror or error}"
@@ -282,6 +290,8 @@ def _read_template(name: str, path: Path) -> str:
         raise DeeperError(
             f"prompt template {name!r}: {path} is not UTF-8 text (byte {error.start})"
         ) from error
+    if len(text) > _LONGEST:
+        raise DeeperError(f"prompt template {name!r}: {path} has more than {_LONGEST:,} characters")
     template = Template(text)
     if not template.is_valid():
         raise DeeperError(f"prompt template {name!r}: {path} has a stray '$'; write '$$' for a dollar sign")
@@ -289,9 +299,11 @@ def _read_template(name: str, path: Path) -> str:
     allowed = REQUIRED[name] | OPTIONAL | ({"count"} if name == "prediction" else set())
     for placeholder in sorted(used - allowed):
         raise DeeperError(
-            f"prompt template {name!r}: {path} uses the unknown placeholder ${placeholder}"
+            f"prompt template {name!r}: {path} uses the unknown placeholder ${placeholder[:80]}"
             f"{did_you_mean(placeholder, allowed)} (known: {', '.join(sorted(allowed))})"
         )
+    if text.count("$") > _MOST:
+        raise DeeperError(f"prompt template {name!r}: {path} has more than {_MOST} placeholders")
     for placeholder in sorted(REQUIRED[name] - used):
         raise DeeperError(f"prompt template {name!r}: {path} lacks the placeholder ${placeholder}")
     return text

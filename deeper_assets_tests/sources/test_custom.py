@@ -240,6 +240,17 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
         written(CustomSource(FILMS, PLAIN, query="SELECT 1 AS u, 2 AS i"), tmp_path)
 
 
+def test_a_column_that_is_spelt_otherwise_is_suggested(tmp_path: Path) -> None:
+    columns = ColumnMap(user="user_id", item="movieId", rating="stars")
+    (tmp_path / "ratings.csv").write_text("User ID, movieid ,Rating\n1,a,5\n")
+    with pytest.raises(DeeperError) as error:
+        written(CustomSource(FILMS, columns, file=tmp_path / "ratings.csv"), tmp_path)
+    assert str(error.value).startswith(
+        "ratings.csv has no column user_id (user; did you mean 'User ID'?), movieId (item; did you mean "
+        "' movieid '?), stars (rating); it has User ID,  movieid , Rating."
+    )
+
+
 def test_what_is_no_source(tmp_path: Path) -> None:
     for wrong in ({}, {"file": Path("a.csv"), "query": "FROM t"}, {"database": Path("d")}, {"dsn_env": "X"}):
         with pytest.raises(DeeperError, match="domain 'films' needs either a file, or a query"):

@@ -1,0 +1,179 @@
+"""Texts from outside that nobody has looked at: settings files, variables, prompt templates.
+
+`python -m deeper_assets_tests.hostile_texts NAME` tries one kind in a process whose memory is bounded, and
+prints how much it took. What is tried is either taken or refused by a DeeperError.
+"""
+
+import json
+import os
+import resource
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from unittest.mock import patch
+
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from deeper_assets.layers import load_settings
+from deeper_assets.method.domains import find_domain
+from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.prompts import BUILT_IN, REQUIRED, Prompts, RatedItem
+from deeper_assets.settings import ChatSettings, SamplerSettings, Settings
+
+GIGABYTE = 2**30
+FOLDER = Path(tempfile.mkdtemp())
+PARTS = {"chat": ChatSettings, "sampler": SamplerSettings}
+DOMAIN = {
+    "item_type": "film",
+    "scale": {"lowest": 1, "highest": 5, "step": 1},
+    "columns": {"user": "u", "item": "i", "rating": "r"},
+    "file": "ratings.csv",
+}
+
+SIGNS = [
+    *"[]{}&*!|>%@`\"'#,?:-~<=.\n\t 0x",
+    *(
+        "<<: ",
+        "*a",
+        "&a ",
+        "!!int ",
+        "!!binary ",
+        "!!set ",
+        "- ",
+        "? ",
+        "---\n",
+        "%YAML 9.9\n",
+        "\ud7ff",
+        "\\",
+    ),
+    *("0x_", "1e400", ".nan", ".inf", "-.inf", "2026-13-45", "190:20:30", "9" * 5000, "0x" + "f" * 300),
+    *("null", "yes", "all", "[" * 300, "{a: " * 300, "extends: ", "offline", "../", "~nobody/", "x" * 300),
+    *(
+        "a: &a [x, x]\n",
+        "b: &a [*a, *a, *a, *a, *a, *a, *a, *a]\n",
+        '"\\0"',
+        '"\\ud800"',
+        "http://h/v1?key=1",
+    ),
+]
+
+numbers = st.one_of(st.integers(), st.floats(), st.booleans(), st.none())
+words = st.one_of(st.text(max_size=20), st.sampled_from(SIGNS), st.sampled_from(["all", "book", "balanced"]))
+values = st.recursive(
+    numbers | words,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def _of(fields: Mapping[str, object]) -> SearchStrategy[dict[str, object]]:
+    return st.dictionaries(st.sampled_from(sorted(fields)), values, max_size=3)
+
+
+profiles = st.one_of(
+    st.binary(max_size=300),
+    st.lists(st.sampled_from(SIGNS) | words, max_size=40).map("".join),
+    st.lists(st.sampled_from([f"{name}: " for name in Settings.model_fields] + SIGNS)).map("".join),
+    st.one_of(
+        _of(Settings.model_fields),
+        *(_of(of.model_fields).map(lambda given, name=name: {name: given}) for name, of in PARTS.items()),
+        _of(DOMAIN).map(lambda given: {"domains": {"films": {**DOMAIN, **given}}}),
+        st.dictionaries(words, st.just(DOMAIN), max_size=2).map(lambda given: {"domains": given}),
+    ).map(lambda given: yaml.safe_dump(given, allow_unicode=True)),
+)
+
+
+def _taken_or_refused() -> None:
+    with suppress(DeeperError):
+        assert isinstance(load_settings(FOLDER), Settings)
+
+
+def _one_of_a_file(content: bytes | str) -> None:
+    path = FOLDER / "mine.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode(errors="surrogatepass"))
+    with patch.dict(os.environ, {"DEEPER_PROFILE": str(path)}):
+        _taken_or_refused()
+
+
+def _in_a_variable(text: str) -> str:
+    """What an operating system hands over: no NUL, and what is no text as lone surrogates."""
+    return text.replace("\0", "").encode(errors="replace").decode(errors="surrogateescape")
+
+
+names = st.sampled_from(
+    ["DEEPER_OF_NOBODY", "DEEPER_"]
+    + [f"DEEPER_{name}".upper() for name in Settings.model_fields]
+    + [f"DEEPER_{name}__{part}".upper() for name, of in PARTS.items() for part in of.model_fields]
+)
+variables = st.dictionaries(
+    names,
+    st.one_of(words, st.lists(st.sampled_from(SIGNS), max_size=8).map("".join), numbers.map(str))
+    | values.map(json.dumps),
+    min_size=1,
+    max_size=3,
+)
+
+
+def _some_variables(given: dict[str, str]) -> None:
+    with patch.dict(os.environ, {name: _in_a_variable(text) for name, text in given.items()}):
+        _taken_or_refused()
+
+
+INNARDS = ["{persona.__class__}", "{0.__init__.__globals__}", "%(persona)s", "{{persona}}"]
+SHAPES = ["$", "$$", "${", "${ratings", "$persona.__class__", "$Ratings", "$item_type", "$persona " * 200]
+templates = st.tuples(
+    st.sampled_from(sorted(BUILT_IN)),
+    st.lists(st.sampled_from(INNARDS) | words, max_size=4),
+    st.lists(st.sampled_from(SHAPES), max_size=1),
+    st.booleans(),
+)
+
+
+def _one_template(given: tuple[str, list[str], list[str], bool]) -> None:
+    name, texts, shapes, whole = given
+    needed = [f"${placeholder}" for placeholder in sorted(REQUIRED[name])] if whole else []
+    path = FOLDER / "template.txt"
+    path.write_text(" ".join([*texts, *shapes, *needed]), encoding="utf-8", errors="surrogatepass")
+    with suppress(DeeperError):
+        prompts, domain = Prompts.load({name: path}, 200), find_domain("movielens")
+        window = [RatedItem("Heat", 4)]
+        written = {
+            "initial_persona": lambda: prompts.initial_persona(domain, window),
+            "prediction": lambda: prompts.prediction(domain, "likes films", ["Heat"]),
+            "refinement": lambda: prompts.refinement(domain, "likes films", window, [3]),
+            "full_regen": lambda: prompts.full_regen(domain, [window]),
+            "slide_regen": lambda: prompts.slide_regen(domain, window),
+            "inc_update": lambda: prompts.inc_update(domain, "likes films", window),
+            "short_term_persona": lambda: prompts.short_term_persona(domain, window),
+            "merge_personas": lambda: prompts.merge_personas(domain, "likes films", "likes Heat"),
+        }[name]()
+        assert len(written) < 1_000_000
+        assert all(text in written for text in texts if text in INNARDS)  # texts, and never looked into
+
+
+KINDS: Mapping[str, tuple[SearchStrategy, Callable[..., None], int]] = {
+    "profiles": (profiles, _one_of_a_file, 2500),
+    "variables": (variables, _some_variables, 1500),
+    "templates": (templates, _one_template, 2500),
+}
+
+
+def main() -> None:
+    strategy, attempt, examples = KINDS[sys.argv[1]]
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    bound = pages * resource.getpagesize() + GIGABYTE
+    resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
+    checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    given(strategy)(
+        settings(max_examples=examples, deadline=None, database=None, suppress_health_check=checks)(attempt)
+    )()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+if __name__ == "__main__":
+    main()
