@@ -50,6 +50,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         # Without its cause: a YAML error quotes the line.
         raise DeeperError(f"settings file {path} cannot be read: {_told(error)}") from None
+    except (ValueError, OverflowError):  # what PyYAML lets out where an escape names no character
+        raise DeeperError(f"settings file {path} cannot be read: a number in it is too large") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -129,7 +131,8 @@ class _Loader(yaml.SafeLoader):
         """A value. For some that are not what they look like, PyYAML lets an error of Python's out."""
         try:
             return super().construct_object(node, deep=deep)
-        except (ValueError, KeyError, AttributeError, TypeError) as error:  # 2026-13-45, 0x_, !!bool maybe
+        except (ValueError, LookupError, ArithmeticError, AttributeError, TypeError) as error:
+            # Of 2026-13-45, `!!int` alone, 1:59:…:59.0, `!!timestamp x` and `!!str {}`.
             kind = str(node.tag).rpartition(":")[2]
             raise ConstructorError(
                 None, None, f"it looks like {kind} and is none", node.start_mark
