@@ -160,7 +160,7 @@ class Settings(BaseModel):
 
     data: LocalPath | None = Field(None, description="folder of the published files; null: generated ratings")
     domains: dict[str, DomainSettings] = Field(default_factory=dict, description="domains of one's own")
-    synthetic_users: int = Field(120, ge=1, description="generated users a domain")
+    synthetic_users: int = Field(120, ge=1, le=1_000_000, description="generated users a domain")
 
     train_users: Count = Field(60, description="training users a domain, at most; `all` for every one")
     eval_users: Count = Field(40, description="evaluation users a domain, at most; `all` for every one")
@@ -185,7 +185,7 @@ class Settings(BaseModel):
         SamplerSettings.model_validate({}), description="what the policy is sampled with"
     )
     policy: str = Field("offline", description="base of the policy: offline, or a model's folder or hub name")
-    candidates: int = Field(15, ge=2, description="refinements sampled a context")
+    candidates: int = Field(15, ge=2, le=1000, description="refinements sampled a context")
     candidate_decoding: Decoding = Field(Decoding(), description="how candidates are sampled")
     evaluation_decoding: Decoding = Field(
         GREEDY, description="how a policy writes in evaluation, and S1 for iteration 2"
@@ -200,13 +200,16 @@ class Settings(BaseModel):
         ["balanced", "paper"], description="recipes that `deeper run` trains; [] for no policy"
     )
     training_seeds: int = Field(
-        1, ge=1, description="how often each recipe is trained, to see what chance makes of it"
+        1, ge=1, le=100, description="how often each recipe is trained, to see what chance makes of it"
     )
     training_domains: Listed | None = Field(None, description="domains that train; null: all seen ones")
     evaluate: Names = Field(None, description="domains that are evaluated; null or `all`: all")
 
     processes: int | None = Field(
-        None, ge=1, description="of `deeper run`; null: 2 to 4, as there are cores, or 16 to wait for batches"
+        None,
+        ge=1,
+        le=1000,
+        description="of `deeper run`; null: 2 to 4, as there are cores, or 16 to wait for batches",
     )
     executor: Literal["in_process", "multiprocess"] = Field(
         "in_process", description="steps of a run of the UI: one after another, or a process each"

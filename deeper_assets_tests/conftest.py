@@ -19,7 +19,7 @@ hypothesis.settings.load_profile("deeper")
 
 FAST = (
     *("method/", "sources/", "reports/", "checks/", "store/test_schema.py", "store/test_adapters.py"),
-    *("test_packaging.py", "test_settings.py"),
+    *("test_packaging.py", "test_settings.py", "test_variables.py", "test_yaml_files.py", "test_secrets.py"),
 )
 """Where the tests of the fast tier are: no processes, no training, no step of Dagster's."""
 
