@@ -257,24 +257,21 @@ def _readable(error: ValidationError, layers: list[Layer]) -> str:
     first = error.errors()[0]
     place = ".".join(str(part)[:60] for part in first["loc"] if part != "function-before")
     value, message = first["input"], first["msg"].removeprefix("Value error, ")
-    if first["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+    unknown = first["type"] in {"extra_forbidden", "unexpected_keyword_argument"}
+    if unknown:  # whatever it was to be: `dsn` in the place of `dsn_env`
         message = "there is no such setting"
     if not place:  # about several settings together
         return f"settings: {message}"
     many = isinstance(value, Mapping) or (first["type"] in _EXPECT_PARTS and isinstance(value, str | list))
-    repeated = "" if many or first["type"] == UNSPOKEN else f" = {shown(value)}"
+    repeated = "" if unknown or many or first["type"] == UNSPOKEN else f" = {shown(value)}"
     return f"{_origin(first['loc'], layers)}: setting {place}{repeated}: {message}"
 
 
 def _origin(place: Sequence[Any], layers: list[Layer]) -> str:
     """The last layer that says something of a setting, or of its part."""
     name, *parts = place
-
-    def tells(layer: Mapping[str, Any], part: Any) -> bool:
-        return name in layer and (not isinstance(layer[name], Mapping) or part in layer[name])
-
+    telling = [(origin, layer[name]) for origin, layer in reversed(layers) if name in layer]
     if name in _NESTED and parts:
-        for origin, layer in reversed(layers):
-            if tells(layer, parts[0]):
-                return origin
-    return next((origin for origin, layer in reversed(layers) if name in layer), "settings")
+        of_part = [origin for origin, value in telling if not isinstance(value, Mapping) or parts[0] in value]
+        return [*of_part, *(origin for origin, _ in telling), "settings"][0]
+    return telling[0][0] if telling else "settings"

@@ -3,6 +3,7 @@
 import os
 import traceback
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.settings import Settings
 
 SECRET = "s3cr3t"
-OWN = {
+OWN: dict[str, Any] = {
     "item_type": "film",
     "scale": {"lowest": 1, "highest": 5, "step": 1},
     "columns": {"user": "u", "item": "i", "rating": "r"},
@@ -28,6 +29,11 @@ def own(**place: object) -> dict[str, object]:
     ("values", "place"),
     [
         (own(query="FROM t", dsn_env=DSN), "domains.films.dsn_env"),
+        (own(query="FROM t", dsn=DSN), "domains.films.dsn"),
+        (
+            own(query="FROM t", columns={**OWN["columns"], "password": SECRET}),
+            "domains.films.columns.password",
+        ),
         (own(query="FROM t", dsn_env=f"host=h password={SECRET}"), "domains.films.dsn_env"),
         (own(query="FROM t", dsn_env=[DSN]), "domains.films.dsn_env"),
         (own(query="FROM t", database=DSN), "domains.films.database"),

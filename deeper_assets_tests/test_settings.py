@@ -190,7 +190,7 @@ def test_paths_in_a_profile_are_meant_from_its_folder(tmp_path: Path) -> None:
         ),
         (
             {"domains": {"p": {**OWN_DOMAIN, "columns": {**OWN_DOMAIN["columns"], "titel": "t"}}}},
-            "command line: setting domains.p.columns.titel = 't': there is no such setting",
+            "command line: setting domains.p.columns.titel: there is no such setting",
         ),
         (
             {"domains": {"p": {**OWN_DOMAIN, "columns": {"user": "u", "item": "i"}}}},
@@ -351,7 +351,7 @@ def test_paths_in_a_profile_are_meant_from_its_folder(tmp_path: Path) -> None:
         ),
         (
             {"chat": {"prices": {"input": 1, "output": 1, "cached": 1}}},
-            "command line: setting chat.prices.cached = 1: there is no such setting",
+            "command line: setting chat.prices.cached: there is no such setting",
         ),
         (
             {"training": 3},
