@@ -15,7 +15,7 @@ from typing import Any, get_origin
 import yaml
 from pydantic import ValidationError
 
-from deeper_assets.engines.http import UNSPOKEN
+from deeper_assets.engines.secrets import UNSPOKEN
 from deeper_assets.engines.training.hardware import Hardware
 from deeper_assets.method.exceptions import DeeperError, did_you_mean
 from deeper_assets.method.protocols import Decoding

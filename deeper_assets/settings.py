@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from deeper_assets.engines.chat.endpoint import Endpoint
-from deeper_assets.engines.http import MAY_BE_SECRET, Address, VariableName
+from deeper_assets.engines.secrets import MAY_BE_SECRET, Address, VariableName
 from deeper_assets.engines.training.hardware import ONE_DEVICE, Hardware
 from deeper_assets.method.domains import PAPER_DOMAINS, Scale
 from deeper_assets.method.exceptions import did_you_mean

@@ -12,9 +12,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from deeper_assets.engines.chat.journal import Entry, Key, request_key
 from deeper_assets.engines.chat.shapes import Completion, Problem
-from deeper_assets.engines.http import (
+from deeper_assets.engines.http import Bounds
+from deeper_assets.engines.secrets import (
     Address,
-    Bounds,
     VariableName,
     is_placeholder,
     key_in,

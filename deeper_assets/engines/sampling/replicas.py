@@ -20,6 +20,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 from deeper_assets.engines import http
 from deeper_assets.engines.sampling import gpu
 from deeper_assets.engines.sampling.shapes import Card, Cards, Texts
+from deeper_assets.engines.secrets import scrubbed
 from deeper_assets.method.exceptions import DeeperError, one_line
 from deeper_assets.method.protocols import Decoding
 
@@ -350,7 +351,7 @@ class Replica:
 
     def _words(self, text: str) -> str:
         """What a server says, without its key, and not all of a page."""
-        return http.glimpse(http.scrubbed(text, self.endpoint.key, self.endpoint.key_env), 300)
+        return http.glimpse(scrubbed(text, self.endpoint.key, self.endpoint.key_env), 300)
 
 
 class _RefusedError(DeeperError):

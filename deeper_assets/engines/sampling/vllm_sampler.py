@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from deeper_assets.engines.http import key_in
 from deeper_assets.engines.sampling.policy_tokens import (
     as_sample,
     encode,
@@ -25,6 +24,7 @@ from deeper_assets.engines.sampling.policy_tokens import (
 )
 from deeper_assets.engines.sampling.replicas import Adapter, Endpoint, Request, serving
 from deeper_assets.engines.sampling.vllm_server import OwnServer
+from deeper_assets.engines.secrets import key_in
 from deeper_assets.method.protocols import Decoding, Sample
 
 

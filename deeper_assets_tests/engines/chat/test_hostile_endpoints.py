@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from deeper_assets.engines.chat.endpoint import Endpoint, Prices
 from deeper_assets.engines.chat.journal import Journal
 from deeper_assets.engines.chat.openai_chat import OpenAIChat
-from deeper_assets.engines.http import scrubbed
+from deeper_assets.engines.secrets import scrubbed
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets_tests.chat_server.process import chat_server
 from deeper_assets_tests.chat_server.spoiled import COUNTS, SHAPES
