@@ -71,7 +71,6 @@ class Prices:
 class Endpoint(BaseModel):
     """A frozen chat model behind an OpenAI-compatible endpoint. Its key is in the environment."""
 
-    # A model and no dataclass: pydantic-settings reads the JSON in DEEPER_CHAT__PRICES for models only.
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field("gpt-4o-mini-2024-07-18", description="what the endpoint calls it")
