@@ -226,7 +226,7 @@ def journal(context: click.Context, home: Path | None) -> None:
         answers, size = experiment.journal.size()
         click.echo(f"{experiment.journal.path}: {answers:,} answers, {size / 1e6:,.1f} MB")
         if damaged := experiment.journal.damaged():
-            click.echo(f"{len(damaged):,} of them are damaged: `deeper journal prune --damaged` forgets them")
+            click.echo(f"{damaged:,} of them are damaged: `deeper journal prune --damaged` forgets them")
         click.echo(usage_as_text(experiment.usage(), experiment.settings.max_cost_usd))
 
 

@@ -5,6 +5,7 @@ are counted here, while the answer comes.
 """
 
 import asyncio
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,7 @@ class BoundedClient(DefaultAsyncHttpxClient):
     async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:  # noqa: ARG002
         """The answer, all of it. Nothing here streams, and who would is given the whole."""
         bounds = self._bounds_of(request.url.path)
+        request.headers["accept-encoding"] = "identity"
         try:
             async with asyncio.timeout(bounds.seconds):
                 return await self._send_within(request, bounds.size, options | {"follow_redirects": False})
@@ -68,15 +70,25 @@ class BoundedClient(DefaultAsyncHttpxClient):
 
 async def _read(response: Any, size: int) -> Any:
     """The same response with its content, decompressed."""
-    content = bytearray()
-    async for part in response.aiter_bytes():  # decompressed bit by bit, so a bomb does not go off
-        content += part
-        if len(content) > size:
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    if encoding not in {"", "identity", "gzip", "deflate"}:
+        # What is packed twice may be little at either end, and without a bound between.
+        raise NotTakenError("an answer that is packed, though it was asked not to be", unsure=True)
+    unpack = zlib.decompressobj(zlib.MAX_WBITS | 32) if encoding in {"gzip", "deflate"} else None
+    content, received = bytearray(), 0
+    async for part in response.aiter_raw():
+        received += len(part)
+        try:
+            content += part if unpack is None else unpack.decompress(part, size + 1)
+        except zlib.error:
+            raise NotTakenError("an answer that cannot be unpacked", unsure=True) from None
+        if max(received, len(content)) > size:
             raise NotTakenError(
                 f"status {response.status_code}, and an answer of more than {size:,} bytes", unsure=True
             )
+    # Of the headers, what openai's client reads. A charset could be any codec of Python's.
     headers = [
-        (name, value)
+        (name, value.partition(";")[0] if name.lower() == "content-type" else value)
         for name, value in response.headers.multi_items()
         if name.lower() not in {"content-encoding", "content-length", "transfer-encoding"}
     ]

@@ -1,6 +1,9 @@
 """What all HTTP clients here share: which failures pass, and what an answer may take."""
 
 from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 PASSING = frozenset({408, 409, 429, *range(500, 600)})
 """Statuses of failures that pass: the same request may succeed a moment later."""
@@ -44,3 +47,30 @@ def glimpse(text: str, size: int = 80) -> str:
 def is_page(text: str) -> bool:
     """Whether this is a page for people, where an API would give JSON."""
     return text.lstrip("\ufeff \t\r\n").startswith("<")
+
+
+class Part(BaseModel):
+    """A part of an answer that is read. Only what has its shape is taken; all else is passed over."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+def other_shape(error: ValidationError, content: bytes) -> str:
+    """What is wrong with an answer that has not the shape of a `Part`, and how it begins."""
+    wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(map(str, wrong["loc"]))
+    what = f"{place}: {wrong['msg']}" if place else wrong["msg"]
+    return f"an answer of another shape ({what}): {beginning(content)}"
+
+
+def or_none(value: Any, read: Any) -> Any:
+    """For a `WrapValidator`: None for what cannot be read, where the rest is of use without it."""
+    try:
+        return read(value)
+    except ValidationError:
+        return None
+
+
+def beginning(content: bytes) -> str:
+    """The first words of an answer."""
+    return glimpse(content[:4096].decode(errors="replace")) or "an empty answer"

@@ -4,7 +4,8 @@ import base64
 import html
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
@@ -30,28 +31,33 @@ def key_in(variable: str) -> str | None:
     return key or None
 
 
-_PIECE = 8
-"""Characters of a key that a text may not show."""
-
-
 def scrubbed(text: str, key: str | None, key_env: str) -> str:
     """`text` in one line and without the key, because servers like to repeat it in errors."""
     return " ".join(without_key(text, key, key_env).split())
 
 
-def without_key(text: str, key: str | None, key_env: str) -> str:
-    """`text` without the key: plain or encoded, whole or any eight characters of it.
+def without_key(text: str, key: str | None, key_env: str, *, telling: bool = False) -> str:
+    """`text` without the key: plain or in a usual encoding, whole or any eight characters of it.
 
     The name of the environment variable that holds the key takes its place.
+
+    Args:
+        text: what a server said.
+        key: that of the server.
+        key_env: the variable's name.
+        telling: only a long key as a whole, and pieces that tell of one: not words or a row of digits, which
+            a text may hold anyway.
     """
-    if not key:
+    if not key or len(key) < _SHORTEST:
         return text
-    lowered = _lowered(text)
+    # A key may be broken into lines.
+    places = [place for place, sign in enumerate(text) if not sign.isspace()]
+    lowered = _lowered("".join(text[place] for place in places))
     hidden = bytearray(len(text))
-    for size, pieces in _pieces(key).items():
-        for start in range(len(text) - size + 1):
-            if lowered[start : start + size] in pieces:
-                hidden[start : start + size] = b"\1" * size
+    for size, pieces in _pieces(key, telling).items():
+        for start in _starts(lowered, size, pieces):
+            first, last = places[start], places[start + size - 1]
+            hidden[first : last + 1] = b"\1" * (last + 1 - first)
     if not any(hidden):
         return text
     kept: list[str] = []
@@ -63,34 +69,85 @@ def without_key(text: str, key: str | None, key_env: str) -> str:
     return "".join(kept)
 
 
-def is_placeholder(key: str) -> bool:
-    """Whether a key is a word for servers that want none, such as `not-needed`: no real one is as simple."""
-    return len(key) < 2 * _PIECE or not any(sign.isdigit() for sign in key)
+_PIECE = 8
+"""Characters of a key that a text may not show."""
+
+_SHORTEST = 4
+"""Characters below which a key is none, but a letter that every text holds."""
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """What a text may not contain, all of one length; `halves` has every half of them."""
+
+    whole: frozenset[str]
+    halves: frozenset[str]
+
+    @classmethod
+    def of(cls, size: int, pieces: Set[str]) -> "_Pieces":
+        """Pieces of this length."""
+        half = size // 2
+        places = range(size - half + 1)
+        return cls(frozenset(pieces), frozenset(piece[at : at + half] for piece in pieces for at in places))
+
+
+def _starts(text: str, size: int, pieces: _Pieces) -> Iterator[int]:
+    """Where in a text pieces begin. Each covers a half that begins at a multiple of its length."""
+    half = size // 2
+    for at in range(0, len(text), half):
+        if text[at : at + half] in pieces.halves:
+            for start in range(max(0, at - size + half), at + 1):
+                if text[start : start + size] in pieces.whole:
+                    yield start
 
 
 @lru_cache(maxsize=8)
-def _pieces(key: str) -> dict[int, frozenset[str]]:
-    """What a text may not contain, by its length."""
-    pieces: dict[int, set[str]] = {}
+def _pieces(key: str, telling: bool) -> dict[int, _Pieces]:
+    """The pieces of a key by their length."""
+    whole: dict[int, set[str]] = {}
     for form, size in _forms(key):
         long = min(size, len(form))
-        pieces.setdefault(long, set()).update(form[at : at + long] for at in range(len(form) - long + 1))
-    return {long: frozenset(of) for long, of in pieces.items() if long}
+        for at in range(len(form) - long + 1):
+            if not telling or size > _PIECE or _tells(form[at : at + long]):
+                whole.setdefault(long, set()).add(_lowered(form[at : at + long]))
+        if telling and len(key) >= 2 * _PIECE:
+            whole.setdefault(len(form), set()).add(_lowered(form))
+    return {
+        size: _Pieces(
+            frozenset(of),
+            frozenset(one[at : at + size // 2] for one in of for at in range(size - size // 2 + 1)),
+        )
+        for size, of in whole.items()
+    }
+
+
+def _tells(piece: str) -> bool:
+    """Whether no text would hold this piece, were it not of a key: of two kinds of letters and digits."""
+    kinds = (str.islower, str.isupper, str.isdigit)
+    return (
+        len(piece) == _PIECE
+        and len(set(piece)) > _PIECE / 2
+        and sum(any(map(kind, piece)) for kind in kinds) > 1
+    )
 
 
 def _forms(key: str) -> Iterator[tuple[str, int]]:
-    """How a key may be written, in small letters, and how many characters show eight of it."""
+    """How a key may be written, and how many characters show eight of it."""
+    slash = {key.replace("/", "\\/"), key.replace("/", "&#x2F;")}
+    for form in {key, quote(key, safe=""), html.escape(key), *slash}:
+        yield form, _PIECE
+    if len(key) < _PIECE:
+        return
     content = key.encode()
-    for form in {key, quote(key, safe=""), html.escape(key)}:
-        yield _lowered(form), _PIECE
     yield content.hex(), 2 * _PIECE
-    yield "".join(f"\\u{ord(sign):04x}" for sign in key), 6 * _PIECE
+    for sign in ("%{:02x}", "\\u{:04x}", "&#x{:x};", "&#{};"):
+        yield "".join(map(sign.format, content)), len(sign.format(ord("0"))) * _PIECE
     for shift in range(3):  # base64 writes three bytes at a time, so it matters what stands before
         whole = base64.b64encode(bytes(shift) + content).decode().rstrip("=")
         # The first and last characters hold bits of what stands before and after.
         form = whole[shift + (shift > 0) : len(whole) - ((shift + len(content)) % 3 > 0)]
         for alphabet in {form, form.replace("+", "-").replace("/", "_")}:
-            yield _lowered(alphabet), -(-4 * _PIECE // 3)
+            yield alphabet, -(-4 * _PIECE // 3)
 
 
 def _lowered(text: str) -> str:

@@ -37,6 +37,12 @@ LABEL = "deeper_assets"
 LARGEST_FILE = 190_000_000
 """Bytes of one batch file; the provider takes 200 MB."""
 
+LONGEST = 48 * 3600.0
+"""Seconds that a batch may take; the provider promises half of them."""
+
+_PAGES = 100
+"""Pages of the list of batches in which ours is looked for; each has 100."""
+
 _PATH: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 _NO_ROOM = {"token_limit_exceeded"}
 """Error codes of batches that have no room in the provider's queue at the moment."""
@@ -120,7 +126,7 @@ class Batches:
             content = b"".join(_line(key, part[key]) for key in granted)
             try:
                 create = partial(self._raw.files.create, file=(f"{name}.jsonl", content), purpose="batch")
-                file = await patiently(endpoint, partial(_read, StoredFile, create))
+                file = await patiently(endpoint, partial(self._read, StoredFile, create))
                 await self._create(name, file.id)
             except BaseException:
                 journal.abandon_batch(name)
@@ -137,20 +143,19 @@ class Batches:
             metadata={LABEL: name},
         )
 
-        async def create() -> TheirBatch:
+        async def create() -> str:
             # The lost answer may have said that the batch has begun. A second batch would cost again.
             begun = await self._named(name) if next(tries) else None
-            return begun or await _read(TheirBatch, make)
+            return begun or (await self._read(TheirBatch, make)).id
 
-        made = await patiently(self._endpoint, create)
-        self._journal.name_batch(name, made.id)
+        self._journal.name_batch(name, await patiently(self._endpoint, create))
 
     async def _read_if_over(self, batch: Batch) -> None:
         id_ = batch.provider_id or await self._adopt(batch)
         if id_ is None:
             return
         retrieve = partial(self._raw.batches.retrieve, id_)
-        theirs = await patiently(self._endpoint, partial(_read, TheirBatch, retrieve))
+        theirs = await patiently(self._endpoint, partial(self._read, TheirBatch, retrieve))
         if theirs.status in _OVER:
             results = await self._results(theirs)
             self._journal.record_batch(batch.name, results.entries, unsure=results.unreadable is not None)
@@ -158,6 +163,11 @@ class Batches:
                 self._unreadable = f" ({results.unreadable})"
             if results.wrong is not None:
                 raise self._endpoint.error(f"batch {theirs.id}: {results.wrong}")
+        elif batch.age > LONGEST:
+            raise self._endpoint.error(
+                f"batch {theirs.id} is {theirs.status} after {batch.age / 3600:.0f} hours; cancel it at the"
+                " provider, and run again"
+            )
 
     async def _adopt(self, batch: Batch) -> str | None:
         """The id of an abandoned batch, found by our name. Without one, its requests may be asked anew."""
@@ -166,21 +176,28 @@ class Batches:
         theirs = await patiently(self._endpoint, partial(self._named, batch.name))
         if theirs is None:
             self._journal.record_batch(batch.name, {})
-            return None
-        self._journal.name_batch(batch.name, theirs.id)
-        return theirs.id
+        else:
+            self._journal.name_batch(batch.name, theirs)
+        return theirs
 
-    async def _named(self, name: str) -> TheirBatch | None:
-        """The provider's batch that has our name; None where there is none."""
+    async def _named(self, name: str) -> str | None:
+        """The provider's id of the batch that has our name; None where there is none."""
         after: dict[str, str] = {}
-        while True:
-            page = await _read(BatchPage, partial(self._raw.batches.list, limit=100, **after))
-            for batch in page.data:
+        for _ in range(_PAGES):
+            page = await self._read(BatchPage, partial(self._raw.batches.list, limit=100, **after))
+            listed = [batch for batch in page.data if batch is not None]
+            for batch in listed:
                 if (batch.metadata or {}).get(LABEL) == name:
-                    return batch
-            if not (page.has_more and page.data) or after == (last := {"after": page.data[-1].id}):
+                    return batch.id
+            if not page.has_more or not listed:
                 return None
-            after = last
+            after = {"after": listed[-1].id}
+        raise Failed(f"its list of batches goes on after {_PAGES} pages", passes=False)
+
+    async def _read(self, shape: type[Shape], ask: Callable[[], Awaitable[Any]]) -> Shape:
+        """What the provider says, in this shape."""
+        answer = await ask()
+        return read(self._endpoint, shape, answer.content, answer.status_code)
 
     async def _results(self, batch: TheirBatch) -> "_Results":
         """What a batch that is over has given."""
@@ -192,7 +209,7 @@ class Batches:
             # Lines of bytes: text would also be cut at the line breaks of Unicode within answers.
             for line in filter(bytes.strip, content.content.splitlines()):
                 try:
-                    result = read(BatchLine, line)
+                    result = read(self._endpoint, BatchLine, line)
                     entry, problem = self._outcome(result.response or LineResponse())
                 except Failed as failure:
                     results.unreadable = str(failure)
@@ -211,7 +228,7 @@ class Batches:
         """
         status = response.status_code
         if status == 200:
-            return self._endpoint.entry(read(Completion, response.body), in_batch=True), None
+            return self._endpoint.entry(read(self._endpoint, Completion, response.body), in_batch=True), None
         problem = problem_in(response.body)
         if status == 400 and (entry := self._endpoint.refusal(problem)):
             return entry, None
@@ -235,11 +252,6 @@ class _Results:
     entries: dict[Key, Entry] = field(default_factory=dict)
     wrong: str | None = None
     unreadable: str | None = None
-
-
-async def _read(shape: type[Shape], ask: Callable[[], Awaitable[Any]]) -> Shape:
-    """What the provider says, in this shape."""
-    return read(shape, (await ask()).content)
 
 
 def _why_failed(batch: TheirBatch) -> str | None:

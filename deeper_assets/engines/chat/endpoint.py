@@ -7,16 +7,16 @@ key in the journal, the most that it may cost, and what an answer means.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from deeper_assets.engines.chat.journal import Entry, Key, request_key
 from deeper_assets.engines.chat.shapes import Completion, Problem
-from deeper_assets.engines.http import Bounds
+from deeper_assets.engines.http import Bounds, glimpse
 from deeper_assets.engines.secrets import (
     Address,
     VariableName,
-    is_placeholder,
     key_in,
     scrubbed,
     without_key,
@@ -28,7 +28,7 @@ OPENAI = "https://api.openai.com/v1"
 _WRAPPING = 16
 """Tokens around a message, at most."""
 
-_ANYWAY, _A_TOKEN = 2**20, 2**10
+_ANYWAY, _A_TOKEN = 2**18, 2**7
 """Bytes that an answer may have anyway, and for each token. Tokens have four bytes or so, also as JSON."""
 
 OF_A_FILE = Bounds(3600.0, 500_000_000)
@@ -131,9 +131,8 @@ class Endpoint(BaseModel):
             counts = (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
             cost = self._usd(*counts, in_batch)
         text, reason = _text_and_reason(completion)
-        key = self._key
-        if text is not None and key and not is_placeholder(key):
-            text = without_key(text, key, self.key_env)
+        if text is not None:
+            text = without_key(text, self._key, self.key_env, telling=True)
         return Entry(text, reason, *counts, cost)
 
     def refusal(self, problem: Problem) -> Entry | None:
@@ -165,13 +164,17 @@ class Endpoint(BaseModel):
         """The error that says which model failed, where, and why; without the key."""
         return DeeperError(scrubbed(f"{self.model} at {self.base_url}: {message}", self._key, self.key_env))
 
+    def words(self, text: str) -> str:
+        """What a server says, in one line, without the key, and not all of a page."""
+        return glimpse(scrubbed(text, self._key, self.key_env), 400)
+
     @property
     def _key(self) -> str | None:
         return key_in(self.key_env)
 
     def _bounds(self, path: str) -> Bounds:
         """What the answer at this path may take."""
-        if "/files" in path:
+        if path.removeprefix(urlsplit(self.base_url).path.rstrip("/")).startswith("/files"):
             return OF_A_FILE
         return Bounds(self.timeout, _ANYWAY + _A_TOKEN * self.max_tokens)
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from deeper_assets.engines.chat.endpoint import Endpoint
 from deeper_assets.engines.chat.pacing import seconds_until_next
 from deeper_assets.engines.chat.shapes import Problem, ProblemBody
-from deeper_assets.engines.http import PASSING, NotTakenError, glimpse, is_page
+from deeper_assets.engines.http import PASSING, NotTakenError, beginning, is_page, other_shape
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -56,21 +56,22 @@ class Failed(Exception):
         return self.message
 
 
-def failure_of(error: Exception) -> Failed:
+def failure_of(endpoint: Endpoint, error: Exception) -> Failed:
     """What an error of the OpenAI client means."""
     from openai import APIConnectionError, APIStatusError
 
     if isinstance(error.__cause__, NotTakenError):
-        return Failed(str(error.__cause__), passes=True, unsure=error.__cause__.unsure)
+        return Failed(endpoint.words(str(error.__cause__)), passes=True, unsure=error.__cause__.unsure)
     if not isinstance(error, APIStatusError):
         # There is no answer. The request may have been charged, unless it never had a connection.
         cause = type(error.__cause__).__name__
         passes = isinstance(error, APIConnectionError)
-        return Failed(f"{error} ({cause})", passes=passes, unsure=cause not in _NEVER_SENT)
-    problem, status = problem_of(error), error.status_code
+        return Failed(endpoint.words(f"{error} ({cause})"), passes=passes, unsure=cause not in _NEVER_SENT)
+    problem, status, content = problem_of(error), error.status_code, error.response.content
     without_money = problem.code == "insufficient_quota"  # comes as 429, too
+    words = endpoint.words(problem.message or "") or beginning(content)
     return Failed(
-        f"status {status}: {glimpse(problem.message or '', 300) or _first_words(error.response.content)}",
+        endpoint.words(f"status {status}: {words}{_hint(content)}"),
         passes=status in PASSING and not without_money,
         limited=status == 429 and not without_money,
         unsure=status in _GATEWAY_TIMEOUTS,
@@ -80,44 +81,43 @@ def failure_of(error: Exception) -> Failed:
 
 def problem_of(error: Any) -> Problem:
     """What the body of a status error says, however a server nests it."""
-    try:
-        return ProblemBody.model_validate_json(error.response.content).problem
-    except ValidationError:
-        return Problem()
+    return problem_in(error.response.content)
 
 
 def problem_in(body: Any) -> Problem:
-    """The same of JSON that was read already."""
+    """The same of a body: its bytes, or JSON that was read already."""
     try:
-        return ProblemBody.model_validate(body).problem
+        return _validated(ProblemBody, body).problem
     except ValidationError:
         return Problem()
 
 
-def read(shape: type[Shape], content: Any) -> Shape:
-    """An answer of status 200 in this shape: from its bytes, or from JSON that was read already.
+def read(endpoint: Endpoint, shape: type[Shape], content: Any, status: int = 200) -> Shape:
+    """An answer that is none of an error, in this shape: from its bytes, or from JSON that was read already.
 
     Raises:
         Failed: it has another.
     """
-    from_json = isinstance(content, bytes)
     try:
-        return shape.model_validate_json(content) if from_json else shape.model_validate(content)
+        return _validated(shape, content)
     except ValidationError as error:
-        wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    words = _first_words(content if from_json else json.dumps(content).encode())
-    if is_page(words):
-        raise Failed(f"status 200, but {words}", passes=False)
-    place = ".".join(map(str, wrong["loc"]))
-    what = f"{place}: {wrong['msg']}" if place else wrong["msg"]
-    raise Failed(f"status 200, but an answer of another shape ({what}): {words}", passes=True, unsure=True)
+        text = content if isinstance(content, bytes) else json.dumps(content).encode()
+        other, page = other_shape(error, text), is_page(text[:4096].decode(errors="replace"))
+    raise Failed(
+        endpoint.words(f"status {status}, but {other}{_hint(text)}"), passes=not page, unsure=not page
+    )
 
 
-def _first_words(content: bytes) -> str:
-    """What an answer begins with, and what a page for people means."""
-    text = content[:4096].decode(errors="replace")
-    hint = "; see that chat.base_url is an API's address: most end in /v1" if is_page(text) else ""
-    return f"{glimpse(text) or 'an empty answer'}{hint}"
+def _validated(shape: type[Shape], content: Any) -> Shape:
+    if isinstance(content, bytes):
+        return shape.model_validate_json(content)
+    return shape.model_validate(content)
+
+
+def _hint(content: bytes) -> str:
+    """What a page for people means."""
+    page = is_page(content[:4096].decode(errors="replace"))
+    return "; see that chat.base_url is an API's address: most end in /v1" if page else ""
 
 
 async def patiently(endpoint: Endpoint, ask: Callable[[], Awaitable[Value]]) -> Value:
@@ -133,7 +133,7 @@ async def patiently(endpoint: Endpoint, ask: Callable[[], Awaitable[Value]]) -> 
         try:
             return await ask()
         except OpenAIError as error:
-            raise failure_of(error) from None
+            raise failure_of(endpoint, error) from None
 
     patience = _Patience(endpoint.tries)
     try:
@@ -168,7 +168,8 @@ class _Patience:
     def __str__(self) -> str:
         if self._failures < self._tries:
             return ""
-        return f" (after {self._tries} tries; what was answered is kept, and the next run goes on from there)"
+        tries = "1 try" if self._tries == 1 else f"{self._tries} tries"
+        return f" (after {tries}; what was answered is kept, and the next run goes on from there)"
 
 
 def _wait(state: "RetryCallState") -> float:

@@ -16,7 +16,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict, astuple, dataclass, replace
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from typing import Any, Literal, TypeAlias
 
 from deeper_assets.engines.chat.journal_file import (
     ANSWER,
+    IS_DAMAGED,
     NOBODY,
     checksum,
     connection,
@@ -113,11 +114,13 @@ class Batch:
         name: ours; the provider gets it with the batch, to find it again by.
         provider_id: theirs; None until it has come.
         abandoned: whether handing it in failed, or the process that did it is gone.
+        age: seconds since it was opened.
     """
 
     name: str
     provider_id: str | None
     abandoned: bool
+    age: float
 
 
 Claim: TypeAlias = Entry | Literal["granted", "taken", "no room yet", "over the cap"]
@@ -127,6 +130,13 @@ def request_key(base_url: str, body: Mapping[str, Any]) -> str:
     """Hash (hex) of a full request: where it goes, and all that it says."""
     text = json.dumps([base_url, body], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+_BELIEVED = 100
+"""Times its most that an answer may cost, as its server counts."""
+
+_KEYS = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each({})"
+"""Keys as one JSON value, which may hold any number. For (VALUES …) SQLite would scan the table."""
 
 
 @dataclass(frozen=True)
@@ -230,10 +240,15 @@ class Journal:
         """Batches that have been opened and not closed, the oldest first."""
         with reading(self.path) as db:
             rows = db.execute(
-                "SELECT name, provider_id, owner FROM batches WHERE endpoint = ? ORDER BY made_at, name",
+                "SELECT name, provider_id, owner, made_at FROM batches WHERE endpoint = ?"
+                " ORDER BY made_at, name",
                 (base_url,),
             ).fetchall()
-        return [Batch(name, theirs, not is_alive(owner)) for name, theirs, owner in rows]
+        now = datetime.now(UTC)
+        return [
+            Batch(name, theirs, not is_alive(owner), (now - datetime.fromisoformat(made_at)).total_seconds())
+            for name, theirs, owner, made_at in rows
+        ]
 
     def holding(self, keys: Sequence[Key]) -> set[str]:
         """Names of the open batches that hold any of these requests."""
@@ -298,13 +313,13 @@ class Journal:
         files = self.path.parent.glob(self.path.name + "*")
         return answers, sum(file.stat().st_size for file in files)
 
-    def damaged(self) -> list[Key]:
+    def damaged(self) -> int:
         """Answers that are not what was written: a disk or a program has changed bytes of the file."""
         if not self.path.exists():
-            return []
+            return 0
         with reading(self.path) as db:
-            rows = db.execute(f"SELECT checksum, {ANSWER} FROM answers")
-            return [(row[1], row[2]) for row in rows if row[0] != checksum(row[1:])]
+            [(damaged,)] = db.execute(f"SELECT COUNT(*) FROM answers WHERE {IS_DAMAGED}")
+            return int(damaged)
 
     def prune(self, before: datetime | None, model: str | None, *, damaged: bool = False) -> int:
         """Deletes answers, makes the file smaller, and returns how many are gone. Their cost stays booked.
@@ -312,20 +327,14 @@ class Journal:
         Only those from before `before`, of `model`, and if `damaged` those that are not what was written any
         more; None stands for any.
         """
-        given = (
-            None if before is None else before.astimezone(UTC).isoformat(),
-            model,
-            json.dumps(self.damaged()) if damaged else None,
-        )
+        given = (None if before is None else before.astimezone(UTC).isoformat(), model)
+        which = "(?1 IS NULL OR answered_at < ?1) AND (?2 IS NULL OR model = ?2)"
         with writing(self.path) as db:
-            gone = db.execute(
-                "DELETE FROM answers WHERE (?1 IS NULL OR answered_at < ?1) AND (?2 IS NULL OR model = ?2)"
-                f" AND (?3 IS NULL OR (key, attempt) IN ({_KEYS.format('?3')}))",
-                given,
-            ).rowcount
-        with reading(self.path) as db:
-            db.execute("VACUUM")
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            which += f" AND {IS_DAMAGED}" if damaged else ""
+            gone = db.execute(f"DELETE FROM answers WHERE {which}", given).rowcount
+        with suppress(sqlite3.OperationalError):  # another process is at work: the file stays as large
+            self._db.execute("VACUUM")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return gone
 
     def export(self) -> Iterator[dict[str, Any]]:
@@ -354,9 +363,9 @@ class Journal:
         return self._db.execute(f"SELECT {columns} FROM {table} WHERE {wanted}", [json.dumps(keys)])
 
     def _entry(self, row: Sequence[Any]) -> Entry:
-        """An answer from its checksum and the values of `ANSWER`."""
+        """An answer from its checksum, None where it has none, and the values of `ANSWER`."""
         written, *answer = row
-        if written != checksum(answer):
+        if written is not None and written != checksum(*answer):
             key, attempt, model = answer[:3]
             raise DeeperError(
                 f"journal {self.path} is damaged: the answer of {model} to request {key[:12]} (attempt"
@@ -405,7 +414,7 @@ class Journal:
         values = (*key, model, request, _now(), *astuple(entry))
         new = self._db.execute(
             f"INSERT OR IGNORE INTO answers ({ANSWER}, checksum) VALUES ({', '.join('?' * len(values))}, ?)",
-            (*values, checksum(values)),
+            (*values, checksum(*values)),
         ).rowcount
         if new:
             self._book(
@@ -450,13 +459,6 @@ def _believed(entry: Entry, most_usd: float) -> Entry:
     if most_usd and (entry.cost_usd is None or entry.cost_usd > _BELIEVED * most_usd):
         return replace(entry, input_tokens=0, cached_tokens=0, output_tokens=0, cost_usd=most_usd)
     return entry
-
-
-_BELIEVED = 100
-"""Times its most that an answer may cost, as its server counts."""
-
-_KEYS = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each({})"
-"""Keys as one JSON value, which may hold any number. For (VALUES …) SQLite would scan the table."""
 
 
 def _now() -> str:

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import threading
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -115,6 +115,7 @@ def _connection(path: Path, process: int, thread: int) -> sqlite3.Connection:  #
         db.execute("PRAGMA synchronous = NORMAL")
         # Text whose bytes are damaged is for the checksum to find.
         db.text_factory = lambda content: content.decode(errors="surrogateescape")
+        db.create_function("checksum", len(_OF_ANSWER), checksum, deterministic=True)
         db.executescript(_SCHEMA)
         _add_checksums(db)
     except sqlite3.Error as error:
@@ -123,7 +124,7 @@ def _connection(path: Path, process: int, thread: int) -> sqlite3.Connection:  #
 
 
 def _add_checksums(db: sqlite3.Connection) -> None:
-    """To a journal from before there were any."""
+    """To a journal from before there were any. An answer that such code adds later has none."""
 
     def are_missing() -> bool:
         return all(name != "checksum" for _, name, *_ in db.execute("PRAGMA table_info(answers)"))
@@ -132,24 +133,40 @@ def _add_checksums(db: sqlite3.Connection) -> None:
         db.execute("BEGIN IMMEDIATE")
         if are_missing():  # no other process has been faster
             db.execute("ALTER TABLE answers ADD COLUMN checksum BLOB")
-            for row in db.execute(f"SELECT {ANSWER} FROM answers").fetchall():
-                place = (checksum(row), *row[:2])
-                db.execute("UPDATE answers SET checksum = ? WHERE key = ? AND attempt = ?", place)
+            db.execute(f"UPDATE answers SET checksum = checksum({_AS_BYTES})")
         db.execute("COMMIT")
 
 
-ANSWER = (
-    "key, attempt, model, request, answered_at,"
-    " text, reason, input_tokens, cached_tokens, output_tokens, cost_usd"
+_OF_ANSWER = (
+    *("key", "attempt", "model", "request", "answered_at"),
+    *("text", "reason", "input_tokens", "cached_tokens", "output_tokens", "cost_usd"),
 )
+ANSWER = ", ".join(_OF_ANSWER)
 """What the checksum of an answer covers."""
 
+_NUMBERS = {"attempt", "input_tokens", "cached_tokens", "output_tokens", "cost_usd"}
 
-def checksum(answer: Sequence[Any]) -> bytes:
+_AS_BYTES = ", ".join(name if name in _NUMBERS else f"CAST({name} AS BLOB)" for name in _OF_ANSWER)
+"""The same for SQL, which can hand on text that is damaged as bytes only."""
+
+IS_DAMAGED = f"(checksum IS NOT NULL AND checksum <> checksum({_AS_BYTES}))"
+"""SQL: whether an answer is not what was written."""
+
+
+def checksum(*answer: Any) -> bytes:
     """Of the values of `ANSWER`: eight bytes that tell whether they are what was written."""
-    *values, cost = [value.hex() if isinstance(value, bytes) else value for value in answer]
-    text = json.dumps([*values, None if cost is None else float(cost)])
-    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(digest_size=8)
+    for value in answer:
+        content = value if isinstance(value, bytes) else _as_bytes(value)
+        digest.update(b"%d:" % (-1 if value is None else len(content)))
+        digest.update(content)
+    return digest.digest()
+
+
+def _as_bytes(value: Any) -> bytes:
+    # SQLite gives whole numbers of dollars back as floats.
+    text = value if isinstance(value, str) else f"{value:.17g}" if isinstance(value, int | float) else ""
+    return text.encode(errors="surrogateescape")
 
 
 def _switch_to_wal(db: sqlite3.Connection) -> None:

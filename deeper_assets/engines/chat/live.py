@@ -132,8 +132,8 @@ class Live:
                 return entry
             if status in {400, 422} and "response_format" in body and _is_about_schemas(error):
                 raise _NoSchemas from None
-            raise failure_of(error) from None
-        return self._endpoint.entry(read(Completion, answer.content))
+            raise failure_of(self._endpoint, error) from None
+        return self._endpoint.entry(read(self._endpoint, Completion, answer.content, answer.status_code))
 
 
 def _is_about_schemas(error: Any) -> bool:

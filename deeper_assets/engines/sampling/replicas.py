@@ -235,7 +235,9 @@ class Replica:
         """Leaves it alone for a while, and then sees anew what it serves: it may have been restarted."""
         self.model = None
         # The client's own words for a lost connection say less than their cause.
-        self.trouble = self._words(one_line(error.__cause__ or error))
+        cause = error.__cause__ or error
+        ours = isinstance(cause, http.NotTakenError | _UnusableError)
+        self.trouble = self._words(str(cause) if ours else one_line(cause))
         if not self.rests:  # what was under way fails together, and counts once
             self.failures += 1
             pause = min(FIRST_WAIT * 2**self.failures, LONGEST_WAIT)
@@ -304,7 +306,7 @@ class Replica:
         for card in bases:
             if name in {place.rstrip("/").rsplit("/", 1)[-1] for place in (card.id, card.root or "")}:
                 return card
-        names = http.glimpse(", ".join(card.id for card in bases), 300) or "no model of vLLM's"
+        names = self._words(", ".join(card.id for card in bases)) or "no model of vLLM's"
         raise DeeperError(
             f"the vLLM server {self.url} serves {names}, but the policy is {self.base}; start it with that"
             f" model, or with --served-model-name {name} if it is the same"
@@ -370,10 +372,8 @@ def _read(shape: type[Shape], content: bytes) -> Shape:
     try:
         return shape.model_validate_json(content)
     except ValidationError as error:
-        wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(map(str, wrong["loc"]))
-    text = http.glimpse(content[:4096].decode(errors="replace"))
-    raise _UnusableError(f"an answer of another shape ({place}: {wrong['msg']}): {text}")
+        other = http.other_shape(error, content)
+    raise _UnusableError(other)
 
 
 def _passes(error: BaseException) -> bool:

@@ -2,14 +2,12 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from deeper_assets.engines.http import Part
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class Card(_Part):
+class Card(Part):
     """A model or adapter that a server has."""
 
     id: str
@@ -18,18 +16,18 @@ class Card(_Part):
     max_model_len: Annotated[int, Field(ge=1)] | None = None
 
 
-class Cards(_Part):
+class Cards(Part):
     """All that it has."""
 
     data: list[Card]
 
 
-class _Text(_Part):
+class _Text(Part):
     finish_reason: str | None = None
     token_ids: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = None
 
 
-class Texts(_Part):
+class Texts(Part):
     """The text that was asked for; there is one."""
 
     choices: Annotated[list[_Text], Field(min_length=1, max_length=1)]

@@ -189,17 +189,17 @@ def flip(path: Path, old: bytes, new: bytes) -> None:
     path.write_bytes(content.replace(old, new))
 
 
-@pytest.mark.parametrize(("old", "new"), [(b"Hello.", b"Hellp."), (b"Hello.", b"Hel\xfflo")])
-def test_an_answer_that_is_not_what_was_written_is_no_answer(old: bytes, new: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("new", [b"Hellp.", b"Hel\xfflo"], ids=["still UTF-8", "no UTF-8"])
+def test_an_answer_that_is_not_what_was_written_is_no_answer(new: bytes, tmp_path: Path) -> None:
     """Flipped bits of a text, also where UTF-8 does not break; in a process of its own, for its caches."""
     path = tmp_path / "journal.sqlite"
     journal = Journal(path)
     journal.record(KEY, "m", BODY, ENTRY)
     journal.record(key(1), "m", BODY, replace(ENTRY, text="Good-bye"))
     journal_file.connection(path).close()
-    flip(path, old, new)
+    flip(path, b"Hello.", new)
     journal_file._connection.cache_clear()
-    assert journal.damaged() == [KEY]
+    assert journal.damaged() == 1
     with pytest.raises(DeeperError, match=rf"the answer of m to request {KEY[0][:12]} \(attempt 0\) is not"):
         journal.answers([KEY, key(1)])
     with pytest.raises(DeeperError, match="deeper journal prune --damaged"):
@@ -208,18 +208,43 @@ def test_an_answer_that_is_not_what_was_written_is_no_answer(old: bytes, new: by
         list(journal.export())
     assert journal.answers([key(1)])[key(1)].text == "Good-bye"
     assert journal.prune(None, None, damaged=True) == 1
-    assert (journal.damaged(), journal.claim(KEY, "m", 0.5)) == ([], "granted")
+    assert (journal.damaged(), journal.claim(KEY, "m", 0.5)) == (0, "granted")
     assert journal.usage()[0].cost_usd == 0.5, "what was paid stays booked"
+
+
+@pytest.mark.parametrize("bit", [0, 7])
+def test_whatever_bit_of_an_answer_flips_it_can_be_pruned(bit: int, tmp_path: Path) -> None:
+    """Of its key, its numbers and its texts; what SQLite itself sees is said by SQLite."""
+    path = tmp_path / "journal.sqlite"
+    Journal(path).record(KEY, "m" * 50, BODY, ENTRY)
+    journal_file.connection(path).close()
+    whole = path.read_bytes()
+    first, found = whole.rindex(KEY[0].encode()), 0
+    for place in range(first, whole.rindex(b"Hello.") + 6):
+        journal_file._connection.cache_clear()
+        for file in tmp_path.glob("journal.sqlite*"):
+            file.unlink()
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+        journal = Journal(path)
+        assert journal.damaged() == 1
+        with pytest.raises(DeeperError, match="is damaged"):
+            list(journal.export())
+        assert journal.prune(None, None, damaged=True) == 1
+        assert (journal.size()[0], list(journal.export())) == (0, [])
+        found += 1
+    assert found > 100
 
 
 def test_every_value_of_an_answer_is_in_its_checksum() -> None:
     values: list[Any] = ["k", 0, "m", b"request", "2026", "text", None, 10, 4, 2, 0.25]
     others = ["l", 1, "n", b"requesu", "2027", "texu", "cut_off", 11, 5, 3, 0.5]
-    sums = {checksum(values)} | {
-        checksum([*values[:place], other, *values[place + 1 :]]) for place, other in enumerate(others)
+    sums = {checksum(*values)} | {
+        checksum(*values[:place], other, *values[place + 1 :]) for place, other in enumerate(others)
     }
     assert len(sums) == 12
-    assert checksum([*values[:-1], 1]) == checksum([*values[:-1], 1.0]), "SQLite gives a float back"
+    assert checksum("ab", "c") != checksum("a", "bc")
+    assert checksum(None) != checksum("")
+    assert checksum(*values[:-1], 1) == checksum(*values[:-1], 1.0), "SQLite gives a float back"
 
 
 def test_a_journal_without_checksums_gets_them(tmp_path: Path) -> None:
@@ -230,7 +255,15 @@ def test_a_journal_without_checksums_gets_them(tmp_path: Path) -> None:
     db.close()
     journal_file._connection.cache_clear()
     assert Journal(path).answers([KEY]) == {KEY: ENTRY}
-    assert Journal(path).damaged() == []
+    assert Journal(path).damaged() == 0
+    other = sqlite3.connect(path)  # a program from before there were any, at work beside us
+    other.execute(
+        "INSERT INTO answers (key, attempt, model, request, text, input_tokens, cached_tokens, output_tokens,"
+        f" answered_at) SELECT '{key(5)[0]}', 0, model, request, 'Hi.', 1, 0, 1, answered_at FROM answers"
+    )
+    other.commit()
+    assert Journal(path).answers([key(5)])[key(5)].text == "Hi."
+    assert Journal(path).damaged() == 0
 
 
 def test_a_journal_whose_pages_are_damaged_is_an_error_that_says_what_is_lost(tmp_path: Path) -> None:
