@@ -99,21 +99,26 @@ def _of_experiment(command: Callable[..., None]) -> Callable[..., None]:
 
 @cli.command()
 @_of_experiment
-def run(home: Path | None, **flags: Any) -> None:
+@click.option("--refresh", help="Read the ratings of these again, separated by commas, or of `all`.")
+def run(home: Path | None, refresh: str | None, **flags: Any) -> None:
     """Make everything that is missing or stale, then print the table.
 
     What is given here is recorded in the home folder, so that the next run, the report and `dagster dev` on
-    the same home mean the same experiment. A killed run goes on where it was.
+    the same home mean the same experiment, but for --refresh. A killed run goes on where it was.
     """
+    from deeper_assets.running import refuse_unknown, run_everything
+
     given = _given(**flags)
     experiment = _experiment(home, given)
+    anew = _names(refresh, "--refresh") if refresh else []
+    read_again = experiment.domains_in_force if isinstance(anew, str) else anew
+    refuse_unknown(experiment, read_again)
 
     from deeper_assets.instance import quiet_dagster
-    from deeper_assets.running import run_everything
 
     quiet_dagster()
     with _progress() as progress:
-        outcome = run_everything(experiment, progress, given)
+        outcome = run_everything(experiment, progress, given, read_again)
     _say_what_was_done(outcome)
     _say_what_it_cost(experiment)
     if not outcome.failed or not experiment.warehouse.load("mae_table").empty:
@@ -404,18 +409,18 @@ def _given(
     flags = {
         "data": data.resolve() if data else None,
         "profile": _absolute_if_file(profile) if profile else None,
-        "evaluate": _names(domains) if domains else None,
+        "evaluate": _names(domains, "--domains") if domains else None,
         "train_users": train_users,
         "eval_users": eval_users,
     }
     return {name: value for name, value in flags.items() if value is not None}
 
 
-def _names(given: str) -> str | list[str]:
+def _names(given: str, flag: str) -> str | list[str]:
     """Names separated by commas, or the word all."""
     names = [name.strip() for name in given.split(",") if name.strip()]
     if not names:
-        raise DeeperError(f"--domains {given!r} names no domain; give names, or `all`")
+        raise DeeperError(f"{flag} {given!r} names no domain; give names, or `all`")
     return "all" if names[0].lower() == "all" else names
 
 

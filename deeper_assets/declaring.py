@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
-from dagster import AssetCheckResult, PartitionMapping
+from dagster import AssetCheckResult, Output, PartitionMapping
 
 from deeper_assets.partitions import Partitions
-from deeper_assets.store.ledger import Partition
+from deeper_assets.store.ledger import JSON, Partition
 from deeper_assets.store.schema import TABLES
 from deeper_assets.values import Tools, Values
 
@@ -36,6 +36,14 @@ class In:
     table: str
     mapping: Callable[[Partitions], PartitionMapping] | None = None
     optional: bool = False
+
+
+@dataclass(frozen=True)
+class Read:
+    """A result, with what its `source` was when it was read: by now it may be another."""
+
+    output: Output[Any]
+    source: Mapping[str, JSON]
 
 
 @dataclass(frozen=True)

@@ -58,11 +58,12 @@ def build_definitions(
     graph = Graph.of(experiment)
     assets = graph.assets()
     jobs = [job for job in JOBS if job.selection.resolve(assets)]
-    # Dagster gives a tick of a sensor or schedule a minute. It waits for no lock that long.
+    # Dagster gives a tick of a sensor or schedule a minute. It waits for no lock that long, and asks
+    # no query.
     hurried = experiment.settings.model_copy(
         update={"lock_timeout": min(20, experiment.settings.lock_timeout)}
     )
-    waits_less = Experiment(experiment.home, hurried)
+    waits_less = Experiment(experiment.home, hurried, asks=False)
     planner = cache(lambda: Planner(Graph.of(waits_less), whole))
     whole = Definitions(
         assets=assets,
@@ -71,6 +72,6 @@ def build_definitions(
         schedules=automation.build_schedules(waits_less, planner),
         sensors=automation.build_sensors(waits_less, planner),
         executor=executor,
-        resources={"warehouse": WarehouseIOManager(experiment.warehouse, graph.ingredients, graph.told)},
+        resources={"warehouse": WarehouseIOManager(experiment.warehouse, graph.made_from, graph.told)},
     )
     return whole

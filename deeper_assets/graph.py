@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import product
 from types import ModuleType
@@ -33,7 +33,7 @@ from deeper_assets.checks import histories as histories_checks
 from deeper_assets.checks import iterations as iterations_checks
 from deeper_assets.checks import models as models_checks
 from deeper_assets.checks import personas as personas_checks
-from deeper_assets.declaring import Check, Declared, In, TableAsset
+from deeper_assets.declaring import Check, Declared, In, Read, TableAsset
 from deeper_assets.engines.chat.journal import Purpose, asking_for
 from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.recipes import policy_methods
@@ -42,7 +42,7 @@ from deeper_assets.partitions import Partitions, columns_of, partitions_of
 from deeper_assets.reports.previews import ROWS, made_from, preview, settings_table
 from deeper_assets.resources import Experiment
 from deeper_assets.store.io_manager import OPTIONAL, column_schema, partition_expr
-from deeper_assets.store.ledger import JSON, Ingredients, Partition, Version, digest
+from deeper_assets.store.ledger import JSON, Ingredients, Partition, Version, canonical_json, digest
 from deeper_assets.store.rows import first_rows
 from deeper_assets.store.schema import TABLES
 from deeper_assets.values import Tools, Values, described, set_by_settings
@@ -77,6 +77,10 @@ class Graph:
 
     values: Values
     tools: Tools
+    _read: dict[tuple[str, str], Mapping[str, JSON]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+    """Of each partition that has been read and not yet stored: what its source was."""
 
     @classmethod
     def of(cls, experiment: Experiment) -> "Graph":
@@ -130,26 +134,41 @@ class Graph:
     ) -> dict[str, Output[Any]]:
         """What an asset makes for a partition from frames by parameter: an output a table."""
         results = asset.function(**frames, **self.given(asset, partition))
+        if isinstance(results, Read):
+            self._read[next(iter(asset.tables)), canonical_json(partition)] = results.source
+            results = results.output
         several = results if len(asset.tables) > 1 else [results]
         return {
             name: result if isinstance(result, Output) else Output(result)
             for name, result in zip(asset.tables, several, strict=True)
         }
 
-    def settings(self, table: str, partition: Partition) -> dict[str, JSON]:
-        """The values of a table's partition as they are recorded and hashed, by name."""
-        asset = self.tables[table]
-        return {name: described(self._value(asset, name, partition)) for name in asset.values}
+    def settings(self, table: str, partition: Partition, known: Ingredients | None = None) -> dict[str, JSON]:
+        """The values of a table's partition as they are recorded and hashed, by name.
 
-    def ingredients(self, table: str, partition: Partition) -> Ingredients:
-        """What, beside its inputs, decides what a table's partition holds."""
-        return Ingredients(self.tables[table].code_version, self.settings(table, partition))
+        `known` are those of what is stored: what is not looked at again counts as it was.
+        """
+        asset, before = self.tables[table], known.settings if known else {}
+        return {
+            name: described(self._value(asset, name, partition), before.get(name)) for name in asset.values
+        }
+
+    def ingredients(self, table: str, partition: Partition, known: Ingredients | None = None) -> Ingredients:
+        """What, beside its inputs, decides what a table's partition holds; see `settings` for `known`."""
+        return Ingredients(self.tables[table].code_version, self.settings(table, partition, known))
+
+    def made_from(self, table: str, partition: Partition) -> Ingredients:
+        """The ingredients of what has just been made; of a source, what it was when it was read."""
+        source = self._read.pop((table, canonical_json(partition)), None)
+        if source is None:
+            return self.ingredients(table, partition)
+        return Ingredients(self.tables[table].code_version, {"source": source})
 
     def is_stored(self, table: str, partition: Partition) -> bool:
         """Whether a partition is stored as it would be made under the settings of now."""
-        wanted = self.settings(table, partition)
         return any(
-            version.partition == partition and version.ingredients.settings == wanted
+            version.partition == partition
+            and version.ingredients.settings == self.settings(table, partition, version.ingredients)
             for version in self.experiment.warehouse.current(table)
         )
 

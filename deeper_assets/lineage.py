@@ -217,12 +217,14 @@ def _flat(settings: Mapping[str, Any], domain: str | None, prefix: str = "") -> 
 
 def _setting(name: str, value: Any) -> Iterator[str]:
     if name == "source" and isinstance(value, Mapping):
-        plain = {key: part for key, part in value.items() if key != "files"}
+        plain = {key: part for key, part in value.items() if key not in {"files", "answer"}}
         yield "source: " + ", ".join(
             f"{key} {_short(part)}" for key, part in plain.items() if part is not None
         )
         for path, digest in value.get("files", {}).items():
             yield f"  file {path} sha256 {digest[:16]}"
+        if answer := value.get("answer"):
+            yield f"  answer {answer['rows']:,} rows, hash {answer['hash']}"
     else:
         # Text is whole, because it may be a path: part of one names nothing.
         yield f"{name}: {value if isinstance(value, str) else _short(value)}"

@@ -184,9 +184,10 @@ class Planner:
         """Whether a partition is missing, or its fingerprint is not the one it would get now."""
         partition = self.columns(table, key)
         known = stored.get(_stored_at(table, partition))
-        return known is None or known.fingerprint != fingerprint(
-            self.graph.ingredients(table, partition), list(self._inputs(table, key, stored))
-        )
+        if known is None:
+            return True
+        ingredients = self.graph.ingredients(table, partition, known.ingredients)
+        return known.fingerprint != fingerprint(ingredients, list(self._inputs(table, key, stored)))
 
     def _inputs(self, table: str, key: Key, stored: Stored) -> Iterator[Input]:
         """The stored partitions that a table's partition is made from."""
@@ -201,7 +202,7 @@ class Planner:
         """Whether a stored partition was made by other code or from other values than it would be now."""
         partition = self.columns(table, key)
         known = stored[_stored_at(table, partition)]
-        return known.ingredients != self.graph.ingredients(table, partition)
+        return known.ingredients != self.graph.ingredients(table, partition, known.ingredients)
 
     # -------------------------------------------------------------------------------------------- the graph
 

@@ -99,10 +99,14 @@ class Trainer(Protocol):
 
 @dataclass(frozen=True)
 class Experiment:
-    """One home folder (of the warehouse, Dagster's instance and recorded settings) and its settings."""
+    """One home folder (of the warehouse, Dagster's instance and recorded settings) and its settings.
+
+    `asks` says whether a source is asked a query only to see if its answer has changed.
+    """
 
     home: Path
     settings: Settings
+    asks: bool = True
 
     @cached_property
     def domains(self) -> dict[str, Domain]:
@@ -122,8 +126,10 @@ class Experiment:
         domain, settings = self.domain(name), self.settings
         if name in settings.domains:
             given = settings.domains[name]
-            place = given.model_dump(include={"file", "database", "query", "dsn_env"})
-            return CustomSource(domain, given.columns, **place)
+            place = given.model_dump(include={"file", "database", "query", "dsn_env", "refresh"})
+            profile = Path(settings.profile).expanduser()
+            folder = profile.resolve().parent if profile.is_file() else None
+            return CustomSource(domain, given.columns, **place, folder=folder, asks=self.asks)
         if settings.data is not None:
             return PublishedSource(domain, settings.data)
         return SyntheticSource(domain, settings.seed, settings.synthetic_users, settings.windows_at_most)

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, suppress
@@ -103,7 +103,12 @@ Report = Callable[[str, int, int], None]
 """Told about progress: what is at work, how many units are done, how many there are."""
 
 
-def run_everything(experiment: Experiment, report: Report, flags: Mapping[str, Any] | None = None) -> Outcome:
+def run_everything(
+    experiment: Experiment,
+    report: Report,
+    flags: Mapping[str, Any] | None = None,
+    refresh: Collection[str] = (),
+) -> Outcome:
     """Brings every table up to date of the domains that are evaluated or train, and the tables over them.
 
     A domain that fails leaves the other domains untouched.
@@ -112,10 +117,15 @@ def run_everything(experiment: Experiment, report: Report, flags: Mapping[str, A
         experiment: what is made, with the flags.
         report: told about progress.
         flags: recorded in the home, once this process holds it: a run that is refused changes nothing.
+        refresh: domains whose ratings are read again, like those of domains with `refresh: always`; what
+            follows is made anew where they are others.
 
     Raises:
         DeeperError: a domain is not configured, or another `deeper run` is at work in the same home.
     """
+    always = [name for name, given in experiment.settings.domains.items() if given.refresh == "always"]
+    refuse_unknown(experiment, refresh)
+    anew = {*refresh, *always}
     worker = Worker(experiment)
     planner = Planner(Graph.of(experiment), worker.definitions)
     outcome = Outcome()
@@ -130,10 +140,11 @@ def run_everything(experiment: Experiment, report: Report, flags: Mapping[str, A
         job = ""
         waiting = units
         due: dict[Unit, list[str]] = {}
+        read: dict[Unit, list[str]] = {}
         while waiting or due or crew.at_work:
             ready, waiting = _ready(waiting, edges, outcome)
             if ready:
-                due |= _due(worker, planner, ready, outcome)
+                due |= _due(worker, planner, ready, outcome, anew)
             elif due and crew.has_room:
                 unit = min(due, key=units.index)
                 if unit.job != job:
@@ -142,15 +153,31 @@ def run_everything(experiment: Experiment, report: Report, flags: Mapping[str, A
                 crew.start(unit, due.pop(unit), alone=not due)
             else:
                 for unit, tables, failure in crew.finished():
-                    if failure is None:
-                        outcome.made.append((unit, tables))
-                    else:
+                    if failure is not None:
                         outcome.failed.append((unit, failure))
+                    elif rest := _rest(worker, planner, unit, tables):
+                        due[unit], read[unit] = rest, tables
+                    else:
+                        outcome.made.append((unit, [*read.pop(unit, []), *tables]))
                     report(str(unit), outcome.done, len(units))
         for event in corrections(worker.instance, planner, sources=[]):
             worker.instance.report_runless_asset_event(event)
         prune(worker.instance, planner)
     return outcome
+
+
+def refuse_unknown(experiment: Experiment, domains: Collection[str]) -> None:
+    """Only domains of which a run makes something can be read again.
+
+    Raises:
+        DeeperError: a domain is not configured, or is neither evaluated nor trains.
+    """
+    for name in domains:
+        if experiment.domain(name).name not in experiment.domains_in_force:
+            raise DeeperError(
+                f"domain {name!r} is neither evaluated nor does it train, so its ratings are not read; "
+                f"those that are: {', '.join(experiment.domains_in_force)}"
+            )
 
 
 def _ready(
@@ -222,11 +249,24 @@ def _tags() -> dict[str, str]:
     return {RUN_TAG: str(os.getpid())}
 
 
-def _due(worker: Worker, planner: Planner, units: Sequence[Unit], outcome: Outcome) -> dict[Unit, list[str]]:
-    """The units that are to be made, with their stale tables. A unit that cannot be planned has failed."""
+RATINGS = "raw_ratings"
+"""The table that is read from outside."""
+
+
+def _due(
+    worker: Worker, planner: Planner, units: Sequence[Unit], outcome: Outcome, anew: Set[str]
+) -> dict[Unit, list[str]]:
+    """The units that are to be made, with their stale tables. A unit that cannot be planned has failed.
+
+    Of the domains in `anew`, first the ratings alone are read: what follows is stale only if they are others.
+    """
     due = {}
     stored = planner.stored()
+    known = {str(key) for key in planner.made(RATINGS, stored)}
     for unit in units:
+        if RATINGS in unit.tables and str(unit.partition_key) in anew & known:
+            due[unit] = [RATINGS]
+            continue
         try:
             unchecked = _unchecked(worker.instance, planner, unit)
             stale = planner.stale(unit.tables, unit.partition_key, stored, unchecked)
@@ -239,6 +279,15 @@ def _due(worker: Worker, planner: Planner, units: Sequence[Unit], outcome: Outco
         else:
             outcome.up_to_date.append(unit)
     return due
+
+
+def _rest(worker: Worker, planner: Planner, unit: Unit, made: Sequence[str]) -> list[str]:
+    """After a unit's ratings alone have been read again: those of its other tables that are stale now."""
+    if list(made) != [RATINGS]:
+        return []
+    others = [table for table in unit.tables if table != RATINGS]
+    unchecked = _unchecked(worker.instance, planner, unit)
+    return planner.stale(others, unit.partition_key, planner.stored(), unchecked)
 
 
 @dataclass

@@ -25,7 +25,7 @@ from deeper_assets.method.domains import PAPER_DOMAINS, Scale
 from deeper_assets.method.exceptions import did_you_mean
 from deeper_assets.method.protocols import Decoding
 from deeper_assets.method.recipes import DEFAULT_RECIPE, RECIPES, Recipe, Training, is_taken
-from deeper_assets.sources.custom import ColumnMap
+from deeper_assets.sources.custom import ColumnMap, Refresh
 
 DEFAULT_PROFILE = "offline"
 
@@ -94,6 +94,9 @@ class DomainSettings(BaseModel):
     database: LocalPath | None = Field(None, description="DuckDB file that the query is asked of, read-only")
     dsn_env: VariableName | None = Field(
         None, description="environment variable with the DSN of the Postgres asked"
+    )
+    refresh: Refresh = Field(
+        "changed", description="when its ratings are read again; manual: only with `deeper run --refresh`"
     )
 
     @model_validator(mode="after")

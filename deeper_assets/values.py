@@ -250,12 +250,17 @@ def set_by_settings(value: Any) -> JSON:
     return value.settings() if hasattr(value, "settings") else described(value)
 
 
-def described(value: Any) -> JSON:
+def described(value: Any, before: JSON = None) -> JSON:
     """A value as JSON: what `identity` says of it where it has that, else its fields or items.
+
+    What was stored was made from the value `before`; of a source not everything is looked at again.
 
     Raises:
         TypeError: the value, or a part of it, is of a kind that cannot be described.
     """
+    if before is not None and hasattr(value, "identity_since"):
+        since: JSON = value.identity_since(before)
+        return since
     if hasattr(value, "identity"):
         identity: JSON = value.identity()
         return identity

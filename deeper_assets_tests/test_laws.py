@@ -88,6 +88,7 @@ STALE: Mapping[str, frozenset[str]] = {
     "domains.podcasts.query": of("raw_ratings"),
     "domains.podcasts.database": of("raw_ratings"),
     "domains.podcasts.dsn_env": of("raw_ratings"),
+    "domains.podcasts.refresh": NOTHING,
     "synthetic_users": of("raw_ratings") | PLANTED,
     "train_users": of("rating_windows"),
     "eval_users": of("rating_windows"),
@@ -247,6 +248,7 @@ def changes(folder: Path) -> Mapping[str, Any]:
         # A file and a query exclude each other, so these three go together with it.
         f"{own}query": {"file": None, "query": f"select * from '{folder}/ratings.csv'"},
         f"{own}database": {"file": None, "query": "select 1", "database": str(folder / "x.duckdb")},
+        f"{own}refresh": "manual",
         f"{own}dsn_env": {"file": None, "query": "select 1", "dsn_env": "NOBODYS_DSN"},
         "chat.engine": "offline",
         "chat.mode": "batch",

@@ -77,7 +77,7 @@ class RecordingGraph(Graph):
         """The partition, in the place of values and tools."""
         return {"partition": partition}
 
-    def ingredients(self, table: str, partition: Partition) -> Ingredients:
+    def ingredients(self, table: str, partition: Partition, known: Ingredients | None = None) -> Ingredients:
         """No setting decides anything."""
         return Ingredients("1")
 

@@ -1,11 +1,12 @@
 """Histories: from source files to windows of ratings. By domain."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 from dagster import Output
 
-from deeper_assets.declaring import table
+from deeper_assets.declaring import Read, table
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.windows import (
@@ -20,7 +21,7 @@ from deeper_assets.sources.shape import Source
 
 
 @table("histories")
-def raw_ratings(source: Source, scratch: Path) -> Output[Path]:
+def raw_ratings(source: Source, scratch: Path) -> Read:
     """What a domain's source holds, rating by rating, with the ratings that cannot be used.
 
     Read by DuckDB's own readers from the published files, generated ratings, or a file or query of one's own.
@@ -30,7 +31,9 @@ def raw_ratings(source: Source, scratch: Path) -> Output[Path]:
     if source.identity() != before:
         scratch.unlink()
         raise DeeperError(f"the source of {source.domain.name} changed while it was read; run it again")
-    return Output(scratch, metadata={"ratings": report.rows, "merged copies": report.merged_copies})
+    metadata = {"ratings": report.rows, "merged copies": report.merged_copies}
+    read = before if report.answer is None else {**before, "answer": asdict(report.answer)}
+    return Read(Output(scratch, metadata=metadata), read)
 
 
 @table("histories")

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.exceptions import DeeperError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -105,5 +105,6 @@ def find_domain(name: str, domains: Iterable[Domain] = PAPER_DOMAINS) -> Domain:
     """
     known = {domain.name: domain for domain in domains}
     if name not in known:
-        raise DeeperError(f"domain {name!r} is not configured; known: {', '.join(known)}")
+        hint = did_you_mean(name, known)
+        raise DeeperError(f"domain {name!r} is not configured; known: {', '.join(known)}{hint}")
     return known[name]

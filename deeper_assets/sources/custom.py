@@ -3,17 +3,23 @@
 Everything is SQL inside DuckDB, which spills to disk. So tens of millions of rows fit in little memory.
 """
 
-import os
+import glob
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.exceptions import DeeperError, did_you_mean, first_line
 from deeper_assets.sources.csv_files import load_csv, read_header
+from deeper_assets.sources.postgres import asked_of_postgres
+from deeper_assets.sources.reads import Reads, named_files, what_is_read
 from deeper_assets.sources.shape import (
+    Answer,
     ReadReport,
     identifier,
     quoted,
@@ -25,6 +31,12 @@ from deeper_assets.sources.shape import (
 
 _CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _PARQUET = (".parquet",)
+
+Refresh = Literal["changed", "always", "manual"]
+"""When ratings are read again: when what is read has changed, on each run, or only when a run is told to.
+
+A change of the settings that say what is read counts in each case.
+"""
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,9 @@ class CustomSource:
         database: a DuckDB file that `query` is asked of; it is opened read-only.
         query: SQL that gives the rows; alone, DuckDB's SQL over files ("FROM 'ratings.csv' JOIN …").
         dsn_env: the environment variable with the connection string of the Postgres that `query` is asked of.
+        folder: where relative paths in `query` start; the current folder without it.
+        refresh: see `Refresh`.
+        asks: whether a query is asked to see if its answer has changed.
 
     Raises:
         DeeperError: not exactly one of file, database + query, dsn_env + query, query alone.
@@ -72,6 +87,9 @@ class CustomSource:
     database: Path | None = None
     query: str | None = None
     dsn_env: str | None = None
+    folder: Path | None = None
+    refresh: Refresh = "changed"
+    asks: bool = True
 
     def __post_init__(self) -> None:
         places = [place for place in (self.file, self.database, self.dsn_env) if place is not None]
@@ -86,14 +104,38 @@ class CustomSource:
             raise DeeperError(f"{self.file} is of no known kind; known endings: {known}")
 
     def files(self) -> list[Path]:
-        """The file, the database file, or the files that a query on files names in quotes."""
-        if self.query is not None and self.dsn_env is None and self.database is None:
-            return _named_files(self.query)
-        return [path for path in (self.file, self.database) if path is not None and path.exists()]
+        """The files that the settings name and that exist, those of the database included; none is opened."""
+        files = [path for path in (self.file, *self._database_files()) if path is not None and path.exists()]
+        if self.query is not None and self.dsn_env is None:
+            with self._connection(attached=False) as (connection, _):
+                files += named_files(connection, _bare(self.query))
+        return files
 
     def identity(self) -> dict[str, Any]:
-        """Kind, domain, columns, query, the hash of each file; of Postgres what is asked, not its rows."""
-        return {**self._asked(), "files": {str(path): sha256_of(path) for path in self._inputs()}}
+        """Kind, domain, columns, query, and the hash of each file that is read."""
+        return self._identity(self._reads())
+
+    def identity_since(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        """What would be read now, with the answer of a query where only that tells whether it has changed.
+
+        What is not looked at counts as it was, as `before` says: the answer where `asks` is false or the
+        ratings are read on each run anyway, and with `manual` whatever was read.
+
+        Raises:
+            DeeperError: see `identity`; or the query cannot be asked.
+        """
+        if self.refresh == "manual" and before.items() >= self._asked().items():
+            return dict(before)
+        reads = self._reads()
+        now = self._identity(reads)
+        if reads.complete:
+            return now
+        if self.asks and self.refresh == "changed":
+            return {**now, "answer": asdict(self._answer())}
+        return {**now, "answer": before["answer"]} if "answer" in before else now
+
+    def _identity(self, reads: Reads) -> dict[str, Any]:
+        return {**self._asked(), "files": {str(path): sha256_of(path) for path in reads.files}}
 
     def settings(self) -> dict[str, Any]:
         """Kind, domain, columns, and what is read."""
@@ -105,100 +147,139 @@ class CustomSource:
             "kind": "custom",
             "domain": self.domain.name,
             "columns": asdict(self.columns),
-            "query": self.query,
+            "query": self.query and without_secrets(self.query),
             "dsn_env": self.dsn_env,
         }
 
     def write_raw_ratings(self, target: Path) -> ReadReport:
         """One row a line or record; see `ColumnMap` for how each column is read."""
-        self._inputs()
-        with scratch() as (connection, folder):
+        answer, name = None, self.file.name if self.file is not None else self._called
+        with self._connection() as (connection, folder):
             if self.file is not None:
-                self._load_file(connection, folder, self.file, self.file.name)
-                name = self.file.name
+                self._load_file(connection, folder, self._input(), name)
             elif self.dsn_env is not None:
-                answer = folder / "answer.csv"
-                self._ask_postgres(self.dsn_env, answer)
-                name = f"query on ${self.dsn_env}"
-                self._load_file(connection, folder, answer, f"the answer of the {name}")
+                path = folder / "answer.csv"
+                with asked_of_postgres(_bare(self.query), self.dsn_env) as asked:
+                    self._check_columns(asked.columns, f"the answer of the {name}")
+                    answer = asked.answer(list(self._mapped().values()))
+                    asked.copy(path)
+                self._load_file(connection, folder, path, f"the answer of the {name}")
             else:
-                name = f"query on {self.database.name}" if self.database is not None else "query"
-                self._ask_duckdb(connection, name)
-            return ReadReport(write_parquet(connection, self._judged(connection, name), target))
+                complete = self._planned(connection).complete
+                self._load_relation(connection, self._relation, name)
+                answer = None if complete else self._hashed(connection, "given")
+            rows = write_parquet(connection, self._judged(connection, name), target)
+        return ReadReport(rows, answer=answer)
 
-    def _inputs(self) -> list[Path]:
-        """The files that are read, each of which can be."""
+    @property
+    def _called(self) -> str:
+        """What messages and rows call the query."""
+        place = f"${self.dsn_env}" if self.dsn_env else self.database and self.database.name
+        return f"query on {place}" if place else "query"
+
+    @property
+    def _relation(self) -> str:
+        return f"(\n{_bare(self.query)}\n)"
+
+    def _input(self) -> Path:
+        """The ratings file, or the database, which can be read."""
         given = self.file or self.database
-        what = f"the {'ratings' if self.file else 'database'} of domain {self.domain.name!r}"
-        return [readable(path, what) for path in ([given] if given is not None else self.files())]
+        assert given is not None
+        return readable(given, f"the {'ratings' if self.file else 'database'} of domain {self.domain.name!r}")
+
+    def _database_files(self) -> list[Path]:
+        """The database, and what has been written to it but not yet folded into its file."""
+        if self.database is None:
+            return []
+        return [self.database, *self.database.parent.glob(f"{glob.escape(self.database.name)}.*wal")]
+
+    @contextmanager
+    def _connection(self, attached: bool = True) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
+        """A connection for the query and a folder for temporary files; the database is `attached` to it."""
+        with scratch() as (connection, folder):
+            connection.execute("SET python_enable_replacements = false")  # no table is a variable of ours
+            if self.folder is not None and "," not in str(self.folder):  # which would be two folders
+                connection.execute("SET file_search_path = ?", [str(self.folder)])
+            if self.database is not None and attached:
+                try:
+                    connection.execute(f"ATTACH {quoted(self._input())} AS asked (READ_ONLY)")
+                    connection.execute("USE asked")
+                except duckdb.Error as error:
+                    raise DeeperError(f"{self.database} cannot be opened: {first_line(error)}") from error
+            yield connection, folder
+
+    def _reads(self) -> Reads:
+        """What is read outside of Postgres."""
+        if self.file is not None:
+            return Reads((self._input(),), complete=True)
+        if self.dsn_env is not None:
+            return Reads((), complete=False)
+        with self._connection() as (connection, _):
+            return self._planned(connection)
+
+    def _planned(self, connection: duckdb.DuckDBPyConnection) -> Reads:
+        """What DuckDB says that the query reads, and the files of the database that it is asked of."""
+        try:
+            reads = what_is_read(connection, _bare(self.query))
+        except duckdb.Error as error:
+            raise self._unreadable(self._called, error) from error
+        return Reads(tuple(sorted({*self._database_files(), *reads.files})), reads.complete)
+
+    def _answer(self) -> Answer:
+        """What the query answers now."""
+        if self.dsn_env is not None:
+            with asked_of_postgres(_bare(self.query), self.dsn_env) as asked:
+                self._check_columns(asked.columns, f"the answer of the {self._called}")
+                return asked.answer(list(self._mapped().values()))
+        with self._connection() as (connection, _):
+            try:
+                columns = self._selected(connection, self._relation, self._called)
+                return self._hashed(connection, f"(SELECT {columns} FROM {self._relation})")
+            except duckdb.Error as error:
+                raise self._unreadable(self._called, error) from error
+
+    def _hashed(self, connection: duckdb.DuckDBPyConnection, relation: str) -> Answer:
+        """The rows of a relation with the columns of `_mapped`, counted and hashed."""
+        # md5 is the same in every version of DuckDB; for the sum see `PostgresQuery.answer`.
+        row = f"json_array({', '.join(self._mapped())})"
+        [(rows, total)] = connection.execute(
+            f"SELECT count(*), sum((md5_number({row}::VARCHAR) % 18446744073709551616)::UBIGINT) "
+            f"FROM {relation}"
+        ).fetchall()
+        return Answer.of(rows, int(total or 0))
 
     def _load_file(
         self, connection: duckdb.DuckDBPyConnection, folder: Path, path: Path, called: str
     ) -> None:
         """Make the table `given` from a CSV or Parquet file."""
         if path.name.lower().endswith(_PARQUET):
-            self._load_relation(connection, f"SELECT * FROM read_parquet({quoted(path)})", called)
+            self._load_relation(connection, f"read_parquet({quoted(path)})", called)
             return
         names, _ = read_header(path)
         self._check_columns(names, called)
         load_csv(connection, folder, path, "given", self._mapped())
 
-    def _load_relation(self, connection: duckdb.DuckDBPyConnection, query: str, called: str) -> None:
-        """Make the table `given` from a query."""
+    def _load_relation(self, connection: duckdb.DuckDBPyConnection, relation: str, called: str) -> None:
+        """Make the table `given` from a table function, or a query in brackets."""
         try:
-            described = connection.execute(f"DESCRIBE {query}").fetchall()
-            self._check_columns([name for name, *_ in described], called)
-            columns = ", ".join(
-                f"CAST({identifier(column)} AS VARCHAR) AS {name}" for name, column in self._mapped().items()
-            )
+            columns = self._selected(connection, relation, called)
             connection.execute(
                 "CREATE TEMP TABLE given AS "
-                f"SELECT row_number() OVER () AS line, NULL::VARCHAR AS malformed, {columns} FROM ({query})"
+                f"SELECT row_number() OVER () AS line, NULL::VARCHAR AS malformed, {columns} FROM {relation}"
             )
         except duckdb.Error as error:
-            raise DeeperError(f"{called} cannot be read: {first_line(error)}") from error
+            raise self._unreadable(called, error) from error
 
-    def _ask_duckdb(self, connection: duckdb.DuckDBPyConnection, called: str) -> None:
-        if self.database is not None:
-            try:
-                connection.execute(f"ATTACH {quoted(self.database)} AS asked (READ_ONLY)")
-                connection.execute("USE asked")
-            except duckdb.Error as error:
-                raise DeeperError(f"{self.database} cannot be opened: {first_line(error)}") from error
-        self._load_relation(connection, f"(\n{_bare(self.query)}\n)", called)
+    def _selected(self, connection: duckdb.DuckDBPyConnection, relation: str, called: str) -> str:
+        """The columns of `_mapped`, as SQL that selects them from a relation."""
+        described = connection.execute(f"DESCRIBE FROM {relation}").fetchall()
+        self._check_columns([name for name, *_ in described], called)
+        return ", ".join(
+            f"CAST({identifier(column)} AS VARCHAR) AS {name}" for name, column in self._mapped().items()
+        )
 
-    def _ask_postgres(self, dsn_env: str, answer: Path) -> None:
-        """Stream the query's answer to a CSV file; no message holds the connection string."""
-        dsn = os.environ.get(dsn_env)
-        if not dsn:
-            raise DeeperError(
-                f"the environment variable {dsn_env} is not set; set it to the Postgres connection string"
-            )
-        try:
-            import psycopg
-            from psycopg import sql
-        except ImportError as error:
-            raise DeeperError("Postgres needs psycopg: pip install 'deeper-assets[postgres]'") from error
-        try:
-            session = psycopg.connect(dsn)
-        except psycopg.Error as error:
-            kind = type(error).__name__
-            raise DeeperError(
-                f"the Postgres that ${dsn_env} names cannot be reached ({kind}); check the connection string"
-            ) from None  # the driver's message may quote it
-        copy = sql.SQL("COPY (\n{}\n) TO STDOUT (FORMAT csv, HEADER, ENCODING 'UTF8')")
-        try:
-            with session, answer.open("wb") as file:
-                session.read_only = True
-                session.execute(
-                    "SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true)"
-                )
-                with session.cursor().copy(copy.format(sql.SQL(_bare(self.query)))) as chunks:
-                    for chunk in chunks:
-                        file.write(chunk)
-        except psycopg.Error as error:
-            message = error.diag.message_primary or type(error).__name__
-            raise DeeperError(f"the query on ${dsn_env} failed: {message}") from None
+    def _unreadable(self, called: str, error: duckdb.Error) -> DeeperError:
+        return DeeperError(f"{called} cannot be read: {without_secrets(first_line(error))}")
 
     def _mapped(self) -> dict[str, str]:
         """Name in the table `given`, where values are text → name in the source."""
@@ -307,14 +388,15 @@ def _bare(query: str | None) -> str:
     return (query or "").strip().rstrip(";")
 
 
-def _named_files(query: str) -> list[Path]:
-    """The files that stand in quotes in a query (also as a pattern, such as 'ratings_*.csv')."""
-    files: set[Path] = set()
-    for text in query.split("'")[1::2]:
-        path = Path(text)
-        folder, pattern = Path(path.anchor or "."), str(path.relative_to(path.anchor))
-        if path.is_file():
-            files.add(path)
-        elif any(sign in pattern for sign in "*?["):
-            files.update(match for match in folder.glob(pattern) if match.is_file())
-    return sorted(files)
+_SECRETS = (
+    re.compile(r"""(?is)(\b(?:password|passwd|pwd)\s*=\s*)(?:''.*?''|'[^']*'|"[^"]*"|[^\s'";&)]+)"""),
+    re.compile(r"""(://[^\s:/@'"]*:)[^\s'"/]*(?=@)"""),
+)
+"""A password in a connection string, or in an address, that stands in a query."""
+
+
+def without_secrets(text: str) -> str:
+    """A query, or what DuckDB says of it, with `…` in the place of passwords."""
+    for secret in _SECRETS:
+        text = secret.sub(r"\1…", text)
+    return text

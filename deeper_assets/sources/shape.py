@@ -37,11 +37,31 @@ COLUMNS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a query answered: how many rows, and a hash of them that their order does not change."""
+
+    rows: int
+    hash: str
+
+    @classmethod
+    def of(cls, rows: int, total: int) -> "Answer":
+        """The answer of so many rows, the numbers of whose hashes add up to `total`."""
+        return cls(rows, f"{total % 2**64:016x}")
+
+
+@dataclass(frozen=True)
 class ReadReport:
-    """How many rows a source wrote, and how many agreeing copies of a rating it merged into its row."""
+    """What a source has written.
+
+    Attributes:
+        rows: how many rows.
+        merged_copies: how many agreeing copies of a rating it merged into its row.
+        answer: of a query of which only its answer tells whether that has changed, what was read.
+    """
 
     rows: int
     merged_copies: int = 0
+    answer: Answer | None = None
 
 
 class Source(Protocol):
@@ -57,7 +77,7 @@ class Source(Protocol):
         ...
 
     def identity(self) -> dict[str, Any]:
-        """Everything that determines the contents, as JSON; never a secret.
+        """What determines the contents, as JSON, but for the `answer` of a query; never a secret.
 
         Raises:
             DeeperError: an input file is missing or cannot be read.

@@ -1,11 +1,6 @@
 import datetime as dt
 import gzip
 import json
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +19,7 @@ from deeper_assets.method.windows import (
     reject_ratings,
 )
 from deeper_assets.sources.custom import ColumnMap, CustomSource
+from deeper_assets_tests.postgres import own_postgres
 from deeper_assets_tests.sources.reading import frame, picked, real_data, written
 
 FILMS = Domain("films", "film", Scale(0.5, 5, 0.5), seen=True)
@@ -316,68 +312,17 @@ def test_movielens_as_it_comes(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str]:
-    """A connection string of a PostgreSQL of our own, with a table of ratings."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    initdb = shutil.which("initdb") or (str(programs[-1]) if programs else None)
-    if initdb is None:
-        pytest.skip("PostgreSQL is not installed")
-    psycopg = pytest.importorskip("psycopg")
-    folder = Path(tempfile.mkdtemp(prefix="deeper-postgres-"))
-    run_as: dict[str, Any] = {}
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        shutil.chown(folder, "nobody")
-        run_as = {"user": "nobody", "extra_groups": []}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    data, programs_folder = folder / "data", Path(initdb).parent
-    word = folder / "password"
-    word.write_text("opensesame")
-    word.chmod(0o644)
-    try:
-        ask = [
-            initdb,
-            "-D",
-            str(data),
-            "-U",
-            "deeper",
-            "--auth=scram-sha-256",
-            "--pwfile",
-            str(word),
-            "--no-sync",
-        ]
-        subprocess.run(ask, check=True, capture_output=True, cwd=folder, **run_as)
-        ask = [
-            str(programs_folder / "postgres"),
-            "-D",
-            str(data),
-            "-p",
-            str(port),
-            "-h",
-            "127.0.0.1",
-            "-k",
-            str(folder),
-        ]
-        with subprocess.Popen(
-            ask, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder, **run_as
-        ) as server:
-            try:
-                assert server.stdout is not None
-                for line in server.stdout:
-                    if b"ready to accept connections" in line:
-                        break
-                dsn = f"postgresql://deeper:opensesame@127.0.0.1:{port}/postgres"
-                with psycopg.connect(dsn) as session:
-                    session.execute("CREATE TABLE marks (u int, i text, r numeric, t timestamptz)")
-                    session.execute(
-                        "INSERT INTO marks VALUES (1, 'b, \"c\"\nd é', 4.5, '2020-01-02 00:00+02'), "
-                        "(1, 'a', NULL, '2020-01-01'), (NULL, 'x', 3, '2020-01-01')"
-                    )
-                yield dsn
-            finally:
-                server.terminate()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """A connection string of a PostgreSQL with a table of ratings."""
+    with own_postgres() as dsn:
+        import psycopg
+
+        with psycopg.connect(dsn) as session:
+            session.execute("CREATE TABLE marks (u int, i text, r numeric, t timestamptz)")
+            session.execute(
+                "INSERT INTO marks VALUES (1, 'b, \"c\"\nd é', 4.5, '2020-01-02 00:00+02'), "
+                "(1, 'a', NULL, '2020-01-01'), (NULL, 'x', 3, '2020-01-01')"
+            )
+        yield dsn
 
 
 def test_a_query_on_postgres(tmp_path: Path, postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -422,7 +367,8 @@ def test_postgres_errors_hold_no_secret(
         fails(postgres, "SELECT * FROM gone")
         == 'the query on $RATINGS_DSN failed: relation "gone" does not exist'
     )
-    assert "read-only transaction" in fails(postgres, "DELETE FROM marks RETURNING u")
+    assert "syntax error" in fails(postgres, "DELETE FROM marks RETURNING u")
+    assert "read-only transaction" in fails(postgres, "SELECT lo_create(0) AS u, 1 AS i, 1 AS r")
     assert fails(postgres).startswith(
         "the answer of the query on $RATINGS_DSN has no column i (item), r (rating)"
     )
