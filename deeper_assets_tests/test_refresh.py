@@ -197,3 +197,14 @@ def test_refresh_reads_again_and_makes_what_follows_only_from_other_ratings(tmp_
         run_everything(manual, lambda *_: None, ["film"])
     with pytest.raises(DeeperError, match=r"'book' is neither evaluated nor does it train"):
         run_everything(manual, lambda *_: None, ["book"])
+
+
+def test_a_change_between_reading_and_storing_is_not_recorded_as_read(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_text(RATED)
+    here = experiment(tmp_path / "home", file=tmp_path / "c.csv")
+    graph, partition = Graph.of(here), {"domain": "films"}
+    before = here.source("films").identity()
+    graph.make(graph.tables["raw_ratings"], partition, {})
+    write_csv(tmp_path)
+    assert graph.made_from("raw_ratings", partition).settings == {"source": before}
+    assert graph.ingredients("raw_ratings", partition).settings != {"source": before}

@@ -317,6 +317,7 @@ def postgres() -> Iterator[str]:
         import psycopg
 
         with psycopg.connect(dsn) as session:
+            session.execute("CREATE SEQUENCE counted")
             session.execute("CREATE TABLE marks (u int, i text, r numeric, t timestamptz)")
             session.execute(
                 "INSERT INTO marks VALUES (1, 'b, \"c\"\nd é', 4.5, '2020-01-02 00:00+02'), "
@@ -368,7 +369,7 @@ def test_postgres_errors_hold_no_secret(
         == 'the query on $RATINGS_DSN failed: relation "gone" does not exist'
     )
     assert "syntax error" in fails(postgres, "DELETE FROM marks RETURNING u")
-    assert "read-only transaction" in fails(postgres, "SELECT lo_create(0) AS u, 1 AS i, 1 AS r")
+    assert "read-only transaction" in fails(postgres, "SELECT nextval('counted') AS u, 1 AS i, 1 AS r")
     assert fails(postgres).startswith(
         "the answer of the query on $RATINGS_DSN has no column i (item), r (rating)"
     )
