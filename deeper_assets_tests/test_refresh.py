@@ -178,7 +178,7 @@ def test_refresh_reads_again_and_makes_what_follows_only_from_other_ratings(tmp_
     assert not run_everything(experiment(home, **source), lambda *_: None).failed
 
     def made(here: Experiment, *refresh: str) -> list[tuple[str, list[str]]]:
-        outcome = run_everything(here, lambda *_: None, refresh)
+        outcome = run_everything(here, lambda *_: None, refresh=refresh)
         assert not outcome.failed
         return [(str(unit), list(tables)) for unit, tables in outcome.made]
 
@@ -194,9 +194,9 @@ def test_refresh_reads_again_and_makes_what_follows_only_from_other_ratings(tmp_
     assert tables[:3] == ["raw_ratings", "rejected_ratings", "rating_windows"]
 
     with pytest.raises(DeeperError, match=r"'film' is not configured; .*did you mean 'films'"):
-        run_everything(manual, lambda *_: None, ["film"])
+        run_everything(manual, lambda *_: None, refresh=["film"])
     with pytest.raises(DeeperError, match=r"'book' is neither evaluated nor does it train"):
-        run_everything(manual, lambda *_: None, ["book"])
+        run_everything(manual, lambda *_: None, refresh=["book"])
 
 
 def test_a_change_between_reading_and_storing_is_not_recorded_as_read(tmp_path: Path) -> None:
