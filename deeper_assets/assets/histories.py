@@ -20,7 +20,7 @@ from deeper_assets.method.windows import (
 from deeper_assets.sources.shape import Source
 
 
-@table("histories")
+@table("histories", code_version="2")
 def raw_ratings(source: Source, scratch: Path) -> Read:
     """What a domain's source holds, rating by rating, with the ratings that cannot be used.
 
@@ -36,7 +36,7 @@ def raw_ratings(source: Source, scratch: Path) -> Read:
     return Read(Output(scratch, metadata=metadata), read)
 
 
-@table("histories")
+@table("histories", code_version="2")
 def rejected_ratings(raw_ratings: pd.DataFrame, domain: Domain, rules: WindowRules) -> Output[pd.DataFrame]:
     """What the source had and we could not use, each with a reason. Nothing is dropped in silence."""
     rejected = reject_ratings(raw_ratings, domain, rules)

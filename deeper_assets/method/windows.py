@@ -10,6 +10,7 @@ divided by a stable hash, so that neither the order of the rows nor other users 
 """
 
 import hashlib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii
@@ -35,6 +36,7 @@ REASONS: Mapping[str, str] = {
     "unreadable_order": "its place in the user's order cannot be read",
     "unreadable_time": "the time it was given cannot be read",
     "unreadable_split": "the split is neither train nor eval",
+    "unusable_text": "the user, the item or the title holds a NUL or half a character, or is too long",
     # given here, rating by rating, in this order
     "missing_user": "no user is named",
     "no_position": "it has no place in the user's order",
@@ -206,12 +208,23 @@ def account(
 
 def _named(raw: pd.DataFrame) -> "pd.Series[bool]":
     """Whether each row names a user."""
-    return raw["user_id"].notna() & raw["user_id"].astype("string").str.strip().ne("").fillna(False)
+    return ~_invisible(raw["user_id"])
+
+
+def _invisible(texts: "pd.Series[str]") -> "pd.Series[bool]":
+    """Whether each text is missing, or shows nothing: white space, control and zero-width characters."""
+    # Each text once: there are far fewer of them than ratings.
+    visible = [text for text in texts.dropna().unique() if not all(map(_shows_nothing, text))]
+    return ~texts.isin(visible)
+
+
+def _shows_nothing(character: str) -> bool:
+    return unicodedata.category(character) in {"Cc", "Cf", "Zs", "Zl", "Zp"}
 
 
 def _reasons(raw: pd.DataFrame, domain: Domain) -> tuple["pd.Series[str]", "pd.Series[str]"]:
     """The first reason against each row, and its detail; missing where the row is usable."""
-    rating, title = raw["rating"].astype("float64"), raw["title"].astype("string").str.strip()
+    rating = raw["rating"].astype("float64")
     text = raw["rating_text"].astype("object").where(raw["rating_text"].notna(), "").astype(str).str[:80]
     marks = {mark: domain.scale.holds(mark) for mark in rating.dropna().unique()}
     off_scale = {mark: _off_scale(mark, domain) for mark, held in marks.items() if not held}
@@ -224,7 +237,7 @@ def _reasons(raw: pd.DataFrame, domain: Domain) -> tuple["pd.Series[str]", "pd.S
             "found '" + text + "', expected a number",
         ),
         ("outside_scale", ~rating.map(marks).eq(True), rating.map(off_scale)),
-        ("empty_title", title.fillna("").eq("").astype(bool), "the title is empty"),
+        ("empty_title", _invisible(raw["title"]), "the title is empty"),
     ]
     reason = raw["defect"].astype("object")
     detail = raw["detail"].astype("object")

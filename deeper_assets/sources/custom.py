@@ -363,8 +363,10 @@ def _time(column: str) -> str:
         f"CASE WHEN abs({number}) < 1e11 THEN {number} WHEN abs({number}) < 1e14 THEN {number} / 1e3 END"
     )
     text = f"TRY_CAST({column} AS TIMESTAMPTZ)"
-    return f"""CASE WHEN {number} IS NOT NULL THEN make_timestamp(CAST(({seconds}) * 1e6 AS BIGINT))
+    read = f"""CASE WHEN {number} IS NOT NULL THEN make_timestamp(CAST(({seconds}) * 1e6 AS BIGINT))
         WHEN isfinite({text}) THEN {text} AT TIME ZONE 'UTC' END"""
+    # Other years are misread, and no datetime of Python's holds them.
+    return f"(SELECT read FROM (SELECT {read} AS read) WHERE year(read) BETWEEN 1 AND 9999)"
 
 
 def _title(column: str) -> str:

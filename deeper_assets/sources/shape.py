@@ -6,6 +6,7 @@ A source writes what it reads, a row a rating. What it cannot read is a row with
 
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +35,11 @@ COLUMNS: Mapping[str, str] = {
     "defect": "VARCHAR",
     "detail": "VARCHAR",
 }
+
+LONGEST_TEXT = 1_000
+"""Characters of an id or a title, at most; the longest published title has 352. Longer ones fill prompts."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -134,12 +140,12 @@ def write_rows(domain: Domain, rows: Iterable[RawRating], target: Path) -> int:
     """Write `rows`, numbered from 0, to the Parquet file `target`; how many there were."""
     with scratch() as (connection, folder):
         lines = folder / "rows.jsonl"
-        with lines.open("w", encoding="utf-8", errors="replace") as file:  # lone surrogates are no UTF-8
+        with lines.open("w", encoding="utf-8") as file:
             for number, row in enumerate(rows):
                 values = {name: getattr(row, name) for name in _FIELDS}
-                file.write(
-                    json.dumps({"domain": domain.name, "row": number, **values}, ensure_ascii=False) + "\n"
-                )
+                line = json.dumps({"domain": domain.name, "row": number, **values}, ensure_ascii=False)
+                # Lone surrogates are no UTF-8; as NULs they are rejected with the NULs.
+                file.write(_SURROGATE.sub(r"\\u0000", line) + "\n")
         columns = ", ".join(f"{name}: '{type_}'" for name, type_ in COLUMNS.items())
         read = (
             f"SELECT * FROM read_json({quoted(lines)}, format = 'newline_delimited', columns = {{{columns}}})"
@@ -148,17 +154,53 @@ def write_rows(domain: Domain, rows: Iterable[RawRating], target: Path) -> int:
 
 
 def write_parquet(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> int:
-    """Write a query that gives raw_ratings to `target`, whole or not at all; how many rows it gave."""
+    """Write a query that gives raw_ratings to `target`, whole or not at all; how many rows it gave.
+
+    A rating whose user, item or title holds a NUL or is too long is written as `unusable_text`: pandas takes
+    texts for equal that differ after a NUL alone.
+    """
     unfinished = target.with_name(target.name + ".unfinished")
     try:
         columns = ", ".join(f"CAST({name} AS {type_}) AS {name}" for name, type_ in COLUMNS.items())
         ((rows,),) = connection.execute(
-            f"COPY (SELECT {columns} FROM ({query}) ORDER BY row) TO {quoted(unfinished)} (FORMAT parquet)"
+            f"COPY ({_with_usable_text(f'SELECT {columns} FROM ({query})')} ORDER BY row) "
+            f"TO {quoted(unfinished)} (FORMAT parquet)"
         ).fetchall()
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
     return int(rows)
+
+
+def _with_usable_text(query: str) -> str:
+    """SQL for the rows of `query` (raw_ratings) without NULs, and with texts that end.
+
+    A rating without a usable user id is nobody's and has no place; any other keeps its place.
+    """
+    cases = []
+    for name in ("user_id", "item_id", "title"):
+        what, shown = name.replace("_", " "), f"left(replace({name}, chr(0), '�'), 80)"
+        cases.append(
+            f"WHEN contains({name}, chr(0)) "
+            f"THEN 'the {what} holds a NUL or half a character, at �: ' || {shown}"
+        )
+        cases.append(
+            f"WHEN length({name}) > {LONGEST_TEXT} THEN 'the {what} has ' || length({name}) "
+            f"|| ' characters, {LONGEST_TEXT} at most: ' || {shown}"
+        )
+    clean = [
+        f"left(replace({name}, chr(0), '�'), {LONGEST_TEXT}) AS {name}"
+        for name in ("item_id", "title", "rating_text")
+    ]
+    nobody = f"contains(user_id, chr(0)) OR length(user_id) > {LONGEST_TEXT}"
+    unusable = "defect IS NULL AND wrong IS NOT NULL"
+    return f"""
+        SELECT * EXCLUDE (wrong) REPLACE (
+            CASE WHEN {nobody} THEN NULL ELSE user_id END AS user_id, {", ".join(clean)},
+            CASE WHEN {nobody} THEN NULL ELSE position END AS position,
+            CASE WHEN {unusable} THEN 'unusable_text' ELSE defect END AS defect,
+            CASE WHEN {unusable} THEN wrong ELSE replace(detail, chr(0), '�') END AS detail
+        ) FROM (SELECT *, CASE {" ".join(cases)} END AS wrong FROM ({query}))"""
 
 
 def quoted(value: object) -> str:

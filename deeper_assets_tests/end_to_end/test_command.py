@@ -237,6 +237,8 @@ def test_a_domain_of_ones_own_needs_no_code(tmp_path: Path) -> None:
             lines.append(
                 f"u{user},e{i},The Tale of Dragon {i},{stars},2024-01-{1 + i // 24:02}T{i % 24:02}:00:00"
             )
+    # Pandas takes this user for u1.
+    lines += [f"u1\0x,e{i},The Tale of Dragon {i},4,2024-01-0{1 + i // 24}" for i in range(50)]
     (tmp_path / "ratings.csv").write_text("\n".join(lines) + "\n")
     (tmp_path / "own.yaml").write_text(
         """\
@@ -257,6 +259,8 @@ domains:
     assert "podcasts: MAE on the next window by round, 4 users" in said
     warehouse = Warehouse(home / "warehouse.duckdb")
     rejected = warehouse.load("rejected_ratings")
+    assert (rejected["reason"] == "unusable_text").sum() == 50
+    rejected = rejected[rejected["reason"] != "unusable_text"]
     assert sorted(rejected[["user_id", "reason", "line"]].values.tolist(), key=str) == [
         ["u0", "not_a_number", 5],
         ["u4", "too_few_windows", 242],

@@ -108,6 +108,7 @@ def test_stable_share_is_pinned() -> None:
         ({"defect": "unequal_lengths", "rating": np.nan}, "unequal_lengths", None),
         ({"user_id": None, "rating": 9.0}, "missing_user", "no user id"),
         ({"user_id": " "}, "missing_user", "no user id"),
+        ({"user_id": "\u200b\ufeff\u2028\x07"}, "missing_user", "no user id"),
         ({"position": None, "title": ""}, "no_position", "the source gives it no position"),
         (
             {"rating": np.nan, "rating_text": "good", "title": ""},
@@ -122,6 +123,7 @@ def test_stable_share_is_pinned() -> None:
         ({"rating": -1.0}, "outside_scale", "-1: the scale is from 1 to 5 in steps of 1"),
         ({"title": None}, "empty_title", "the title is empty"),
         ({"title": " \t"}, "empty_title", "the title is empty"),
+        ({"title": "\u200b\u200d\u00a0"}, "empty_title", "the title is empty"),
     ],
 )
 def test_a_rating_that_cannot_be_used(changed: dict[str, Any], reason: str, detail: str | None) -> None:

@@ -90,7 +90,9 @@ def test_times_are_utc(tmp_path: Path, text: str, meant: dt.datetime) -> None:
     assert (row["rated_at"], row["defect"]) == (meant, None)
 
 
-@pytest.mark.parametrize("text", ["yesterday", "", "2000-02-30", "infinity", "nan", "1e300", "inf"])
+@pytest.mark.parametrize(
+    "text", ["yesterday", "", "2000-02-30", "infinity", "nan", "1e300", "inf", "-9.9e13", "10000-01-01"]
+)
 def test_a_time_that_is_none(tmp_path: Path, text: str) -> None:
     rows = read(tmp_path, f"u,i,r,t\n1,a,4,{text}\n1,b,4,5\n", TIMED)
     detail = f"found {text!r}, expected a time" if text else "found nothing, expected a time"
@@ -138,6 +140,61 @@ def test_ratings_keep_their_text_and_their_place(tmp_path: Path) -> None:
         ("inf", None, 4, None),
         ("9", 9.0, 5, None),
     ]
+
+
+def unusable(what: str, shown: str) -> str:
+    return f"the {what} holds a NUL or half a character, at �: {shown}"
+
+
+def too_long(what: str, shown: str) -> str:
+    return f"the {what} has 1001 characters, 1000 at most: {shown * 80}"
+
+
+def test_texts_that_cannot_be_told_apart_or_do_not_end(tmp_path: Path) -> None:
+    text = "u,i,r,n\na,1,4,A\na\0b,1,4,A\na\0c,1,4,A\na,2\0,4\0,B\na,3,4,C\0\n"
+    text += f"{'u' * 1001},1,4,A\na,{'i' * 1001},4,D\na,5,4,{'t' * 1001}\na,{'j' * 1000},4,{'s' * 1000}\n"
+    rows = read(tmp_path, text, ColumnMap("u", "i", "r", title="n"))
+    assert picked(rows, "user_id", "position", "defect", "detail") == [
+        ("a", 0, None, None),
+        (None, None, "unusable_text", unusable("user id", "a�b")),
+        (None, None, "unusable_text", unusable("user id", "a�c")),
+        ("a", 1, "unusable_text", unusable("item id", "2�")),
+        ("a", 2, "unusable_text", unusable("title", "C�")),
+        (None, None, "unusable_text", too_long("user id", "u")),
+        ("a", 3, "unusable_text", too_long("item id", "i")),
+        ("a", 4, "unusable_text", too_long("title", "t")),
+        ("a", 5, None, None),
+    ]
+    assert picked(rows, "item_id", "title", "rating_text")[3:5] == [("2�", "B", "4�"), ("3", "C�", "4")]
+    assert picked(rows, "item_id", "title")[6:] == [
+        ("i" * 1000, "D"),
+        ("5", "t" * 1000),
+        ("j" * 1000, "s" * 1000),
+    ]
+
+
+def test_a_parquet_file_and_a_query_may_hold_nuls_too(tmp_path: Path) -> None:
+    query = "SELECT 'a' || chr(0) AS u, 'x' AS i, 4 AS r UNION ALL SELECT 'b', 'y' || chr(0), 4"
+    path = tmp_path / "ratings.parquet"
+    duckdb.connect().execute(f"COPY ({query}) TO '{path}'")
+    for source in (CustomSource(FILMS, PLAIN, file=path), CustomSource(FILMS, PLAIN, query=query)):
+        rows, _ = written(source, tmp_path)
+        assert picked(rows, "user_id", "title", "defect") == [
+            (None, "x", "unusable_text"),
+            ("b", "y�", "unusable_text"),
+        ]
+
+
+def test_users_who_differ_after_a_nul_alone_add_up(tmp_path: Path) -> None:
+    lines = ["u,i,r"] + [f"{user},e{item},4" for user in ("a", "a\0b", "a\0c") for item in range(50)]
+    (tmp_path / "ratings.csv").write_text("\n".join(lines) + "\n")
+    raw = frame(CustomSource(FILMS, PLAIN, file=tmp_path / "ratings.csv"), tmp_path)
+    rules = WindowRules()
+    rejected = reject_ratings(raw, FILMS, rules)
+    windows = cut_windows(raw, rejected, FILMS, rules, UserSampling())
+    accounting = account(raw, rejected, windows, FILMS, rules)
+    assert accounting.adds_up
+    assert (accounting.used.users, accounting.rejected.users, accounting.rejected.ratings) == (1, 0, 100)
 
 
 def test_titles_and_splits(tmp_path: Path) -> None:

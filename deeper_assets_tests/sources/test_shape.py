@@ -22,18 +22,31 @@ def test_rows_are_numbered_and_counted(tmp_path: Path) -> None:
     assert answer.fetchall() == [(0, None), (1, "missing_user"), (2, "missing_user")]
 
 
-def test_any_text_survives(tmp_path: Path) -> None:
+def test_any_text_survives_but_nuls_and_halves(tmp_path: Path) -> None:
     titles = ['"It\'s", she said', "two\nlines", "日本 🎬", "nul\x00", "half a pair \ud83d"]
     write_rows(BOOK, [RawRating(title=title) for title in titles], tmp_path / "raw's.parquet")
     answer = duckdb.connect().execute(
-        'SELECT title, "row" FROM read_parquet(?)', [str(tmp_path / "raw's.parquet")]
+        'SELECT title, "row", defect FROM read_parquet(?)', [str(tmp_path / "raw's.parquet")]
     )
     assert answer.fetchall() == [
-        ('"It\'s", she said', 0),
-        ("two\nlines", 1),
-        ("日本 🎬", 2),
-        ("nul\x00", 3),
-        ("half a pair ?", 4),
+        ('"It\'s", she said', 0, None),
+        ("two\nlines", 1, None),
+        ("日本 🎬", 2, None),
+        ("nul�", 3, "unusable_text"),
+        ("half a pair �", 4, "unusable_text"),
+    ]
+
+
+def test_users_with_half_a_character_are_nobody_and_not_one(tmp_path: Path) -> None:
+    rows = [RawRating(user_id="a\ud800", position=0), RawRating(user_id="a\udfff", position=1)]
+    rows += [RawRating(user_id="b\0", position=2, defect="short_window", detail="has 9\0")]
+    write_rows(BOOK, rows, tmp_path / "raw.parquet")
+    answer = duckdb.sql(f"SELECT user_id, position, defect, detail FROM '{tmp_path}/raw.parquet'")
+    said = "the user id holds a NUL or half a character, at �: a�"
+    assert answer.fetchall() == [
+        (None, None, "unusable_text", said),
+        (None, None, "unusable_text", said),
+        (None, None, "short_window", "has 9�"),
     ]
 
 
