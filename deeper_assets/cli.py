@@ -1,4 +1,4 @@
-"""The `deeper` command: all of its commands in one file, since they share options and the way they fail."""
+"""The `deeper` command, and the way it fails; `deeper export` is in `cli_export.py`."""
 
 import atexit
 import json
@@ -16,20 +16,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deeper_assets import __version__
-from deeper_assets.method.exceptions import DeeperError, one_line
-from deeper_assets.method.recipes import DEFAULT_RECIPE
+from deeper_assets.cli_export import export_group
+from deeper_assets.cli_options import HOME, experiment_in, opened_home
+from deeper_assets.explaining import explained
+from deeper_assets.method.exceptions import DeeperError, did_you_mean
 
 if TYPE_CHECKING:
-    from deeper_assets.engines.hub import Kind
-    from deeper_assets.exporting import Form
     from deeper_assets.resources import Experiment
     from deeper_assets.running import Outcome, Report
-
-HOME = click.option(
-    "--home",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the experiment.  [default: DEEPER_HOME, or .deeper here]",
-)
 
 
 class _Count(click.ParamType[int | str]):
@@ -66,6 +60,7 @@ def cli(context: click.Context, debug: bool) -> None:
       deeper run                                 generated ratings, every step, the table with floors
       deeper report --html report.html           the same as a page, with plots and personas
       deeper lineage mae_table --domain book     what the book figures were derived from
+      deeper rejects                             which users and ratings fell out, and why
     \b
     Then your own:
       deeper run --data FOLDER                   the published rating files
@@ -109,7 +104,7 @@ def run(home: Path | None, refresh: str | None, **flags: Any) -> None:
     from deeper_assets.running import refuse_unknown, run_everything
 
     given = _given(**flags)
-    experiment = _experiment(home, given)
+    experiment = experiment_in(home, given)
     anew = _names(refresh, "--refresh") if refresh else []
     read_again = experiment.domains_in_force if isinstance(anew, str) else anew
     refuse_unknown(experiment, read_again)
@@ -142,7 +137,7 @@ def estimate(home: Path | None, **flags: Any) -> None:
     from deeper_assets.estimating import estimate as estimated
 
     rates = {rate.name: value for rate in fields(Rates) if (value := flags.pop(rate.name)) is not None}
-    experiment = _experiment(home, _given(**flags))
+    experiment = experiment_in(home, _given(**flags))
     click.echo(as_text(estimated(experiment, Rates(**rates))))
 
 
@@ -178,7 +173,7 @@ def report(home: Path | None, as_json_: bool, html: Path | None) -> None:
     from deeper_assets.privacy import for_others
     from deeper_assets.reports.text import as_json
 
-    experiment = _experiment(home)
+    experiment = experiment_in(home)
     if not as_json_ and html is None:
         _print_tables(experiment)
         return
@@ -187,10 +182,10 @@ def report(home: Path | None, as_json_: bool, html: Path | None) -> None:
         click.echo(f"made from other settings or inputs than now: {', '.join(others)}", err=True)
     if html is not None:
         from deeper_assets.history import re_evaluations
-        from deeper_assets.instance import open_instance
+        from deeper_assets.instance import instance_to_read
         from deeper_assets.reports.page import render_page
 
-        with open_instance(experiment.home) as instance:
+        with instance_to_read(experiment.home) as instance:
             done = re_evaluations(instance)
         sample, settings = _sample_of_personas(experiment), experiment.settings
         stand_in = settings.chat.engine == "offline"
@@ -212,10 +207,36 @@ def lineage(table: str, home: Path | None, domain: str | None, user: str | None)
     """Show what TABLE was derived from: inputs, runs, settings, models and source files, as a tree."""
     from deeper_assets.lineage import render, trace
 
-    experiment = _experiment(home)
+    experiment = experiment_in(home)
     if domain is not None:
         experiment.domain(domain)
     click.echo(render(trace(experiment.warehouse, table, domain, user)))
+
+
+@cli.command()
+@HOME
+@click.option("--domain", help="Only this domain, with examples.")
+@click.option("--reason", help="Only this reason, with more examples.")
+def rejects(home: Path | None, domain: str | None, reason: str | None) -> None:
+    """Show why users and ratings fell out, and the settings that would change it."""
+    from deeper_assets.method.windows import REASONS
+    from deeper_assets.reports.rejects import rejects_as_text
+    from deeper_assets.store.rejects import read_rejects
+
+    experiment = experiment_in(home)
+    if domain is not None:
+        experiment.domain(domain)
+    if reason is not None and reason not in REASONS:
+        raise DeeperError(
+            f"reason {reason!r} is not known{did_you_mean(reason, REASONS)}; known: {', '.join(REASONS)}"
+        )
+    each = 20 if reason is not None else 3 if domain is not None else 0
+    with experiment.warehouse.connect(writing=False) as connection:
+        fell_out = read_rejects(connection, domain, reason, each)
+    if fell_out.domains.empty:
+        what = "nothing" if domain is None else f"nothing of {domain!r}"
+        raise DeeperError(f"{what} has been read in {experiment.home} yet; `deeper run` reads it")
+    click.echo(rejects_as_text(fell_out.domains, fell_out.counts, fell_out.examples))
 
 
 @cli.group(invoke_without_command=True)
@@ -225,7 +246,7 @@ def journal(context: click.Context, home: Path | None) -> None:
     """Show what was asked of the chat model and what it cost; `prune` and `export` its answers."""
     from deeper_assets.reports.text import usage_as_text
 
-    experiment = _experiment(home)
+    experiment = experiment_in(home)
     context.obj = experiment
     if context.invoked_subcommand is None:
         answers, size = experiment.journal.size()
@@ -260,74 +281,7 @@ def export(experiment: "Experiment", file: Path) -> None:
     click.echo(f"answers written to {file}")
 
 
-RECIPE = click.option("--recipe", default=DEFAULT_RECIPE, show_default=True, help="Whose.")
-TO_HUB = click.option(
-    "--to-hub",
-    metavar="OWNER/NAME",
-    help="Also upload it, to a repository that is made private if it is not there (token: HF_TOKEN).",
-)
-FOLDER = click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-
-
-@cli.group("export")
-def export_group() -> None:
-    """Write preference pairs or a model to a FOLDER, with a card, for other people's tools."""
-
-
-@export_group.command("pairs")
-@FOLDER
-@HOME
-@RECIPE
-@click.option("--iteration", type=click.Choice(["1", "2", "both"]), default="both", show_default=True)
-@click.option(
-    "--format", "form", type=click.Choice(["trl", "llamafactory"]), default="trl", show_default=True
-)
-@TO_HUB
-def export_pairs_command(
-    folder: Path, home: Path | None, recipe: str, iteration: str, form: "Form", to_hub: str | None
-) -> None:
-    """Write preference pairs to FOLDER: a dataset for TRL's DPOTrainer, or for LLaMA-Factory."""
-    from deeper_assets.exporting import export_pairs
-
-    experiment = _experiment(home)
-    iterations = [1, 2] if iteration == "both" else [int(iteration)]
-    with _pushed(folder, to_hub, "dataset"):
-        export_pairs(experiment, folder, recipe, iterations, form)
-
-
-@export_group.command("model")
-@FOLDER
-@HOME
-@RECIPE
-@click.option("--iteration", type=click.Choice(["1", "2"]), default="2", show_default=True)
-@TO_HUB
-def export_model_command(
-    folder: Path, home: Path | None, recipe: str, iteration: str, to_hub: str | None
-) -> None:
-    """Write an adapter to FOLDER, as PEFT loads it; the offline base is put beside it."""
-    from deeper_assets.exporting import export_model
-
-    experiment = _experiment(home)
-    with _pushed(folder, to_hub, "model"):
-        export_model(experiment, folder, recipe, int(iteration))
-
-
-@contextmanager
-def _pushed(folder: Path, repository: str | None, kind: "Kind") -> Iterator[None]:
-    """Tells where the export was written, and uploads it where that is wanted.
-
-    What hinders an upload is an error before anything is written.
-    """
-    from deeper_assets.engines import hub
-    from deeper_assets.privacy import for_others
-
-    if repository is not None:
-        hub.refuse_unpushable(repository)
-    with for_others():
-        yield
-    click.echo(f"wrote {folder}", err=True)
-    if repository is not None:
-        click.echo(f"pushed to {hub.push(folder, repository, kind)}", err=True)
+cli.add_command(export_group)
 
 
 def main() -> None:
@@ -358,7 +312,7 @@ def _status() -> int:
     except Exception as error:  # noqa: BLE001 - the outermost frame: every error becomes one readable line
         if debug:
             traceback.print_exc()
-        click.echo(f"deeper: {one_line(error)}", err=True)
+        click.echo(f"deeper: {explained(error, opened_home())}", err=True)
         return 1
 
 
@@ -381,17 +335,6 @@ def _progress() -> Iterator["Report"]:
     # In a log file, redrawing would glue everything into one line.
     with tqdm(total=1, unit="run", bar_format=form, disable=not sys.stderr.isatty()) as bar:
         yield step
-
-
-def _experiment(home: Path | None, flags: dict[str, Any] | None = None) -> "Experiment":
-    from deeper_assets.layers import home_folder, load_settings
-    from deeper_assets.privacy import keep_private
-    from deeper_assets.resources import Experiment
-
-    folder = home_folder(home)
-    experiment = Experiment(folder, load_settings(folder, flags))
-    keep_private(folder)
-    return experiment
 
 
 def _given(
@@ -471,6 +414,8 @@ def _say_what_was_done(outcome: "Outcome") -> None:
     click.echo(
         f"{rows} partitions made in {len(outcome.made)} runs, {len(outcome.up_to_date)} had nothing to do"
     )
+    for warning in outcome.warnings:
+        click.echo(f"deeper: warning: {warning}", err=True)
     for unit, failure in outcome.failed:
         if click.get_current_context().find_root().obj:
             click.echo(failure.details, err=True)

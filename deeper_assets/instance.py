@@ -3,12 +3,14 @@
 import fcntl
 import logging
 import os
+import shutil
 import sqlite3
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from dagster import (
     AssetCheckKey,
@@ -71,6 +73,20 @@ def open_instance(home: Path) -> DagsterInstance:
     return DagsterInstance.from_config(str(folder))
 
 
+@contextmanager
+def instance_to_read(home: Path) -> Iterator[DagsterInstance]:
+    """The Dagster instance in the home folder; of a home that cannot be written, a copy of it."""
+    folder = home / "dagster"
+    if not folder.exists() or os.access(folder, os.W_OK):
+        with open_instance(home) as instance:
+            yield instance
+        return
+    with TemporaryDirectory(prefix="deeper-") as copy:  # SQLite and Dagster write also where they only read
+        shutil.copytree(folder, Path(copy, "dagster"))
+        with open_instance(Path(copy)) as instance:
+            yield instance
+
+
 def begin(
     instance: DagsterInstance, job: JobDefinition, unit: Unit, tables: Sequence[str], tags: Mapping[str, str]
 ) -> DagsterRun:
@@ -97,11 +113,15 @@ def latest_checks(
     instance: DagsterInstance, graph: AssetGraph, unit: Unit
 ) -> Mapping[AssetCheckKey, AssetCheckExecutionRecord]:
     """What became of the blocking checks on a unit's tables the last time they were planned for it."""
-    keys = [
-        key
-        for key in graph.asset_check_keys
-        if key.asset_key.to_user_string() in unit.tables and graph.get(key).blocking
-    ]
+    checks = latest_of_all_checks(instance, graph, unit)
+    return {key: record for key, record in checks.items() if graph.get(key).blocking}
+
+
+def latest_of_all_checks(
+    instance: DagsterInstance, graph: AssetGraph, unit: Unit
+) -> Mapping[AssetCheckKey, AssetCheckExecutionRecord]:
+    """What became of all checks on a unit's tables the last time they were planned for it."""
+    keys = [key for key in graph.asset_check_keys if key.asset_key.to_user_string() in unit.tables]
     partition = PartitionKeyFilter(key=unit.partition_key)
     return instance.event_log_storage.get_latest_asset_check_execution_by_key(keys, partition)
 

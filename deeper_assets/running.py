@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, suppress
@@ -23,18 +23,21 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
-from dagster import DagsterInstance, Definitions
+from dagster import AssetCheckKey, AssetCheckSeverity, DagsterInstance, Definitions
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.errors import DagsterAssetCheckFailedError
 from dagster._core.events import JobFailureData
 from dagster._core.execution.api import execute_run
 from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecord,
     AssetCheckExecutionRecordStatus,
 )
 from dagster._utils.error import serializable_error_info_from_exc_info
 
 from deeper_assets.definitions import build_definitions
 from deeper_assets.engines.sampling.server_keeper import PARENT as SAMPLING_PARENT
+from deeper_assets.explaining import explained
 from deeper_assets.graph import Graph
 from deeper_assets.instance import (
     RUN_TAG,
@@ -43,6 +46,7 @@ from deeper_assets.instance import (
     bury_the_dead,
     corrections,
     latest_checks,
+    latest_of_all_checks,
     open_instance,
     prune,
     quiet_dagster,
@@ -76,12 +80,14 @@ class Outcome:
         up_to_date: units that had nothing to do.
         failed: units that could not be made.
         skipped: units that would have needed a failed one.
+        warnings: what checks warn of in the units that were made, a line a check.
     """
 
     made: list[tuple[Unit, Sequence[str]]] = field(default_factory=list)
     up_to_date: list[Unit] = field(default_factory=list)
     failed: list[tuple[Unit, Failure]] = field(default_factory=list)
     skipped: list[Unit] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def done(self) -> int:
@@ -163,6 +169,7 @@ def run_everything(
         for event in corrections(worker.instance, planner, sources=[]):
             worker.instance.report_runless_asset_event(event)
         prune(worker.instance, planner)
+        outcome.warnings = worker.warnings(unit for unit, _ in outcome.made)
     return outcome
 
 
@@ -223,7 +230,7 @@ class Worker:
         except DagsterAssetCheckFailedError:
             return Failure(self._failed_checks(unit), traceback.format_exc())
         except Exception as error:  # noqa: BLE001 - told to the user by name; the other units go on
-            return Failure(one_line(error), traceback.format_exc())
+            return Failure(explained(error, self.experiment.home), traceback.format_exc())
         return None
 
     def report_unplanned(self, unit: Unit) -> None:
@@ -236,13 +243,40 @@ class Worker:
     def _failed_checks(self, unit: Unit) -> str:
         """One line with the descriptions of the blocking checks that failed."""
         graph = self.definitions.resolve_asset_graph()
-        failed = []
-        for key, record in latest_checks(self.instance, graph, unit).items():
-            event = record.event.dagster_event if record.event else None
-            if record.status == AssetCheckExecutionRecordStatus.FAILED and event is not None:
-                evaluation = event.asset_check_evaluation_data
-                failed.append(f"{key.asset_key.to_user_string()}: {key.name}: {evaluation.description}")
-        return f"stopped by a check on {'; '.join(failed)}"
+        failed = _failures(latest_checks(self.instance, graph, unit))
+        told = [f"{_named(key)}: {evaluation.description}" for key, evaluation in failed]
+        return f"stopped by a check on {'; '.join(told)}"
+
+    def warnings(self, units: Iterable[Unit]) -> list[str]:
+        """One line a check that warns of something in any of these units: where, and what of the first."""
+        graph = self.definitions.resolve_asset_graph()
+        warned: dict[AssetCheckKey, list[tuple[str, str]]] = {}
+        for unit in units:
+            for key, evaluation in _failures(latest_of_all_checks(self.instance, graph, unit)):
+                if evaluation.severity == AssetCheckSeverity.WARN:
+                    of = str(unit.partition_key or "")
+                    warned.setdefault(key, []).append((of, str(evaluation.description)))
+        return [f"{_named(key)}: {_warning(told)}" for key, told in warned.items()]
+
+
+def _failures(
+    records: Mapping[AssetCheckKey, AssetCheckExecutionRecord],
+) -> Iterator[tuple[AssetCheckKey, AssetCheckEvaluation]]:
+    for key, record in records.items():
+        event = record.event.dagster_event if record.event else None
+        if record.status == AssetCheckExecutionRecordStatus.FAILED and event is not None:
+            yield key, event.asset_check_evaluation_data
+
+
+def _named(key: AssetCheckKey) -> str:
+    return f"{key.asset_key.to_user_string()}: {key.name}"
+
+
+def _warning(told: Sequence[tuple[str, str]]) -> str:
+    """What a check warns of in its first partition, and how many others there are."""
+    partition, description = told[0]
+    others = f" (and {len(told) - 1} more partitions)" if len(told) > 1 else ""
+    return f"{partition}{': ' if partition else ''}{description}{others}"
 
 
 def _tags() -> dict[str, str]:

@@ -105,6 +105,7 @@ def find_domain(name: str, domains: Iterable[Domain] = PAPER_DOMAINS) -> Domain:
     """
     known = {domain.name: domain for domain in domains}
     if name not in known:
-        hint = did_you_mean(name, known)
-        raise DeeperError(f"domain {name!r} is not configured; known: {', '.join(known)}{hint}")
+        raise DeeperError(
+            f"domain {name!r} is not configured{did_you_mean(name, known)}; known: {', '.join(known)}"
+        )
     return known[name]

@@ -6,9 +6,11 @@ DuckDB's lock also belongs to a whole process, whose threads take it from one an
 warehouse holds a lock of ours, from before the file is opened until it is closed.
 """
 
+import errno
 import fcntl
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -39,8 +41,8 @@ class Turns:
         """
         with ExitStack() as held:
             # Without the queue, readers that overlap would keep writers out for long.
-            with self._lock("queue", fcntl.LOCK_EX):
-                held.enter_context(self._lock("lock", fcntl.LOCK_EX if writing else fcntl.LOCK_SH))
+            with self._lock("queue", fcntl.LOCK_EX, writing):
+                held.enter_context(self._lock("lock", fcntl.LOCK_EX if writing else fcntl.LOCK_SH, writing))
             yield
 
     @contextmanager
@@ -49,6 +51,8 @@ class Turns:
         try:
             yield
         except (duckdb.Error, OSError) as error:
+            if isinstance(error, duckdb.Error) and is_damage(error):
+                raise self.damaged(error) from error
             if not _is_lock_conflict(error):
                 raise self._cannot_open(error) from error
             named = re.search(r"\(PID (\d+)\)", str(error))
@@ -64,14 +68,25 @@ class Turns:
         )
         return retrying(function, *arguments, **named)
 
+    def damaged(self, error: BaseException) -> DeeperError:
+        """The error of a file whose bytes are not what DuckDB wrote."""
+        again = f"`deeper run --home {shlex.quote(str(self.path.parent))}`"
+        return DeeperError(
+            f"the warehouse {self.path} is damaged ({first_line(error)}): with it go all tables. Put a copy"
+            f" in its place; or move it away, and {again} makes them again (answers of a chat model that the"
+            " journal holds are not paid for again)"
+        )
+
     @contextmanager
-    def _lock(self, suffix: str, kind: int) -> Iterator[None]:
+    def _lock(self, suffix: str, kind: int, writing: bool) -> Iterator[None]:
         file = self.path.with_name(f"{self.path.name}.{suffix}")
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor, writable = self._opened(file, writing)
         except OSError as error:
             raise self._cannot_open(error) from error
+        if descriptor is None:
+            yield
+            return
         try:
             try:
                 self.patiently(fcntl.flock, descriptor, kind | fcntl.LOCK_NB)
@@ -79,11 +94,28 @@ class Turns:
                 holder = self.path.with_name(f"{self.path.name}.lock")
                 pid = holder.read_text().strip() if holder.exists() else ""
                 raise self._held(_process(pid)) from error
-            os.pwrite(descriptor, f"{os.getpid():<20}".encode(), 0)
+            if writable:
+                os.pwrite(descriptor, f"{os.getpid():<20}".encode(), 0)
             yield
         finally:
             fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing alone would leave the lock to a forked child
             os.close(descriptor)
+
+    def _opened(self, file: Path, writing: bool) -> tuple[int | None, bool]:
+        """A lock file, and whether it can be written; None where a reader may not make one.
+
+        A reader of a folder that it cannot write to shares the writers' lock all the same, if there is one.
+        """
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(file, os.O_RDWR | os.O_CREAT, 0o666), True
+        except OSError as error:
+            if writing or error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise
+        try:
+            return os.open(file, os.O_RDONLY), False
+        except FileNotFoundError:
+            return None, False
 
     def _held(self, by: str) -> DeeperError:
         return DeeperError(
@@ -97,6 +129,12 @@ class Turns:
             " it and that the disk has room, and if the file is damaged, put a copy in its place or move it"
             " away and run again"
         )
+
+
+def is_damage(error: duckdb.Error) -> bool:
+    """Whether DuckDB has met bytes in a file that it would not have written."""
+    texts = ("Could not read enough bytes", "not a valid DuckDB database file", "Corrupt database file")
+    return isinstance(error, duckdb.SerializationException) or any(text in str(error) for text in texts)
 
 
 def _is_lock_conflict(error: BaseException) -> bool:

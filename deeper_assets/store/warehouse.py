@@ -23,7 +23,7 @@ from duckdb import DuckDBPyConnection
 from deeper_assets.method.exceptions import DeeperError, first_line
 from deeper_assets.store.catalog import find_table
 from deeper_assets.store.ledger import Partition, Stamp, Version, versions_of_table
-from deeper_assets.store.locking import Turns
+from deeper_assets.store.locking import Turns, is_damage
 from deeper_assets.store.rows import (
     Reading,
     delete_partition,
@@ -85,6 +85,8 @@ class Warehouse:
             except BaseException as error:
                 with suppress(duckdb.Error):  # a fatal error has ended the transaction already
                     connection.execute("ROLLBACK")
+                if isinstance(error, duckdb.Error) and is_damage(error):
+                    raise self._turns.damaged(error) from error
                 if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException):
                     raise DeeperError(
                         f"cannot write to {self.path}: {first_line(error)}; make room on the disk or in"
@@ -212,7 +214,9 @@ class Warehouse:
             yield connection
             connection.execute("USE memory")
             connection.execute("DETACH warehouse")
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if isinstance(error, duckdb.Error) and is_damage(error):
+                raise self._turns.damaged(error) from error
             raise
         idle.append(connection)

@@ -1,6 +1,8 @@
 """Replacing, loading, tracing, and what happens to a partition when something goes wrong."""
 
 import os
+import subprocess
+import sys
 import threading
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,6 +18,7 @@ from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.store.columns import Column, Table
 from deeper_assets.store.schema import TABLES
 from deeper_assets.store.warehouse import Warehouse
+from deeper_assets_tests.read_only import beside_read_only
 from deeper_assets_tests.store.samples import SAMPLES, errors, samples, stamp, write_parquet
 
 A, B = {"batch": "a"}, {"batch": "b"}
@@ -277,9 +280,7 @@ def test_a_file_that_is_no_warehouse_is_refused_at_once(warehouse) -> None:
         lambda: patient.load("samples"),
         lambda: patient.replace("samples", A, samples(), stamp()),
     ):
-        with pytest.raises(
-            DeeperError, match=r"cannot open the warehouse .*warehouse\.duckdb: .*not a valid"
-        ):
+        with pytest.raises(DeeperError, match=r"the warehouse .*warehouse\.duckdb is damaged .*not a valid"):
             attempt()
     assert warehouse.path.read_text() == "something else"
 
@@ -419,3 +420,37 @@ def test_threads_that_write_take_turns(warehouse) -> None:
     assert failures == []
     assert [version.version for version in warehouse.history()] == list(range(1, 19))
     assert warehouse.load("samples").groupby("batch").size().tolist() == [3] * 6
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped header", "flipped rows", "emptied"])
+def test_a_damaged_file_is_named_with_what_is_lost_and_how_it_is_made_again(warehouse, damage) -> None:
+    rows = samples(rows=50_000).assign(label=[f"{place:x}" * 9 for place in range(50_000)])
+    warehouse.replace("samples", A, rows, stamp())
+    content = bytearray(warehouse.path.read_bytes())
+    if damage == "flipped header":
+        content[4096 + 8] ^= 255
+    elif damage == "flipped rows":
+        content[12288 + 2000] ^= 255  # in the first block
+    warehouse.path.write_bytes({"cut": content[: len(content) // 2], "emptied": b""}.get(damage, content))
+    with pytest.raises(DeeperError) as raised:
+        warehouse.load("samples")
+    assert str(raised.value).startswith(f"the warehouse {warehouse.path} is damaged (")
+    assert f"`deeper run --home {warehouse.path.parent}` makes them again" in str(raised.value)
+
+
+def test_a_reader_that_may_not_write_reads_and_waits_its_turn(warehouse) -> None:
+    warehouse.replace("samples", A, samples(), stamp())
+    read = "from pathlib import Path; from deeper_assets.store.warehouse import Warehouse; import sys;"
+    read += "print(Warehouse(Path(sys.argv[1]), 0.2).history()[0].row_count)"
+    command = beside_read_only(warehouse.path.parent, [sys.executable, "-c", read, str(warehouse.path)])
+
+    def reading() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert reading().stdout == "3\n"
+    with warehouse.connect(writing=True):
+        held = reading()
+    assert f"is held by process {os.getpid()}" in held.stderr
+    for lock in warehouse.path.parent.glob("*.*.*"):  # the locks of a copy do not come with it
+        lock.unlink()
+    assert reading().stdout == "3\n"

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from deeper_assets.method.exceptions import DeeperError
 
@@ -101,25 +102,33 @@ def _unusable(path: Path, what: str, error: sqlite3.Error) -> DeeperError:
             f" yours in its place, or what `sqlite3 {path} .recover` finds. If you move it away, answers that"
             " are needed again are paid for again, and max_cost_usd counts from 0"
         )
-    return DeeperError(f"journal {path} cannot be {what}: {error}; nothing is asked that could not be kept")
+    hint = "; nothing is asked that could not be kept" if what == "written" else ""
+    return DeeperError(f"journal {path} cannot be {what}: {error}{hint}")
 
 
 @lru_cache(maxsize=16)
 def _connection(path: Path, process: int, thread: int) -> sqlite3.Connection:  # noqa: ARG001 - part of the cache's key
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Autocommit: `writing` alone begins and ends transactions.
-        db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        _switch_to_wal(db)
-        # In WAL mode a killed process loses nothing by this; a machine that fails may lose the last moments.
-        db.execute("PRAGMA synchronous = NORMAL")
+        closed = path.exists() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+        db = _for_reading(path) if closed else _for_writing(path)
         # Text whose bytes are damaged is for the checksum to find.
         db.text_factory = lambda content: content.decode(errors="surrogateescape")
         db.create_function("checksum", len(_OF_ANSWER), checksum, deterministic=True)
-        db.executescript(_SCHEMA)
-        _add_checksums(db)
+        if not closed:
+            db.executescript(_SCHEMA)
+            _add_checksums(db)
     except sqlite3.Error as error:
         raise _unusable(path, "opened", error) from error
+    return db
+
+
+def _for_writing(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Autocommit: `writing` alone begins and ends transactions.
+    db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    _switch_to_wal(db)
+    # In WAL mode a killed process loses nothing by this; a machine that fails may lose the last moments.
+    db.execute("PRAGMA synchronous = NORMAL")
     return db
 
 
@@ -167,6 +176,22 @@ def _as_bytes(value: Any) -> bytes:
     # SQLite gives whole numbers of dollars back as floats.
     text = value if isinstance(value, str) else f"{value:.17g}" if isinstance(value, int | float) else ""
     return text.encode(errors="surrogateescape")
+
+
+def _for_reading(path: Path) -> sqlite3.Connection:
+    """A connection to a file that this process may not write to, or not beside.
+
+    SQLite keeps a log beside the file. Where there is none, nobody writes, and it would want to make one.
+    """
+    log = path.with_name(path.name + "-wal")
+    how = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
+    return sqlite3.connect(
+        f"file:{quote(str(path))}?{how}",
+        uri=True,
+        timeout=_BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
 
 
 def _switch_to_wal(db: sqlite3.Connection) -> None:

@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,6 +18,7 @@ from deeper_assets.engines.chat import journal_file
 from deeper_assets.engines.chat.journal import Entry, Journal, Purpose, asking_for, request_key
 from deeper_assets.engines.chat.journal_file import checksum
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets_tests.read_only import beside_read_only
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hello — “you”"}]}
 KEY = (request_key("http://here/v1", BODY), 0)
@@ -279,3 +282,18 @@ def test_a_journal_whose_pages_are_damaged_is_an_error_that_says_what_is_lost(tm
         journal.answers([key(number) for number in range(300)])
     with pytest.raises(DeeperError, match="is damaged"):
         journal.usage()
+
+
+@pytest.mark.parametrize("open_elsewhere", [False, True])
+def test_a_journal_that_cannot_be_written_is_read(tmp_path: Path, open_elsewhere: bool) -> None:
+    path = tmp_path / "home" / "journal.sqlite"
+    writing = "from deeper_assets_tests.engines.chat.test_journal import *;"
+    writing += f"Journal(Path({str(path)!r})).record(KEY, 'm', BODY, ENTRY)"
+    subprocess.run([sys.executable, "-c", writing], check=True)
+    if open_elsewhere:  # so that its log stands beside the file
+        Journal(path).record(key(1), "m", BODY, ENTRY)
+    read = f"{writing.split(';')[0]}; journal = Journal(Path({str(path)!r}));"
+    read += "print(journal.size()[0], journal.usage()[0].requests, journal.committed_usd()[0])"
+    command = beside_read_only(path.parent, [sys.executable, "-c", read])
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("2 2 0.5\n" if open_elsewhere else "1 1 0.25\n", "")
