@@ -4,11 +4,14 @@ import pandas as pd
 from dagster import AssetCheckResult, AssetCheckSeverity
 
 from deeper_assets.checks.personas import share_readable
-from deeper_assets.declaring import check
+from deeper_assets.declaring import In, check
 from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.errors import FEW_MISSING, MACRO, over_trainings
+from deeper_assets.method.flaws import equal_methods, without_effect
 from deeper_assets.method.floors import FLOORS, MEDIAN
+from deeper_assets.method.recipes import Training
 from deeper_assets.method.rounds import KEPT, ROUNDS, kept
+from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
 
 KEPT_STOPS = 0.2
 """Share of personas kept in a round from which its figure is no longer the method's."""
@@ -128,3 +131,51 @@ def methods_beat_the_median(mae_table: pd.DataFrame) -> AssetCheckResult:
             "best minus floor_user_median": float(best.min() - floor),
         },
     )
+
+
+_EVALUATIONS = {"round_errors": In("round_errors", optional=True)}
+
+
+@check("mae_table", reads=_EVALUATIONS)
+def methods_differ(mae_table: pd.DataFrame, round_errors: pd.DataFrame) -> AssetCheckResult:
+    """Methods err differently: if they agree on every user, personas say nothing of them (a warning)."""
+    errors = _of_methods(mae_table, round_errors)
+    methods = errors["method"].nunique()
+    alike = max(map(len, equal_methods(errors)), default=0)
+    passed = methods < 2 or alike < methods
+    advice = "; look at the titles (titles_tell), the marks (ratings_differ), and a few personas in the UI"
+    return AssetCheckResult(
+        passed=passed,
+        severity=AssetCheckSeverity.WARN,
+        description=f"{alike} of {methods} methods err alike on every user" + ("" if passed else advice),
+        metadata={"methods": methods, "alike": alike},
+    )
+
+
+@check("mae_table", reads=_EVALUATIONS)
+def training_had_effect(
+    mae_table: pd.DataFrame, round_errors: pd.DataFrame, training: Training
+) -> AssetCheckResult:
+    """A trained policy errs otherwise than the untrained one: else training changed nothing (a warning)."""
+    errors = _of_methods(mae_table, round_errors)
+    trained = sorted(set(errors["method"]) - {*PROMPT_METHODS, FROZEN_POLICY})
+    alike = without_effect(errors, FROZEN_POLICY, trained)
+    description = f"{len(alike)} of {len(trained)} trained methods err exactly as {FROZEN_POLICY}"
+    if alike:
+        description += (
+            f": {', '.join(alike)}. Raise training.learning_rate ({training.learning_rate:g}) or"
+            f" training.epochs ({training.epochs:g}); a profile for the tiny offline policy says"
+            " `extends: offline`, whose rate is 0.002"
+        )
+    return AssetCheckResult(
+        passed=not alike,
+        severity=AssetCheckSeverity.WARN,
+        description=description,
+        metadata={"trained methods": len(trained), "without effect": len(alike)},
+    )
+
+
+def _of_methods(mae_table: pd.DataFrame, round_errors: pd.DataFrame) -> pd.DataFrame:
+    """The errors of the methods and domains that are in the table."""
+    methods = mae_table.loc[mae_table["kind"] == "method", ["domain", "method"]].drop_duplicates()
+    return round_errors.merge(methods, on=["domain", "method"])

@@ -1,12 +1,17 @@
-"""Checks on histories: what would make every later figure wrong. All of them block."""
+"""Checks on histories: what would make every later figure wrong blocks; what makes them say little warns."""
+
+from shlex import quote
 
 import pandas as pd
-from dagster import AssetCheckResult
+from dagster import AssetCheckResult, AssetCheckSeverity
 
 from deeper_assets.assets.histories import accounts
 from deeper_assets.declaring import check
 from deeper_assets.method.domains import Domain
-from deeper_assets.method.windows import WindowRules, account
+from deeper_assets.method.flaws import MOST, alike_ratings, code_titles
+from deeper_assets.method.rejects import reject_counts, why_nobody_is_evaluated
+from deeper_assets.method.windows import UserSampling, WindowRules, account
+from deeper_assets.store.warehouse import Warehouse
 
 
 @check("rating_windows", blocking=True)
@@ -24,13 +29,30 @@ def users_in_one_split(rating_windows: pd.DataFrame) -> AssetCheckResult:
 
 
 @check("rating_windows", blocking=True)
-def someone_to_evaluate(rating_windows: pd.DataFrame) -> AssetCheckResult:
+def someone_to_evaluate(
+    rating_windows: pd.DataFrame,
+    rejected_ratings: pd.DataFrame,
+    domain: Domain,
+    rules: WindowRules,
+    user_sampling: UserSampling,
+    warehouse: Warehouse,
+) -> AssetCheckResult:
     """There is an evaluation user; without one, every table after this would be empty."""
     users = rating_windows.loc[rating_windows["split"] == "eval", "user_id"].nunique()
+    description = f"{users} evaluation users"
+    if not users:
+        why = why_nobody_is_evaluated(rating_windows, rejected_ratings, user_sampling, rules)
+        command = f"deeper rejects --domain {domain.name} --home {quote(str(warehouse.path.parent))}"
+        description += f": {why}; `{command}` shows who fell out"
+    counts = reject_counts(rejected_ratings)
     return AssetCheckResult(
         passed=bool(users),
-        description=f"{users} evaluation users" + ("" if users else "; rejected_ratings says why"),
-        metadata={"evaluation users": users},
+        description=description,
+        metadata={
+            "evaluation users": users,
+            "users rejected": dict(zip(counts["reason"], counts["users"].tolist(), strict=True)),
+            "ratings rejected": dict(zip(counts["reason"], counts["ratings"].tolist(), strict=True)),
+        },
     )
 
 
@@ -49,4 +71,38 @@ def everything_accounted_for(
         passed=accounting.adds_up,
         description=f"{read.users} users with {read.ratings} ratings, {used.users} used",
         metadata=accounts(accounting),
+    )
+
+
+@check("rating_windows")
+def ratings_differ(rating_windows: pd.DataFrame) -> AssetCheckResult:
+    """Most users give different marks: whoever gives one alone is predicted by a constant (a warning)."""
+    alike = alike_ratings(rating_windows)
+    description = f"{alike.users_alike:,} of {alike.users:,} users give one mark alone"
+    if alike.share >= MOST:
+        description += f", e.g. {alike.example:g}; then no method errs. Look at what columns.rating names"
+    return AssetCheckResult(
+        passed=alike.share < MOST,
+        severity=AssetCheckSeverity.WARN,
+        description=description,
+        metadata={"users": alike.users, "users with one mark": alike.users_alike, "marks": alike.marks},
+    )
+
+
+@check("rating_windows")
+def titles_tell(rating_windows: pd.DataFrame) -> AssetCheckResult:
+    """Titles differ and have words: a persona cannot say what someone likes from codes (a warning)."""
+    titles = code_titles(rating_windows)
+    same = titles.titles == 1 and titles.items > 1
+    passed = not same and titles.share < MOST
+    description = f"{titles.codes:,} of {titles.titles:,} titles are codes"
+    if same:
+        description = f"all {titles.items:,} items have one title"
+    if not passed:
+        description += f", e.g. {titles.example!r}; name the column of what items are called in columns.title"
+    return AssetCheckResult(
+        passed=passed,
+        severity=AssetCheckSeverity.WARN,
+        description=description,
+        metadata={"titles": titles.titles, "titles that are codes": titles.codes, "items": titles.items},
     )

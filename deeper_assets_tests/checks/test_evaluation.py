@@ -8,8 +8,11 @@ from deeper_assets.checks.evaluation import (
     controls_readable,
     floors_beside_methods,
     methods_beat_the_median,
+    methods_differ,
+    training_had_effect,
     updates_usable,
 )
+from deeper_assets.method.recipes import Training
 from deeper_assets_tests.checks.test_training import figures
 
 TABLE = pd.DataFrame(
@@ -115,3 +118,51 @@ def test_the_best_method_stands_beside_the_median() -> None:
     another = TABLE[TABLE["method"] == "deeper"].assign(method="deeper_seed_2", mae=0.875)
     assert figures(methods_beat_the_median(pd.concat([TABLE, another])))["best"] == 0.6875
     assert figures(methods_beat_the_median(TABLE.assign(round=3))) == {}
+
+
+def evaluated(**by_method: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """mae_table and round_errors of methods that err by so much on both users in rounds 0 and 1."""
+    rows = [
+        ("book", method, user, round_, 0.5 if round_ == 0 else error)
+        for method, error in by_method.items()
+        for user in ("a", "b")
+        for round_ in (0, 1)
+    ]
+    errors = pd.DataFrame(rows, columns=["domain", "method", "user_id", "round", "error"])
+    table = errors.drop_duplicates(["domain", "method"])[["domain", "method"]].assign(kind="method")
+    left = errors.assign(domain="grocery", error=9.0)  # of a domain that is not in the table any more
+    return table, pd.concat([errors, left], ignore_index=True)
+
+
+def test_methods_that_all_agree_are_warned_of() -> None:
+    alike = methods_differ(*evaluated(inc_update=0.25, full_regen=0.25, deeper=0.25))
+    assert not alike.passed
+    assert alike.severity == AssetCheckSeverity.WARN
+    assert alike.description == (
+        "3 of 3 methods err alike on every user; look at the titles (titles_tell), the marks"
+        " (ratings_differ), and a few personas in the UI"
+    )
+    assert figures(alike) == {"methods": 3, "alike": 3}
+    some = methods_differ(*evaluated(inc_update=0.25, full_regen=0.25, deeper=0.5))
+    assert some.passed
+    assert some.description == "2 of 3 methods err alike on every user"
+    assert methods_differ(*evaluated(inc_update=0.25)).passed
+
+
+def test_a_training_that_changed_nothing_is_warned_of() -> None:
+    training = Training(learning_rate=5e-6, epochs=4)
+    table, errors = evaluated(frozen_policy=0.25, deeper=0.25, deeper_paper=0.5, inc_update=0.25)
+    idle = training_had_effect(table, errors, training)
+    assert not idle.passed
+    assert idle.severity == AssetCheckSeverity.WARN
+    assert idle.description == (
+        "1 of 2 trained methods err exactly as frozen_policy: deeper. Raise training.learning_rate (5e-06) or"
+        " training.epochs (4); a profile for the tiny offline policy says `extends: offline`, whose rate is"
+        " 0.002"
+    )
+    assert figures(idle) == {"trained methods": 2, "without effect": 1}
+    errors.loc[(errors["method"] == "deeper") & (errors["user_id"] == "a"), "error"] = 0.3
+    assert training_had_effect(table, errors, training).passed
+    nothing = training_had_effect(*evaluated(inc_update=0.25, full_regen=0.25), training)
+    assert nothing.passed
+    assert figures(nothing) == {"trained methods": 0, "without effect": 0}

@@ -221,8 +221,9 @@ def test_a_failed_check_says_why_and_is_not_passed_over(tmp_path: Path) -> None:
         assert said.returncode == 1
         (line,) = [line for line in said.stderr.splitlines() if line.startswith("deeper: personas book")]
         assert line == (
-            "deeper: personas book: stopped by a check on rating_windows: someone_to_evaluate: "
-            "0 evaluation users; rejected_ratings says why"
+            "deeper: personas book: stopped by a check on rating_windows: someone_to_evaluate: 0 evaluation"
+            " users: all 3 users train; lower train_share (1), or name some as eval in the column that"
+            f" columns.split names; `deeper rejects --domain book --home {tmp_path}` shows who fell out"
         )
     stored = Warehouse(tmp_path / "warehouse.duckdb")
     assert set(stored.load("initial_personas")["domain"]) == {"grocery"}
