@@ -273,6 +273,34 @@ domains:
     assert "user u1: 60 rows" in tree
 
 
+def test_ratings_that_say_nothing_are_warned_of_at_the_terminal(tmp_path: Path) -> None:
+    lines = ["who,what,stars"] + [f"u{user},e{i},4" for user in range(4) for i in range(50)]
+    (tmp_path / "ratings.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "own.yaml").write_text(
+        """\
+extends: offline
+domains:
+  podcasts:
+    item_type: podcast episode
+    scale: {lowest: 1, highest: 5, step: 1}
+    seen: false
+    file: ratings.csv
+    columns: {user: who, item: what, rating: stars}
+"""
+    )
+    home = tmp_path / "home"
+    said = deeper("run", "--home", home, "--profile", tmp_path / "own.yaml", "--domains", "podcasts")
+    warnings = [line for line in said.stderr.splitlines() if line.startswith("deeper: warning: ")]
+    checks = {line.split(": ")[3]: line for line in warnings}
+    assert len(checks) == len(warnings)  # each once
+    assert {"ratings_differ", "titles_tell", "methods_differ"} <= set(checks)
+    assert (
+        "podcasts: 4 of 4 users give one mark alone, e.g. 4; then no method errs" in checks["ratings_differ"]
+    )
+    assert "podcasts: 50 of 50 titles are codes, e.g. 'e0'; name the column" in checks["titles_tell"]
+    assert "4 of 4 methods err alike on every user" in checks["methods_differ"]
+
+
 def test_lineage_goes_from_the_table_to_the_source(small_home: Path) -> None:
     tree = deeper("lineage", "mae_table", "--home", small_home, "--domain", "book").stdout
     for name in ("floors_table", "round_errors", "round_predictions", "initial_personas", "rating_windows"):

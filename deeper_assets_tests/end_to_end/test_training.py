@@ -452,3 +452,15 @@ def test_killed_while_it_samples_predicts_or_trains_it_comes_to_the_same_tables(
         pd.testing.assert_frame_equal(frame, undisturbed[name], obj=name)
     with open_instance(again) as instance:
         assert all(run.is_finished for run in instance.get_runs())
+
+
+def test_a_training_without_effect_is_warned_of(home: Path, small: dict[str, str], tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(home, tmp_path / "home"))
+    training = '{"epochs": 1, "batch_size": 2, "examples_at_once": 2, "learning_rate": 1e-9}'
+    said = deeper("run", "--home", copy, *DOMAINS, **small | {"DEEPER_TRAINING": training})
+    (line,) = [line for line in said.stderr.splitlines() if "training_had_effect" in line]
+    assert line.startswith(
+        "deeper: warning: mae_table: training_had_effect: 2 of 2 trained methods err exactly as"
+        " frozen_policy: deeper, deeper_iteration_1. Raise training.learning_rate (1e-09) or"
+        " training.epochs (1)"
+    )
