@@ -52,7 +52,9 @@ def _without_password(query: str) -> str:
     return query
 
 
-_PASSWORD = re.compile(r"://[^\s/:'\"@]*:[^\s/'\"@]+@|\bpassword=[^\s'\"]", re.IGNORECASE)
+_PASSWORD = re.compile(
+    r"://[^\s/:'\"@]*:[^\s/'\"@]+@|\b(?:password|passwd|pwd)\s*=\s*[^\s'\"]", re.IGNORECASE
+)
 """In an address, or in a connection string such as `host=… password=…`."""
 
 _ELSEWHERE = re.compile(rf"^[\w+.-]+:/|{_PASSWORD.pattern}", re.IGNORECASE)

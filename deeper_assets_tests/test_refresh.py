@@ -160,17 +160,6 @@ def test_postgres_is_asked_for_a_count_and_a_hash(
     assert is_stale(Experiment(other.home, other.settings, asks=False))  # another query is another source
 
 
-def test_passwords_in_a_query_are_not_recorded(tmp_path: Path) -> None:
-    (tmp_path / "c.csv").write_text(RATED)
-    comment = "-- host=h password=opensesame\n-- postgresql://me:opensesame@h/db\n"
-    here = experiment(tmp_path / "home", query=f"{comment}FROM '{tmp_path}/c.csv'")
-    read(here)
-    told = str(here.warehouse.current("raw_ratings")[0].ingredients.settings)
-    assert "password=…" in told
-    assert "postgresql://me:…@h/db" in told
-    assert "opensesame" not in told + str(here.source("films").settings())
-
-
 def test_refresh_reads_again_and_makes_what_follows_only_from_other_ratings(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text(RATED)
     source = {"file": tmp_path / "c.csv"}

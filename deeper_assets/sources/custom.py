@@ -4,7 +4,6 @@ Everything is SQL inside DuckDB, which spills to disk. So tens of millions of ro
 """
 
 import glob
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -147,7 +146,7 @@ class CustomSource:
             "kind": "custom",
             "domain": self.domain.name,
             "columns": asdict(self.columns),
-            "query": self.query and without_secrets(self.query),
+            "query": self.query,
             "dsn_env": self.dsn_env,
         }
 
@@ -279,7 +278,7 @@ class CustomSource:
         )
 
     def _unreadable(self, called: str, error: duckdb.Error) -> DeeperError:
-        return DeeperError(f"{called} cannot be read: {without_secrets(first_line(error))}")
+        return DeeperError(f"{called} cannot be read: {first_line(error)}")
 
     def _mapped(self) -> dict[str, str]:
         """Name in the table `given`, where values are text → name in the source."""
@@ -388,17 +387,3 @@ def _title(column: str) -> str:
 def _bare(query: str | None) -> str:
     """The query without the semicolon at its end."""
     return (query or "").strip().rstrip(";")
-
-
-_SECRETS = (
-    re.compile(r"""(?is)(\b(?:password|passwd|pwd)\s*=\s*)(?:''.*?''|'[^']*'|"[^"]*"|[^\s'";&)]+)"""),
-    re.compile(r"""(://[^\s:/@'"]*:)[^\s'"/]*(?=@)"""),
-)
-"""A password in a connection string, or in an address, that stands in a query."""
-
-
-def without_secrets(text: str) -> str:
-    """A query, or what DuckDB says of it, with `…` in the place of passwords."""
-    for secret in _SECRETS:
-        text = secret.sub(r"\1…", text)
-    return text
