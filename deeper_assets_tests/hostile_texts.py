@@ -1,9 +1,13 @@
-"""Texts from outside that nobody has looked at: settings files, variables, prompt templates.
+"""Texts from outside that nobody has looked at: settings files, variables, prompt templates, ratings.
 
 `python -m deeper_assets_tests.hostile_texts NAME` tries one kind in a process whose memory is bounded, and
-prints how much it took. What is tried is either taken or refused by a DeeperError.
+prints how much it took. What is tried is either taken or refused by a DeeperError; of ratings that are taken,
+each is used, rejected, left over or not sampled.
 """
 
+import csv
+import gzip
+import io
 import json
 import os
 import resource
@@ -14,16 +18,20 @@ from contextlib import suppress
 from pathlib import Path
 from unittest.mock import patch
 
+import duckdb
+import pandas as pd
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from deeper_assets.layers import load_settings
-from deeper_assets.method.domains import find_domain
+from deeper_assets.method.domains import Domain, Scale, find_domain
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.prompts import BUILT_IN, REQUIRED, Prompts, RatedItem
+from deeper_assets.method.windows import UserSampling, WindowRules, account, cut_windows, reject_ratings
 from deeper_assets.settings import ChatSettings, SamplerSettings, Settings
+from deeper_assets.sources.custom import ColumnMap, CustomSource
 
 GIGABYTE = 2**30
 FOLDER = Path(tempfile.mkdtemp())
@@ -144,18 +152,78 @@ def _one_template(given: tuple[str, list[str], list[str], bool]) -> None:
         assert all(text in written for text in texts if text in INNARDS)  # texts, and never looked into
 
 
+FILMS = Domain("films", "film", Scale(1, 5, 1), seen=True)
+MARKS = ["5", "4.0", "3,5", "0", "-1", "1e400", "nan", "inf", "0x5", " 4 ", "５", "9" * 400, ""]
+TIMES = ["2020-01-02", "1577923200", "1577923200000", "-1", "9e99", "0001-01-01", "99999-01-01", "infinity"]
+ODD = ["\0", "u\0", "\u200b", "\u2028", "\ufeffu", "\x1b[2J", "\r", '"', '""', "x" * 1001, "u", "U", " u "]
+cells = st.sampled_from(MARKS + TIMES + ODD) | st.sampled_from("abcde") | words
+usual = st.fixed_dictionaries(
+    {
+        "user": st.sampled_from("uvw"),
+        "item": st.integers(0, 999).map(str),
+        "title": cells,
+        "rating": st.sampled_from("12345"),
+        "time": st.integers(1, 10**9).map(str),
+    }
+)
+ratings = st.tuples(
+    st.sampled_from([".csv", ".tsv", ".csv.gz", ".parquet"]),
+    st.sampled_from(["user,item,title,rating,time", "user,item,rating", "\ufeffuser,item,rating,time", ""]),
+    st.lists(usual, max_size=40),
+    st.lists(st.lists(cells, min_size=1, max_size=6), max_size=20),
+    st.booleans(),
+    st.just(b"") | st.binary(max_size=30),
+)
+
+
+def _one_file_of_ratings(
+    given: tuple[str, str, list[dict[str, str]], list[list[str]], bool, bytes],
+) -> None:
+    """Whatever can be read adds up: each user and rating is used, rejected, left over or not sampled."""
+    ending, header, whole, odd, quoted, noise = given
+    separator = "\t" if ending == ".tsv" else ","
+    names, path = header.split(","), FOLDER / f"ratings{ending}"
+    lines = [[row.get(name.removeprefix("\ufeff"), "") for name in names] for row in whole] + odd
+    table = io.StringIO()
+    csv.writer(table, delimiter=separator, quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL).writerows(
+        [names, *lines]
+    )
+    content = table.getvalue().encode(errors="surrogatepass") + noise
+    if ending == ".parquet":
+        fitting = [[*line, *[""] * len(names)][: len(names)] for line in lines]
+        frame = pd.DataFrame(fitting, columns=names)
+        duckdb.from_df(frame.map(lambda cell: cell.encode(errors="replace").decode())).write_parquet(
+            str(path)
+        )
+    else:
+        path.write_bytes(gzip.compress(content) if ending == ".csv.gz" else content)
+    columns = ColumnMap(
+        "user", "item", "rating", *(name if name in names else None for name in ("title", "time"))
+    )
+    rules = WindowRules(size=2, at_least=2, at_most=3)
+    with suppress(DeeperError):
+        report = CustomSource(FILMS, columns, file=path).write_raw_ratings(FOLDER / "raw.parquet")
+        raw = duckdb.read_parquet(str(FOLDER / "raw.parquet")).df()
+        assert len(raw) == report.rows
+        rejected = reject_ratings(raw, FILMS, rules)
+        windows = cut_windows(raw, rejected, FILMS, rules, UserSampling())
+        assert account(raw, rejected, windows, FILMS, rules).adds_up
+
+
 KINDS: Mapping[str, tuple[SearchStrategy, Callable[..., None], int]] = {
     "profiles": (profiles, _one_of_a_file, 2500),
     "variables": (variables, _some_variables, 1500),
     "templates": (templates, _one_template, 2500),
+    "ratings": (ratings, _one_file_of_ratings, 600),
 }
 
 
 def main() -> None:
     strategy, attempt, examples = KINDS[sys.argv[1]]
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    bound = pages * resource.getpagesize() + GIGABYTE
-    resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
+    if attempt is not _one_file_of_ratings:  # DuckDB takes far more addresses than memory
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        bound = pages * resource.getpagesize() + GIGABYTE
+        resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     given(strategy)(
         settings(max_examples=examples, deadline=None, database=None, suppress_health_check=checks)(attempt)
