@@ -1,4 +1,7 @@
-"""What a database or a system error means: the file in the home folder, what is lost with it, the way out."""
+"""What a database or a system error means: the file in the home folder, what is lost with it, the way out.
+
+The warehouse and the journal say that of themselves; the files here are Dagster's.
+"""
 
 import errno
 import shlex
@@ -16,7 +19,7 @@ _NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQ
 
 
 def explained(error: BaseException, home: Path | None) -> str:
-    """An error in one readable line, which names a damaged SQLite file of the home, or a file not writable.
+    """An error in one readable line, which names a damaged file of Dagster's, or a file not writable.
 
     Args:
         error: of any kind.
@@ -44,7 +47,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _sqlite_files(home: Path) -> list[Path]:
     folder = home / "dagster"
-    return [home / "journal.sqlite", *sorted((*folder.glob("*.db"), *folder.glob("*/*.db")))]
+    return sorted((*folder.glob("*.db"), *folder.glob("*/*.db")))
 
 
 def _damage(path: Path, home: Path) -> str | None:
@@ -61,14 +64,8 @@ def _damage(path: Path, home: Path) -> str | None:
     if answer == "ok":
         return None
     again = f"`deeper run --home {shlex.quote(str(home))}`"
-    if path.name == "journal.sqlite":
-        lost = (
-            "with it go answers of the chat model that were paid for, and what they cost. Put a copy in its"
-            f" place; or move it away, and {again} asks, and pays, again for what is not made yet"
-        )
-    else:
-        lost = (
-            "with it goes the history of runs that the UI shows; the tables are in warehouse.duckdb. Put a"
-            f" copy in its place; or move {home / 'dagster'} away, and {again} begins a new history"
-        )
-    return f"{path} is damaged ({' '.join(answer.split())}): {lost}"
+    return (
+        f"{path} is damaged ({' '.join(answer.split())}): with it goes the history of runs that the UI shows;"
+        f" the tables are in warehouse.duckdb. Put a copy in its place; or move {home / 'dagster'} away, and"
+        f" {again} begins a new history"
+    )

@@ -2,13 +2,11 @@
 
 import errno
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 import sqlalchemy
 
-from deeper_assets.engines.chat.journal import Journal
 from deeper_assets.explaining import explained
 from deeper_assets.instance import open_instance
 from deeper_assets.method.exceptions import DeeperError
@@ -16,11 +14,9 @@ from deeper_assets.method.exceptions import DeeperError
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A home with a Dagster instance and a journal, both of them whole."""
+    """A home with a Dagster instance that is whole."""
     with open_instance(tmp_path) as instance:
         instance.get_runs()
-    Journal(tmp_path / "journal.sqlite").book_hits([], "m")
-    assert Journal(tmp_path / "journal.sqlite").usage() == []
     return tmp_path
 
 
@@ -43,23 +39,6 @@ def test_a_damaged_file_of_dagsters_is_named_with_what_is_lost(home: Path) -> No
         f" tables are in warehouse.duckdb. Put a copy in its place; or move {home}/dagster away, and"
         f" `deeper run --home {home}` begins a new history"
     )
-
-
-def test_a_damaged_journal_is_named_with_what_is_lost(home: Path) -> None:
-    path = home / "copy" / "journal.sqlite"
-    path.parent.mkdir()
-    with closing(sqlite3.connect(home / "journal.sqlite")) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        (size,) = connection.execute("PRAGMA page_size").fetchone()
-    content = bytearray((home / "journal.sqlite").read_bytes())
-    content[size : size + 8] = b"\xff" * 8  # the first page behind the schema's
-    path.write_bytes(content)
-    with pytest.raises(sqlite3.DatabaseError) as raised, closing(sqlite3.connect(path)) as connection:
-        connection.execute("SELECT * FROM answers").fetchall()
-    said = explained(raised.value, path.parent)
-    assert said.startswith(f"{path} is damaged (")
-    assert "answers of the chat model that were paid for" in said
-    assert f"`deeper run --home {path.parent}` asks, and pays, again" in said
 
 
 def test_where_every_file_is_whole_the_error_stands(home: Path) -> None:
@@ -86,10 +65,3 @@ def test_errors_for_people_and_errors_of_no_home_stay_as_they_are(home: Path) ->
         raise DeeperError("it is busy") from sqlite3.OperationalError("database is locked")
     assert explained(raised.value, home) == "it is busy"
     assert explained(ValueError("a\nb"), None) == "ValueError: a b"
-
-
-def test_a_journal_that_is_no_database_is_named_with_what_is_lost(tmp_path: Path) -> None:
-    (tmp_path / "journal.sqlite").write_text("no database" * 100)
-    with pytest.raises(DeeperError, match="cannot be opened: file is not a database") as raised:
-        Journal(tmp_path / "journal.sqlite").usage()
-    assert "with it go answers" in explained(raised.value, tmp_path)
