@@ -8,7 +8,7 @@ the table.
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -219,7 +219,7 @@ class _People:
 
 def _people(experiment: Experiment, name: str) -> _People:
     settings = experiment.settings
-    graph, partition = Graph.of(experiment), {"domain": name}
+    graph, partition = Graph.of(replace(experiment, asks=False)), {"domain": name}
     if graph.is_stored(WINDOWS, partition) and graph.is_stored("raw_ratings", partition):
         windows = experiment.warehouse.load(WINDOWS, {"domain": [name]})
         return _People(*_some(windows), "stored in this home")

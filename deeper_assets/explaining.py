@@ -31,6 +31,8 @@ def explained(error: BaseException, home: Path | None) -> str:
         damaged = [text for path in _sqlite_files(home) if (text := _damage(path, home))]
         return "; ".join(damaged) or one_line(error)
     if isinstance(error, OSError) and error.errno in _NOT_WRITABLE and error.filename is not None:
+        if not Path(error.filename).absolute().is_relative_to(home):
+            return f"{error.filename} cannot be written ({error.strerror}); name another file"
         return (
             f"{error.filename} cannot be written ({error.strerror}): a run writes to {home}; make it writable"
             f" and make room on its disk, or give --home another folder ({READING})"

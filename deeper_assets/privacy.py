@@ -19,6 +19,9 @@ OURS = (
 )
 """What a home holds. A folder may be given as a home that holds other things, too."""
 
+UNMISTAKABLE = ("warehouse.duckdb*", "journal.sqlite*", "run.lock", "dagster")
+"""Of these, what nobody else would call so."""
+
 _umask_before: int | None = None
 
 
@@ -65,7 +68,11 @@ def _close(home: Path) -> None:
     ours = [path for pattern in OURS for path in home.glob(pattern)]
     if set(home.iterdir()) <= set(ours) and not home.stat().st_mode & stat.S_ISVTX:
         _close_one(home)
+    else:  # somebody's own folder, where `models` may be theirs
+        ours = [path for pattern in UNMISTAKABLE for path in home.glob(pattern)]
     for path in ours:
+        if path.is_symlink():
+            continue
         _close_one(path)
         for folder, _, files in os.walk(path):  # links to folders are not followed
             _close_one(Path(folder))

@@ -47,15 +47,35 @@ def _local(value: object) -> object:
 
 
 def _without_password(query: str) -> str:
-    if _PASSWORD.search(query):
-        raise ValueError("a query with a password would be recorded; ask Postgres by dsn_env")
+    if _PASSWORD.search(query) or _TOKEN.search(query):
+        raise ValueError("a query with a password or key would be recorded; ask Postgres by dsn_env")
     return query
 
 
+def _no_address(name: str) -> str:
+    if "://" in name:
+        raise ValueError("expected `offline`, a folder, or a model's name on the Hub, and not an address")
+    return name
+
+
+def _schedule(text: str) -> str:
+    from dagster._utils.schedules import is_valid_cron_string
+
+    if not is_valid_cron_string(text):
+        raise ValueError("expected a cron schedule such as `0 6 * * 1`: minute, hour, day, month, weekday")
+    return text
+
+
 _PASSWORD = re.compile(
-    r"://[^\s/:'\"@]*:[^\s/'\"@]+@|\b(?:password|passwd|pwd)\s*=\s*[^\s'\"]", re.IGNORECASE
+    r"://[^\s/'\"@]+@|://[^\s/'\":@]+:[^\s'\"]*@"
+    r"|\b(?:host|hostaddr|user|dbname|service)\s*=.*\b(?:password|passwd|pwd)\s*="
+    r"|\b(?:password|passwd|pwd)\s*=.*\b(?:host|hostaddr|user|dbname|service)\s*=",
+    re.IGNORECASE | re.DOTALL,
 )
 """In an address, or in a connection string such as `host=… password=…`."""
+
+_TOKEN = re.compile(r"[?&][\w.-]*(?:key|token|secret|passw|pwd|sig|credential)[\w.-]*=", re.IGNORECASE)
+"""In the parameters of an address."""
 
 _ELSEWHERE = re.compile(rf"^[\w+.-]+:/|{_PASSWORD.pattern}", re.IGNORECASE)
 """An address, or a connection string."""
@@ -189,7 +209,9 @@ class Settings(BaseModel):
     sampler: SamplerSettings = Field(
         SamplerSettings.model_validate({}), description="what the policy is sampled with"
     )
-    policy: str = Field("offline", description="base of the policy: offline, or a model's folder or hub name")
+    policy: Annotated[str, AfterValidator(_no_address), MAY_BE_SECRET] = Field(
+        "offline", description="base of the policy: offline, or a model's folder or hub name"
+    )
     candidates: int = Field(15, ge=2, le=1000, description="refinements sampled a context")
     candidate_decoding: Decoding = Field(Decoding(), description="how candidates are sampled")
     evaluation_decoding: Decoding = Field(
@@ -219,7 +241,9 @@ class Settings(BaseModel):
     executor: Literal["in_process", "multiprocess"] = Field(
         "in_process", description="steps of a run of the UI: one after another, or a process each"
     )
-    re_evaluation_cron: str = Field("0 6 * * 1", description="when the re_evaluation schedule runs, UTC")
+    re_evaluation_cron: Annotated[str, AfterValidator(_schedule)] = Field(
+        "0 6 * * 1", description="when the re_evaluation schedule runs, UTC"
+    )
     re_evaluation: Literal["stale", "all"] = Field("stale", description="which evaluations it asks for")
     event_log_days: int | None = Field(
         None, ge=1, description="days that runs are kept that made nothing of what is stored; null: all"

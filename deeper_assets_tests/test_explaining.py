@@ -54,6 +54,10 @@ def test_what_cannot_be_written_is_named_with_what_still_works(home: Path) -> No
         " and make room on its disk, or give --home another folder (`deeper report`, `lineage`, `journal` and"
         " `rejects` work all the same)"
     )
+    elsewhere = PermissionError(errno.EACCES, "Permission denied", "/sys/report.html")
+    assert explained(elsewhere, home) == (
+        "/sys/report.html cannot be written (Permission denied); name another file"
+    )
     assert explained(FileNotFoundError(errno.ENOENT, "No such file", "x"), home).startswith(
         "FileNotFoundError"
     )

@@ -7,12 +7,13 @@ from typing import Any
 import duckdb
 import pytest
 
+from deeper_assets.crew import Worker
 from deeper_assets.graph import Graph
 from deeper_assets.lineage import render, trace
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.planning import Planner
 from deeper_assets.resources import Experiment
-from deeper_assets.running import Worker, run_everything
+from deeper_assets.running import run_everything
 from deeper_assets.settings import Settings
 from deeper_assets_tests.postgres import own_postgres
 
@@ -160,6 +161,27 @@ def test_postgres_is_asked_for_a_count_and_a_hash(
     assert is_stale(Experiment(other.home, other.settings, asks=False))  # another query is another source
 
 
+def test_manual_looks_at_nothing_but_the_settings(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text(RATED)
+        with duckdb.connect(tmp_path / f"{name}.duckdb") as database:
+            database.execute(f"CREATE TABLE t AS FROM '{tmp_path}/a.csv'")
+    places: list[dict[str, Any]] = [
+        {"file": tmp_path / "a.csv"},
+        {"file": tmp_path / "b.csv"},
+        {"query": "FROM t", "database": tmp_path / "a.duckdb"},
+        {"query": "FROM t", "database": tmp_path / "b.duckdb"},
+        {"query": f"FROM '{tmp_path}/a.csv'", "database": tmp_path / "b.duckdb"},
+        {"query": f"FROM '{tmp_path}/a.csv'"},
+    ]
+    for place in places:
+        manual = experiment(tmp_path / "home", **place, refresh="manual")
+        assert is_stale(manual), "another place than before"
+        read(manual)
+        (tmp_path / "b.csv").write_text(RATED.replace("u1,e1,", "u1,e01,"))
+        assert not is_stale(manual)
+
+
 def test_refresh_reads_again_and_makes_what_follows_only_from_other_ratings(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text(RATED)
     source = {"file": tmp_path / "c.csv"}
@@ -182,7 +204,7 @@ def test_refresh_reads_again_and_makes_what_follows_only_from_other_ratings(tmp_
     assert unit == "personas films"
     assert tables[:3] == ["raw_ratings", "rejected_ratings", "rating_windows"]
 
-    with pytest.raises(DeeperError, match=r"'film' is not configured; .*did you mean 'films'"):
+    with pytest.raises(DeeperError, match=r"'film' is not configured .*did you mean 'films'"):
         run_everything(manual, lambda *_: None, refresh=["film"])
     with pytest.raises(DeeperError, match=r"'book' is neither evaluated nor does it train"):
         run_everything(manual, lambda *_: None, refresh=["book"])

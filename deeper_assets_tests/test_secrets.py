@@ -40,6 +40,18 @@ def own(**place: object) -> dict[str, object]:
         (own(query="FROM t", database=f"host=h password={SECRET}"), "domains.films.database"),
         (own(query=f"FROM postgres_scan('{DSN}', 'public', 't')"), "domains.films.query"),
         (own(query=f"FROM postgres_scan('host=h password={SECRET}', 'public', 't')"), "domains.films.query"),
+        *(
+            (own(query=f"FROM {text}"), "domains.films.query")
+            for text in (
+                f"postgres_scan('host=h password=''{SECRET}'' user=u', 'public', 't')",
+                f"postgres_scan('password = {SECRET} host = h', 'public', 't')",
+                f"'https://{SECRET}@host/x.csv'",
+                f"'https://me:{SECRET}/x@host/x.csv'",
+                f"read_csv('https://host/x.csv?api_key={SECRET}')",
+                f"'s3://bucket/x.parquet?a=1&s3_secret_access_key={SECRET}'",
+            )
+        ),
+        ({"policy": f"https://me:{SECRET}@host/model"}, "policy"),
         (own(file=DSN), "domains.films.file"),
         ({"domains": {"films": DSN}}, "domains.films"),
         ({"domains": DSN}, "domains"),
@@ -90,7 +102,10 @@ def test_what_is_no_address_is_an_error_that_shows_one(tmp_path: Path, address: 
 
 
 def test_addresses_names_and_queries_without_a_secret_are_taken(tmp_path: Path) -> None:
-    query = "SELECT user, password = 'x' AS odd, 'see http://host/a@b' AS link FROM 'ratings.csv'"
+    query = (
+        "SELECT user, password = 'x' AS odd, 'see http://host/a@b?page=1' AS link"
+        " FROM 'ratings.csv' a JOIN b ON a.pwd = b.pwd"
+    )
     settings = load_settings(
         tmp_path,
         own(query=query, dsn_env="RATINGS_DSN_2") | {"chat": {"base_url": "https://[::1]:8000/a/v1"}},

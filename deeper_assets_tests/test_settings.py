@@ -228,6 +228,7 @@ def test_paths_in_a_profile_are_meant_from_its_folder(tmp_path: Path) -> None:
             for name in ("synthetic_users", "candidates", "training_seeds", "processes")
         ),
         ({"seed": 10**30}, "command line: seed: the number has more than 18 digits"),
+        ({"re_evaluation_cron": "banana"}, "re_evaluation_cron = 'banana': expected a cron schedule such as"),
         ({"domains": {"all": OWN_DOMAIN}}, "domains: 'all' means every domain; give yours another name"),
         (
             {"domains": {"book": OWN_DOMAIN}},

@@ -105,7 +105,6 @@ def find_domain(name: str, domains: Iterable[Domain] = PAPER_DOMAINS) -> Domain:
     """
     known = {domain.name: domain for domain in domains}
     if name not in known:
-        raise DeeperError(
-            f"domain {name!r} is not configured{did_you_mean(name, known)}; known: {', '.join(known)}"
-        )
+        hint = did_you_mean(name, known)
+        raise DeeperError(f"domain {name!r} is not configured (known: {', '.join(known)}){hint}")
     return known[name]

@@ -138,14 +138,15 @@ class CustomSource:
 
     def settings(self) -> dict[str, Any]:
         """Kind, domain, columns, and what is read."""
-        places = {"file": self.file, "database": self.database}
-        return {**self._asked(), **{name: path and str(path) for name, path in places.items()}}
+        return self._asked()
 
     def _asked(self) -> dict[str, Any]:
         return {
             "kind": "custom",
             "domain": self.domain.name,
             "columns": asdict(self.columns),
+            "file": None if self.file is None else str(self.file),
+            "database": None if self.database is None else str(self.database),
             "query": self.query,
             "dsn_env": self.dsn_env,
         }
@@ -165,6 +166,8 @@ class CustomSource:
                 self._load_file(connection, folder, path, f"the answer of the {name}")
             else:
                 complete = self._planned(connection).complete
+                if not complete:
+                    _add_up_in_order(connection)
                 self._load_relation(connection, self._relation, name)
                 answer = None if complete else self._hashed(connection, "given")
             rows = write_parquet(connection, self._judged(connection, name), target)
@@ -197,7 +200,7 @@ class CustomSource:
         """A connection for the query and a folder for temporary files; the database is `attached` to it."""
         with scratch() as (connection, folder):
             connection.execute("SET python_enable_replacements = false")  # no table is a variable of ours
-            if self.folder is not None and "," not in str(self.folder):  # which would be two folders
+            if self.folder is not None and not self._comma_in_folder:
                 connection.execute("SET file_search_path = ?", [str(self.folder)])
             if self.database is not None and attached:
                 try:
@@ -231,6 +234,7 @@ class CustomSource:
                 self._check_columns(asked.columns, f"the answer of the {self._called}")
                 return asked.answer(list(self._mapped().values()))
         with self._connection() as (connection, _):
+            _add_up_in_order(connection)
             try:
                 columns = self._selected(connection, self._relation, self._called)
                 return self._hashed(connection, f"(SELECT {columns} FROM {self._relation})")
@@ -278,7 +282,15 @@ class CustomSource:
         )
 
     def _unreadable(self, called: str, error: duckdb.Error) -> DeeperError:
-        return DeeperError(f"{called} cannot be read: {first_line(error)}")
+        hint = ""
+        if self.query is not None and self._comma_in_folder:
+            hint = f"; relative paths do not start in {self.folder}, because of the comma in its name"
+        return DeeperError(f"{called} cannot be read: {first_line(error)}{hint}")
+
+    @property
+    def _comma_in_folder(self) -> bool:
+        """Whether DuckDB would take the folder for several."""
+        return "," in str(self.folder)
 
     def _mapped(self) -> dict[str, str]:
         """Name in the table `given`, where values are text → name in the source."""
@@ -387,3 +399,8 @@ def _title(column: str) -> str:
 def _bare(query: str | None) -> str:
     """The query without the semicolon at its end."""
     return (query or "").strip().rstrip(";")
+
+
+def _add_up_in_order(connection: duckdb.DuckDBPyConnection) -> None:
+    """Has sums of floats be the same each time, so that their hash is."""
+    connection.execute("SET threads = 1")

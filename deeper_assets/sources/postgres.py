@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 
+_LIMITS = {"connect_timeout": "30", "tcp_user_timeout": "60000"}
+"""Seconds until a server that does not answer is given up, and milliseconds until one that has gone is,
+unless the connection string says otherwise."""
+
+_SETTINGS = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO",
+    "statement_timeout": "1h",
+    # Parallel sums of floats differ in their last bits from one time to the next, and so would their hash.
+    "max_parallel_workers_per_gather": "0",
+}
+
+
 @dataclass(frozen=True)
 class PostgresQuery:
     """A query in one transaction that only reads: all that is asked here sees the same rows."""
@@ -49,7 +62,8 @@ class PostgresQuery:
                 file.write(chunk)
 
     def _execute(self, statement: str) -> Any:
-        return self.session.execute(statement.encode())
+        # Prepared, because the server then takes one statement alone, whatever brackets the query closes.
+        return self.session.execute(statement.encode(), prepare=True)
 
 
 @contextmanager
@@ -70,7 +84,9 @@ def asked_of_postgres(query: str, dsn_env: str) -> Iterator[PostgresQuery]:
     except ImportError as error:
         raise DeeperError("Postgres needs psycopg: pip install 'deeper-assets[postgres]'") from error
     try:
-        session = psycopg.connect(dsn)
+        told = psycopg.conninfo.conninfo_to_dict(dsn)
+        limits = {name: value for name, value in _LIMITS.items() if name not in told}
+        session = psycopg.connect(psycopg.conninfo.make_conninfo(dsn, **limits))
     except psycopg.Error as error:
         kind = type(error).__name__
         raise DeeperError(
@@ -81,9 +97,8 @@ def asked_of_postgres(query: str, dsn_env: str) -> Iterator[PostgresQuery]:
         with session:
             session.read_only = True
             session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            session.execute(
-                "SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true)"
-            )
+            for setting, value in _SETTINGS.items():
+                session.execute("SELECT set_config(%s, %s, true)", [setting, value])
             yield PostgresQuery(session, query)
     except psycopg.Error as error:
         message = error.diag.message_primary or type(error).__name__

@@ -46,7 +46,7 @@ class _Text:
     """What stands in a query.
 
     Attributes:
-        names: of tables and functions, in lower case.
+        names: of tables, functions and columns, in lower case.
         tables: the names where a table is read, which may be paths.
         paths: what functions of `_READERS` read.
         clear: whether the paths of these functions could be told, and all of them are local.
@@ -93,7 +93,7 @@ def what_is_read(connection: duckdb.DuckDBPyConnection, query: str) -> Reads:
         matches = _matches(connection, name)
         if opened.intersection(matches):
             files.update(matches)
-    through = text.clear and not text.names & _hidden(connection)
+    through = text.clear and not text.names & (_hidden(connection) | _changing(connection))
     known = _INSIDE | _READERS if through else _INSIDE
     complete = opened <= files and sources <= known
     return Reads(tuple(sorted(files | {path for path in opened if path.is_file()})), complete)
@@ -107,9 +107,14 @@ def _text(connection: duckdb.DuckDBPyConnection, query: str) -> _Text:
     tables = [".".join(node["qualified_name"]["path"]) for node in nodes if node.get("type") == "BASE_TABLE"]
     calls = [node["function"] for node in nodes if node.get("type") == "TABLE_FUNCTION"]
     paths = [_paths(connection, call) for call in calls if call["function_name"].lower() in _READERS]
-    names = [node["qualified_name"]["path"][-1:] for node in nodes if "qualified_name" in node]
+    names = {
+        name for node in nodes if "qualified_name" in node for name in node["qualified_name"]["path"][-1:]
+    }
+    names |= {node["function_name"] for node in nodes if "function_name" in node}
+    names |= {node["column_names"][-1] for node in nodes if node.get("type") == "COLUMN_REF"}
+    names |= {_SAMPLE for node in nodes if node.get("sample")}
     return _Text(
-        frozenset(name.lower() for last in names for name in last),
+        frozenset(map(str.lower, names)),
         tuple(tables),
         tuple(path for some in paths for path in some or ()),
         clear=None not in paths and not any(_is_remote(path) for some in paths for path in some or ()),
@@ -195,6 +200,22 @@ def _hidden(connection: duckdb.DuckDBPyConnection) -> set[str]:
         "WHERE function_type IN ('macro', 'table_macro') AND NOT internal"
     ).fetchall()
     return {name for (name,) in rows}
+
+
+def _changing(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """Names in lower case of what is another value another time: of functions, and of the clock."""
+    rows = connection.execute(
+        "SELECT lower(function_name) FROM duckdb_functions() WHERE function_type = 'scalar' "
+        "GROUP BY ALL HAVING bool_and(stability <> 'CONSISTENT')"
+    ).fetchall()
+    return {name for (name,) in rows} | _CLOCK | {_SAMPLE}
+
+
+_CLOCK = {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"}
+"""Read from the clock, where no column is called so."""
+
+_SAMPLE = "using sample"
+"""Stands for a sample of rows, which is another one each time."""
 
 
 def _one(connection: duckdb.DuckDBPyConnection, query: str, *values: Any) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from deeper_assets import privacy
 from deeper_assets.instance import alone_in
 from deeper_assets.layers import recorded_settings
 from deeper_assets_tests.chat_server.process import chat_server
@@ -89,8 +90,30 @@ def test_what_else_lies_in_the_folder_keeps_its_mode(copy: Path) -> None:
     (copy / "notes.txt").write_text("mine")
     deeper("run", "--home", copy)
     found = modes(copy)
-    assert (found.pop("."), found.pop("notes.txt")) == ("drwxr-xr-x", "-rw-r--r--")
-    assert set(found.values()) == {"drwx------", "-rw-------"}
+    assert (found["."], found["notes.txt"]) == ("drwxr-xr-x", "-rw-r--r--")
+    closed = {mode for path, mode in found.items() if path.startswith(("warehouse", "run.lock", "dagster"))}
+    assert closed == {"drwx------", "-rw-------"}
+
+
+def test_what_is_not_ours_is_not_closed(tmp_path: Path) -> None:
+    """A link in a home, and folders of somebody's project that are called as ours are."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    home, project = tmp_path / "home", tmp_path / "project"
+    for folder in (home, project / "models" / "bin"):
+        folder.mkdir(parents=True)
+    for file in (theirs / "weights", home / "warehouse.duckdb", project / "models" / "bin" / "tool"):
+        file.write_text("x")
+        file.chmod(0o755)
+    (project / "warehouse.duckdb").write_text("x")
+    (project / "README").write_text("mine")
+    (home / "models").symlink_to(theirs)
+    for folder in (home, project):
+        privacy._close(folder)
+    assert modes(theirs) == {".": "drwxr-xr-x", "weights": "-rwxr-xr-x"}
+    assert (modes(home)["."], modes(home)["warehouse.duckdb"]) == ("drwx------", "-rwx------")
+    assert modes(project)["models/bin/tool"] == "-rwxr-xr-x"
+    assert modes(project)["warehouse.duckdb"] == "-rw-------"
 
 
 def test_a_home_that_was_closed_to_others_alone_stays_the_groups(copy: Path, tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,13 @@ def test_a_run_in_such_a_home_says_what_it_cannot_write(home: Path) -> None:
     assert f"deeper: {home}/run.lock cannot be written (Read-only file system)" in done.stderr
 
 
+def opened_by(process: int) -> Iterator[str]:
+    """The files that a process has open."""
+    for file in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(OSError):  # closed by now
+            yield str(file.readlink())
+
+
 def test_it_waits_for_whoever_writes(home: Path) -> None:
     hold = (
         "import sys, time; from pathlib import Path; from deeper_assets.store.warehouse import Warehouse\n"
@@ -73,6 +83,9 @@ def test_it_waits_for_whoever_writes(home: Path) -> None:
         with subprocess.Popen(
             command("rejects", "--home", home), env=environment(), stdout=subprocess.PIPE, text=True
         ) as waiting:
+            while not any("warehouse.duckdb" in file for file in opened_by(waiting.pid)):
+                assert waiting.poll() is None
+                time.sleep(0.01)
             holder.stdin.write("go on\n")
             holder.stdin.flush()
             assert "book: 0 of 24 users" in waiting.communicate()[0]

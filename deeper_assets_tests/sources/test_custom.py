@@ -1,6 +1,7 @@
 import datetime as dt
 import gzip
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -427,6 +428,35 @@ def test_postgres_errors_hold_no_secret(
     )
     assert "syntax error" in fails(postgres, "DELETE FROM marks RETURNING u")
     assert "read-only transaction" in fails(postgres, "SELECT nextval('counted') AS u, 1 AS i, 1 AS r")
+    several = "SELECT 1 AS u) AS x LIMIT 0; COMMIT; CREATE TABLE evil (x int); SELECT * FROM (SELECT 1 AS u"
+    assert "cannot insert multiple commands into a prepared statement" in fails(postgres, several)
+    assert 'relation "evil" does not exist' in fails(postgres, "SELECT * FROM evil")
     assert fails(postgres).startswith(
         "the answer of the query on $RATINGS_DSN has no column i (item), r (rating)"
     )
+
+
+def test_a_postgres_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the connection and is silent; the connection string says how long to wait."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        port = silent.getsockname()[1]
+        monkeypatch.setenv("RATINGS_DSN", f"host=127.0.0.1 port={port} user=u dbname=d connect_timeout=2")
+        with pytest.raises(DeeperError, match="cannot be reached"):
+            written(CustomSource(FILMS, PLAIN, query="SELECT 1", dsn_env="RATINGS_DSN"), tmp_path)
+
+
+def test_sums_of_floats_behind_a_view_have_the_same_hash_each_time(tmp_path: Path) -> None:
+    """DuckDB adds them up in threads, in an order that differs, unless it is told otherwise."""
+    with duckdb.connect(tmp_path / "v.duckdb") as database:
+        database.execute(
+            "COPY (SELECT i % 7 AS u, i % 11 AS i, 0.1 * (i % 13) + 1e-9 * i AS r FROM range(3000000) t(i))"
+            f" TO '{tmp_path}/big.parquet'"
+        )
+        database.execute(f"CREATE VIEW v AS FROM '{tmp_path}/big.parquet'")
+    query = "SELECT u, i, avg(r) AS r FROM v GROUP BY ALL"
+    source = CustomSource(FILMS, PLAIN, query=query, database=tmp_path / "v.duckdb")
+    report = source.write_raw_ratings(tmp_path / "raw.parquet")
+    assert report.answer is not None
+    assert {source._answer() for _ in range(4)} == {report.answer}

@@ -120,6 +120,10 @@ def test_all_that_is_read_is_named(
         ("FROM query_table(['rated.csv'])", RATED),
         ("FROM 'base.duckdb'", ("base.duckdb",)),
         ("FROM duckdb_settings()", ()),
+        ("FROM 'rated.csv' WHERE r < random()", RATED),
+        ("FROM 'rated.csv' WHERE now() > TIMESTAMP '2020-01-01'", RATED),
+        ("FROM 'rated.csv' WHERE CURRENT_DATE > DATE '2020-01-01'", RATED),
+        ("FROM 'rated.csv' USING SAMPLE 1 ROWS", RATED),
         ("FROM information_schema.tables", ()),
     ],
 )
