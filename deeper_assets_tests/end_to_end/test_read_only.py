@@ -101,3 +101,23 @@ def test_of_reasons_and_domains_the_known_ones_are_suggested(home: Path) -> None
     assert "reason 'to_few_windows' is not known; did you mean 'too_few_windows'?" in said.stderr
     said = deeper("rejects", "--home", home, "--domain", "recipe", check=False)
     assert f"nothing of 'recipe' has been read in {home} yet; `deeper run` reads it" in said.stderr
+
+
+def test_it_works_beside_a_run(home: Path, tmp_path: Path) -> None:
+    """A `deeper run` that makes everything anew in a copy of the home, for another seed and more domains."""
+    copy = Path(shutil.copytree(home, tmp_path / "home"))
+    anew = command("run", "--home", copy, "--domains", "book,grocery,recipe,clothing,movielens,automotive")
+    with subprocess.Popen(anew, env=environment(DEEPER_SEED="5"), stderr=subprocess.PIPE) as run:
+        assert run.stderr is not None
+        assert run.stderr.readline()  # it is at work
+        for arguments, says in (
+            (["report"], "book: MAE on the next window by round, 4 users"),
+            (["lineage", "mae_table"], "kind synthetic"),
+            (["journal"], "1 answers"),
+            (["rejects"], "book: 0 of 24 users"),
+        ):
+            done = deeper(*arguments, "--home", copy, check=False)
+            assert (done.returncode, says in done.stdout) == (0, True), done.stderr
+        assert run.poll() is None, "it is still at work"
+        run.terminate()
+        run.communicate()

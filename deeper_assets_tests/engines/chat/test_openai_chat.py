@@ -277,7 +277,7 @@ def test_what_may_have_been_answered_may_have_been_charged(
 
     meddle(monkeypatch, fail)
     chat = chat_at(server, tmp_path, tries=1)
-    with pytest.raises(DeeperError, match="after 1 tries"):
+    with pytest.raises(DeeperError, match="after 1 try"):
         chat.answer(questions(1))
     [row] = chat.journal.usage()
     [prompt] = questions(1)
