@@ -100,15 +100,16 @@ def run_everything(
     planner = Planner(Graph.of(experiment), worker.definitions)
     outcome = Outcome()
     close_to_others(experiment.home)
-    with alone_in(experiment.home), Crew(worker) as crew, databases_open(experiment.home):
+    with alone_in(experiment.home), Crew(worker) as crew:
         record_settings(experiment.home, flags or {})
-        bury_the_dead(worker.instance)
+        bury_the_dead(worker.instance)  # which makes the databases that are kept open
         _sweep(experiment.home / "scratch")
-        _make_all(crew, planner, {*refresh, *always}, outcome, report)
-        for event in corrections(worker.instance, planner, sources=[]):
-            worker.instance.report_runless_asset_event(event)
-        prune(worker.instance, planner)
-        outcome.warnings = worker.warnings(unit for unit, _ in outcome.made)
+        with databases_open(experiment.home):
+            _make_all(crew, planner, {*refresh, *always}, outcome, report)
+            for event in corrections(worker.instance, planner, sources=[]):
+                worker.instance.report_runless_asset_event(event)
+            prune(worker.instance, planner)
+            outcome.warnings = worker.warnings(unit for unit, _ in outcome.made)
     return outcome
 
 

@@ -5,8 +5,8 @@ import base64
 import gzip
 import html
 import json
+import os
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -29,6 +29,7 @@ from deeper_assets.engines.chat.journal_file import writing
 from deeper_assets.engines.chat.openai_chat import OpenAIChat
 from deeper_assets.engines.secrets import scrubbed, without_key
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets_tests.benchmarks.whole_runs import memory_of
 from deeper_assets_tests.chat_server.process import chat_server
 from deeper_assets_tests.chat_server.spoiled import COUNTS, SHAPES
 from deeper_assets_tests.engines.hostile import Answer, Hostile, hostile
@@ -77,18 +78,19 @@ def test_an_answer_that_trickles_ends_at_the_timeout(tmp_path: Path) -> None:
 
 
 ASK = """
-import resource, sys
+import sys
 from pathlib import Path
+from deeper_assets_tests.hostile_texts import highest_memory
 from deeper_assets_tests.engines.chat.test_hostile_endpoints import chat_to
 from deeper_assets.method.exceptions import DeeperError
 chat_to(sys.argv[1], Path(sys.argv[2])).answer([])
 import openai
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = highest_memory()
 try:
     chat_to(sys.argv[1], Path(sys.argv[2])).answer(["Hello"])
 except DeeperError as error:
     print(error)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+print((highest_memory() - before) // 2**20)
 """
 
 
@@ -542,7 +544,7 @@ def test_whatever_an_endpoint_answers_is_an_answer_or_an_error_of_ours(
 
     monkeypatch.setattr(pacing, "LONGEST_WAIT", 0.01)
     monkeypatch.setattr(failures, "LONGEST_LIMITED", 0.05)
-    homes = iter(range(10**9))
+    homes, before = iter(range(10**9)), memory_of(os.getpid())
     answers: list[Answer] = []
 
     def respond(*_: str) -> Answer:
@@ -553,7 +555,7 @@ def test_whatever_an_endpoint_answers_is_an_answer_or_an_error_of_ours(
         @given(st.lists(ANSWERS, min_size=1, max_size=5))
         @settings(
             deadline=None,
-            max_examples=400,
+            max_examples=250,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
         )
         def ask(drawn: list[Answer]) -> None:
@@ -570,4 +572,4 @@ def test_whatever_an_endpoint_answers_is_an_answer_or_an_error_of_ours(
                 assert 0 <= row.cost_usd + row.unsure_usd <= 100 * most_usd(chat) * 10
 
         ask()
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1_000_000
+    assert memory_of(os.getpid()) - before < 500
