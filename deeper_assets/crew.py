@@ -34,7 +34,6 @@ from deeper_assets.instance import (
     RUN_TAG,
     begin,
     latest_checks,
-    latest_of_all_checks,
     open_instance,
     quiet_dagster,
 )
@@ -92,7 +91,7 @@ class Worker:
     def _failed_checks(self, unit: Unit) -> str:
         """One line with the descriptions of the blocking checks that failed."""
         graph = self.definitions.resolve_asset_graph()
-        failed = _failures(latest_checks(self.instance, graph, unit))
+        failed = _failures(latest_checks(self.instance, graph, unit, blocking_only=True))
         told = [f"{_named(key)}: {evaluation.description}" for key, evaluation in failed]
         return f"stopped by a check on {'; '.join(told)}"
 
@@ -101,7 +100,8 @@ class Worker:
         graph = self.definitions.resolve_asset_graph()
         warned: dict[AssetCheckKey, list[tuple[str, str]]] = {}
         for unit in units:
-            for key, evaluation in _failures(latest_of_all_checks(self.instance, graph, unit)):
+            checks = latest_checks(self.instance, graph, unit, blocking_only=False)
+            for key, evaluation in _failures(checks):
                 if evaluation.severity == AssetCheckSeverity.WARN:
                     of = str(unit.partition_key or "")
                     warned.setdefault(key, []).append((of, str(evaluation.description)))

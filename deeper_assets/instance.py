@@ -110,18 +110,14 @@ def begin(
 
 
 def latest_checks(
-    instance: DagsterInstance, graph: AssetGraph, unit: Unit
+    instance: DagsterInstance, graph: AssetGraph, unit: Unit, *, blocking_only: bool
 ) -> Mapping[AssetCheckKey, AssetCheckExecutionRecord]:
-    """What became of the blocking checks on a unit's tables the last time they were planned for it."""
-    checks = latest_of_all_checks(instance, graph, unit)
-    return {key: record for key, record in checks.items() if graph.get(key).blocking}
-
-
-def latest_of_all_checks(
-    instance: DagsterInstance, graph: AssetGraph, unit: Unit
-) -> Mapping[AssetCheckKey, AssetCheckExecutionRecord]:
-    """What became of all checks on a unit's tables the last time they were planned for it."""
-    keys = [key for key in graph.asset_check_keys if key.asset_key.to_user_string() in unit.tables]
+    """What became of the checks on a unit's tables the last time they were planned for it."""
+    keys = [
+        key
+        for key in graph.asset_check_keys
+        if key.asset_key.to_user_string() in unit.tables and (graph.get(key).blocking or not blocking_only)
+    ]
     partition = PartitionKeyFilter(key=unit.partition_key)
     return instance.event_log_storage.get_latest_asset_check_execution_by_key(keys, partition)
 

@@ -220,7 +220,7 @@ def _unchecked(instance: DagsterInstance, planner: Planner, unit: Unit) -> set[s
 
     What was made from them may not be gone on with: they are made, and checked, again.
     """
-    latest = latest_checks(instance, planner.assets, unit)
+    latest = latest_checks(instance, planner.assets, unit, blocking_only=True)
     passed = AssetCheckExecutionRecordStatus.SUCCEEDED
     return {key.asset_key.to_user_string() for key, record in latest.items() if record.status != passed}
 

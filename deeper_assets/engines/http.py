@@ -44,9 +44,9 @@ def glimpse(text: str, size: int = 80) -> str:
     return start if len(start) <= size and len(text) <= 10 * size else f"{start[:size]} …"
 
 
-def is_page(text: str) -> bool:
+def is_page(content: bytes) -> bool:
     """Whether this is a page for people, where an API would give JSON."""
-    return text.lstrip("\ufeff \t\r\n").startswith("<")
+    return content[:4096].decode(errors="replace").lstrip("\ufeff \t\r\n").startswith("<")
 
 
 class Part(BaseModel):

@@ -112,13 +112,7 @@ def _pieces(key: str, telling: bool) -> dict[int, _Pieces]:
                 whole.setdefault(long, set()).add(_lowered(form[at : at + long]))
         if telling and len(key) >= 2 * _PIECE:
             whole.setdefault(len(form), set()).add(_lowered(form))
-    return {
-        size: _Pieces(
-            frozenset(of),
-            frozenset(one[at : at + size // 2] for one in of for at in range(size - size // 2 + 1)),
-        )
-        for size, of in whole.items()
-    }
+    return {size: _Pieces.of(size, pieces) for size, pieces in whole.items()}
 
 
 def _tells(piece: str) -> bool:

@@ -15,7 +15,7 @@ import duckdb
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.exceptions import DeeperError, did_you_mean, first_line
 from deeper_assets.sources.csv_files import load_csv, read_header
-from deeper_assets.sources.postgres import asked_of_postgres
+from deeper_assets.sources.postgres import PostgresQuery, asked_of_postgres
 from deeper_assets.sources.reads import Reads, named_files, what_is_read
 from deeper_assets.sources.shape import (
     Answer,
@@ -123,7 +123,7 @@ class CustomSource:
         Raises:
             DeeperError: see `identity`; or the query cannot be asked.
         """
-        if self.refresh == "manual" and before.items() >= self._asked().items():
+        if self.refresh == "manual" and before.items() >= self.settings().items():
             return dict(before)
         reads = self._reads()
         now = self._identity(reads)
@@ -134,13 +134,10 @@ class CustomSource:
         return {**now, "answer": before["answer"]} if "answer" in before else now
 
     def _identity(self, reads: Reads) -> dict[str, Any]:
-        return {**self._asked(), "files": {str(path): sha256_of(path) for path in reads.files}}
+        return {**self.settings(), "files": {str(path): sha256_of(path) for path in reads.files}}
 
     def settings(self) -> dict[str, Any]:
         """Kind, domain, columns, and what is read."""
-        return self._asked()
-
-    def _asked(self) -> dict[str, Any]:
         return {
             "kind": "custom",
             "domain": self.domain.name,
@@ -160,8 +157,7 @@ class CustomSource:
             elif self.dsn_env is not None:
                 path = folder / "answer.csv"
                 with asked_of_postgres(_bare(self.query), self.dsn_env) as asked:
-                    self._check_columns(asked.columns, f"the answer of the {name}")
-                    answer = asked.answer(list(self._mapped().values()))
+                    answer = self._counted(asked)
                     asked.copy(path)
                 self._load_file(connection, folder, path, f"the answer of the {name}")
             else:
@@ -231,8 +227,7 @@ class CustomSource:
         """What the query answers now."""
         if self.dsn_env is not None:
             with asked_of_postgres(_bare(self.query), self.dsn_env) as asked:
-                self._check_columns(asked.columns, f"the answer of the {self._called}")
-                return asked.answer(list(self._mapped().values()))
+                return self._counted(asked)
         with self._connection() as (connection, _):
             _add_up_in_order(connection)
             try:
@@ -240,6 +235,11 @@ class CustomSource:
                 return self._hashed(connection, f"(SELECT {columns} FROM {self._relation})")
             except duckdb.Error as error:
                 raise self._unreadable(self._called, error) from error
+
+    def _counted(self, asked: PostgresQuery) -> Answer:
+        """The rows that Postgres answers in the columns of `_mapped`, counted and hashed there."""
+        self._check_columns(asked.columns, f"the answer of the {self._called}")
+        return asked.answer(list(self._mapped().values()))
 
     def _hashed(self, connection: duckdb.DuckDBPyConnection, relation: str) -> Answer:
         """The rows of a relation with the columns of `_mapped`, counted and hashed."""

@@ -30,6 +30,9 @@ LONGEST_LIMITED = 900.0
 _GATEWAY_TIMEOUTS = {504, 524}
 """Statuses of a gateway between us and the model that did not wait for the answer."""
 
+_PAGE = "; see that chat.base_url is an API's address: most end in /v1"
+"""What a page for people means, where an API would give JSON."""
+
 _NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout"}
 """HTTP client errors of requests that had no connection yet."""
 
@@ -67,11 +70,12 @@ def failure_of(endpoint: Endpoint, error: Exception) -> Failed:
         cause = type(error.__cause__).__name__
         passes = isinstance(error, APIConnectionError)
         return Failed(endpoint.words(f"{error} ({cause})"), passes=passes, unsure=cause not in _NEVER_SENT)
-    problem, status, content = problem_of(error), error.status_code, error.response.content
+    status, content = error.status_code, error.response.content
+    problem = problem_in(content)
     without_money = problem.code == "insufficient_quota"  # comes as 429, too
     words = endpoint.words(problem.message or "") or beginning(content)
     return Failed(
-        endpoint.words(f"status {status}: {words}{_hint(content)}"),
+        endpoint.words(f"status {status}: {words}{_PAGE if is_page(content) else ''}"),
         passes=status in PASSING and not without_money,
         limited=status == 429 and not without_money,
         unsure=status in _GATEWAY_TIMEOUTS,
@@ -79,13 +83,8 @@ def failure_of(endpoint: Endpoint, error: Exception) -> Failed:
     )
 
 
-def problem_of(error: Any) -> Problem:
-    """What the body of a status error says, however a server nests it."""
-    return problem_in(error.response.content)
-
-
 def problem_in(body: Any) -> Problem:
-    """The same of a body: its bytes, or JSON that was read already."""
+    """What an error's body says, its bytes or JSON that was read already, however a server nests it."""
     try:
         return _validated(ProblemBody, body).problem
     except ValidationError:
@@ -102,22 +101,15 @@ def read(endpoint: Endpoint, shape: type[Shape], content: Any, status: int = 200
         return _validated(shape, content)
     except ValidationError as error:
         text = content if isinstance(content, bytes) else json.dumps(content).encode()
-        other, page = other_shape(error, text), is_page(text[:4096].decode(errors="replace"))
-    raise Failed(
-        endpoint.words(f"status {status}, but {other}{_hint(text)}"), passes=not page, unsure=not page
-    )
+        other, page = other_shape(error, text), is_page(text)
+    words = endpoint.words(f"status {status}, but {other}{_PAGE if page else ''}")
+    raise Failed(words, passes=not page, unsure=not page)
 
 
 def _validated(shape: type[Shape], content: Any) -> Shape:
     if isinstance(content, bytes):
         return shape.model_validate_json(content)
     return shape.model_validate(content)
-
-
-def _hint(content: bytes) -> str:
-    """What a page for people means."""
-    page = is_page(content[:4096].decode(errors="replace"))
-    return "; see that chat.base_url is an API's address: most end in /v1" if page else ""
 
 
 async def patiently(endpoint: Endpoint, ask: Callable[[], Awaitable[Value]]) -> Value:

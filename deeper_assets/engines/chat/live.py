@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from deeper_assets.engines.chat.endpoint import Endpoint
-from deeper_assets.engines.chat.failures import Failed, failure_of, patiently, problem_of, read
+from deeper_assets.engines.chat.failures import Failed, failure_of, patiently, problem_in, read
 from deeper_assets.engines.chat.journal import Entry, Journal, Key
 from deeper_assets.engines.chat.pacing import AdaptiveLimit, seconds_asked_for
 from deeper_assets.engines.chat.shapes import Completion
@@ -122,20 +122,21 @@ class Live:
             await asyncio.sleep(_TAKEN_POLL)
 
     async def _send(self, body: Mapping[str, Any]) -> Entry:
-        from openai import OpenAIError
+        from openai import APIStatusError, OpenAIError
 
         try:
             answer = await self._client.chat.completions.with_raw_response.create(**body)
         except OpenAIError as error:
-            status = getattr(error, "status_code", None)
-            if status == 400 and (entry := self._endpoint.refusal(problem_of(error))):
-                return entry
-            if status in {400, 422} and "response_format" in body and _is_about_schemas(error):
-                raise _NoSchemas from None
+            if isinstance(error, APIStatusError):
+                status, content = error.status_code, error.response.content
+                if status == 400 and (entry := self._endpoint.refusal(problem_in(content))):
+                    return entry
+                if status in {400, 422} and "response_format" in body and _is_about_schemas(content):
+                    raise _NoSchemas from None
             raise failure_of(self._endpoint, error) from None
         return self._endpoint.entry(read(self._endpoint, Completion, answer.content, answer.status_code))
 
 
-def _is_about_schemas(error: Any) -> bool:
-    text = error.response.text.lower()
+def _is_about_schemas(content: bytes) -> bool:
+    text = content.decode(errors="replace").lower()
     return any(word in text for word in ("response_format", "json_schema", "structured output", "guided"))
