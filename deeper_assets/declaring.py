@@ -1,14 +1,14 @@
 """How an asset says, once, what it is made from: by the parameters of its function.
 
-A parameter that takes a DataFrame is a table, by its name or by `reads`. Any other is a value or a tool of
-`values`. Fingerprint, staleness, edges of `deeper run`, estimate and lineage follow from that, as do the
-Dagster assets that `graph` builds. A new asset is a pure function in `method`, a table in `store.schema`, and
-a function with `@table` above it in `assets`.
+A parameter that takes a DataFrame or a `Relation` is a table, by its name or by `reads`. Any other is a
+value or a tool of `values`. Fingerprint, staleness, edges of `deeper run`, estimate and lineage follow from
+that, as do the Dagster assets that `graph` builds. A new asset is a pure function in `method`, a table in
+`store.schema`, and a function with `@table` above it in `assets`.
 """
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -16,6 +16,7 @@ from dagster import AssetCheckResult, Output, PartitionMapping
 
 from deeper_assets.partitions import Partitions
 from deeper_assets.store.ledger import JSON, Partition
+from deeper_assets.store.relation import Relation
 from deeper_assets.store.schema import TABLES
 from deeper_assets.values import Tools, Values
 
@@ -31,18 +32,20 @@ class In:
         table: its name.
         mapping: which partitions, where Dagster does not infer it.
         optional: the asset is made from whatever there is of the table, and waits for nothing of it.
+        kind: as what; a `Relation` where there may be too many rows for a frame.
     """
 
     table: str
     mapping: Callable[[Partitions], PartitionMapping] | None = None
     optional: bool = False
+    kind: type = pd.DataFrame
 
 
 @dataclass(frozen=True)
 class Read:
     """A result, with what its `source` was when it was read: by now it may be another."""
 
-    output: Output[Any]
+    output: Output[Any] | Sequence[Output[Any]]
     source: Mapping[str, JSON]
 
 
@@ -157,9 +160,10 @@ def _parameters(
 ) -> tuple[dict[str, In], tuple[str, ...]]:
     inputs, takes = {}, []
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.annotation is pd.DataFrame:
+        if parameter.annotation in (pd.DataFrame, Relation):
             given = reads.get(parameter.name, parameter.name)
-            inputs[parameter.name] = given if isinstance(given, In) else In(given)
+            read = given if isinstance(given, In) else In(given)
+            inputs[parameter.name] = replace(read, kind=parameter.annotation)
             if inputs[parameter.name].table not in TABLES:
                 raise LookupError(f"{function.__name__} reads {parameter.name!r}, which is no table")
         elif hasattr(Values, parameter.name) or hasattr(Tools, parameter.name):

@@ -5,12 +5,10 @@ through the same steps as a run. What cannot be known before is assumed, and eve
 the table.
 """
 
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
 
 import pandas as pd
 
@@ -20,16 +18,16 @@ from deeper_assets.definitions import build_definitions
 from deeper_assets.engines.token_counts import chat_tokens, policy_tokens
 from deeper_assets.engines.training.steps import plan_steps
 from deeper_assets.graph import Graph
+from deeper_assets.method.cutting import WINDOWS as CUT
+from deeper_assets.method.cutting import cut_histories
 from deeper_assets.method.frames import stacked
 from deeper_assets.method.paper_users import PAPER, PERSONA_TOKENS, paper_windows
-from deeper_assets.method.windows import cut_windows, reject_ratings
 from deeper_assets.partitions import ITERATIONS
 from deeper_assets.planning import Planner
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
-from deeper_assets.store.ledger import Ingredients, Partition, Stamp
+from deeper_assets.store.ledger import Partition
 from deeper_assets.store.schema import TABLES
-from deeper_assets.store.warehouse import Warehouse
 
 SAMPLE = 10
 """Users of each split of a domain that are played, at most; each stands for an equal share of all of them."""
@@ -220,11 +218,11 @@ class _People:
 def _people(experiment: Experiment, name: str) -> _People:
     settings = experiment.settings
     graph, partition = Graph.of(replace(experiment, asks=False)), {"domain": name}
-    if graph.is_stored(WINDOWS, partition) and graph.is_stored("raw_ratings", partition):
+    if graph.is_stored(WINDOWS, partition):
         windows = experiment.warehouse.load(WINDOWS, {"domain": [name]})
         return _People(*_some(windows), "stored in this home")
     if settings.profile != PAPER_PROFILE or settings.data is not None or name not in PAPER:
-        return _People(*_some(_windows_of_source(experiment, name)), "read from their sources")
+        return _People(*_some(windows_of_source(experiment, name)), "read from their sources")
     at_most = {"train": settings.train_users, "eval": settings.eval_users}
     users = {split: min(there, at_most[split] or there) for split, there in PAPER[name].users.items()}
     some = {split: min(there, SAMPLE) for split, there in users.items()}
@@ -249,17 +247,13 @@ def _some(windows: pd.DataFrame) -> tuple[pd.DataFrame, Mapping[str, float]]:
     return windows[windows["user_id"].isin(chosen)], weights
 
 
-def _windows_of_source(experiment: Experiment, name: str) -> pd.DataFrame:
+def windows_of_source(experiment: Experiment, name: str) -> pd.DataFrame:
     """rating_windows of a domain, made now and not kept."""
-    domain, rules = experiment.domain(name), experiment.rules
-    with tempfile.TemporaryDirectory(prefix="deeper-") as folder:
-        ratings = Path(folder) / "ratings.parquet"
-        experiment.source(name).write_raw_ratings(ratings)
-        read = Warehouse(Path(folder) / "warehouse.duckdb")  # which gives its columns the types they need
-        read.replace("raw_ratings", {"domain": name}, ratings, Stamp("estimate", Ingredients("")))
-        raw = read.load("raw_ratings")
-    rejected = reject_ratings(raw, domain, rules)
-    return cut_windows(raw, rejected, domain, rules, experiment.user_sampling(name))
+    source, sampling = experiment.source(name), experiment.user_sampling(name)
+    with experiment.workshop.open() as (connection, folder):
+        placed = source.load(connection, folder).placed
+        cut_histories(connection, source.domain, experiment.rules, sampling, placed)
+        return connection.execute(f"FROM {CUT}").df()
 
 
 def _usable_share(graph: Graph, iteration: int) -> Fraction | None:

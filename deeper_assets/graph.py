@@ -135,7 +135,8 @@ class Graph:
         """What an asset makes for a partition from frames by parameter: an output a table."""
         results = asset.function(**frames, **self.given(asset, partition))
         if isinstance(results, Read):
-            self._read[next(iter(asset.tables)), canonical_json(partition)] = results.source
+            for name in asset.tables:
+                self._read[name, canonical_json(partition)] = results.source
             results = results.output
         several = results if len(asset.tables) > 1 else [results]
         return {
@@ -153,6 +154,12 @@ class Graph:
             name: described(self._value(asset, name, partition), before.get(name)) for name in asset.values
         }
 
+    def _but_the_source(self, table: str, partition: Partition) -> dict[str, JSON]:
+        """`settings` without looking at the source: that may take long, and it may be another by now."""
+        asset = self.tables[table]
+        names = [name for name in asset.values if name != "source"]
+        return {name: described(self._value(asset, name, partition)) for name in names}
+
     def ingredients(self, table: str, partition: Partition, known: Ingredients | None = None) -> Ingredients:
         """What, beside its inputs, decides what a table's partition holds; see `settings` for `known`."""
         return Ingredients(self.tables[table].code_version, self.settings(table, partition, known))
@@ -162,7 +169,8 @@ class Graph:
         source = self._read.pop((table, canonical_json(partition)), None)
         if source is None:
             return self.ingredients(table, partition)
-        return Ingredients(self.tables[table].code_version, {"source": source})
+        settings = {**self._but_the_source(table, partition), "source": source}
+        return Ingredients(self.tables[table].code_version, settings)
 
     def is_stored(self, table: str, partition: Partition) -> bool:
         """Whether a partition is stored as it would be made under the settings of now."""
@@ -195,8 +203,8 @@ class Graph:
     def made_otherwise(self) -> list[str]:
         """Domains of which something in force was made from other settings or other inputs than today's.
 
-        Their rows stand in the same tables, so whoever reads those has to know. raw_ratings are left to
-        `deeper run`: their settings are hashes of files, which may be large.
+        Their rows stand in the same tables, so whoever reads those has to know. Whether a source has changed
+        is left to `deeper run`: its files may be large.
         """
         versions = self.experiment.warehouse.current()
         contents = {version.place: version.content for version in versions}
@@ -208,9 +216,10 @@ class Graph:
                 and self.in_force(version.table, version.partition)
                 and (
                     any(contents.get(read.place) != read.content for read in version.inputs)
-                    or (
-                        version.table != "raw_ratings"
-                        and version.ingredients != self.ingredients(version.table, version.partition)
+                    or _but_the_source(version.ingredients)
+                    != (
+                        self.tables[version.table].code_version,
+                        self._but_the_source(version.table, version.partition),
                     )
                 )
             }
@@ -344,6 +353,10 @@ def stored(table: str) -> dict[str, Any]:
     return {"io_manager_key": "warehouse", "metadata": metadata, "kinds": {"duckdb"}}
 
 
+def _but_the_source(made: Ingredients) -> tuple[str, dict[str, JSON]]:
+    return made.code_version, {name: value for name, value in made.settings.items() if name != "source"}
+
+
 def _key(partition: Partition) -> str | None:
     """A partition as Dagster writes its key."""
     if len(partition) > 1:
@@ -370,7 +383,7 @@ def _without_others(asset: TableAsset, tables: Collection[str]) -> TableAsset:
 def _signed(compute: Callable[..., Any], context: type, declared: Declared) -> Callable[..., Any]:
     """`compute` with the parameters that Dagster looks for: the context and the tables."""
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    frames = [inspect.Parameter(name, kind, annotation=pd.DataFrame) for name in declared.reads]
+    frames = [inspect.Parameter(name, kind, annotation=read.kind) for name, read in declared.reads.items()]
     signature = inspect.Signature([inspect.Parameter("context", kind, annotation=context), *frames])
     compute.__signature__ = signature  # type: ignore[attr-defined]
     return compute

@@ -18,7 +18,7 @@ from deeper_assets.jobs import CONTROLS_JOB, EVALUATION, TABLES_JOB, TRUTH_JOB
 from deeper_assets.method.controls import CONTROLS
 from deeper_assets.partitions import columns_of
 from deeper_assets.store.catalog import find_table
-from deeper_assets.store.ledger import Input, Partition, Version, canonical_json, fingerprint
+from deeper_assets.store.ledger import Ingredients, Input, Partition, Version, canonical_json, fingerprint
 
 Stored = Mapping[tuple[str, str], Version]
 """The current version of every stored partition, by its `place`."""
@@ -169,7 +169,8 @@ class Planner:
             The stale ones, inputs first. What is made from a stale table, or together with it by the same
             computation, counts as stale.
         """
-        stale = {table for table in tables if table in unchecked or self._changed(table, key, stored)}
+        seen: dict[str, Ingredients] = {}  # tables that are made together have the same: look once
+        stale = {table for table in tables if table in unchecked or self._changed(table, key, stored, seen)}
         before: set[str] = set()
         while stale != before:  # until nothing more is made from, or together with, a stale table
             before = set(stale)
@@ -180,13 +181,16 @@ class Planner:
                     stale.add(table)
         return [table for table in self.order if table in stale]
 
-    def _changed(self, table: str, key: Key, stored: Stored) -> bool:
+    def _changed(self, table: str, key: Key, stored: Stored, seen: dict[str, Ingredients]) -> bool:
         """Whether a partition is missing, or its fingerprint is not the one it would get now."""
         partition = self.columns(table, key)
         known = stored.get(_stored_at(table, partition))
         if known is None:
             return True
-        ingredients = self.graph.ingredients(table, partition, known.ingredients)
+        asset = canonical_json([id(self.graph.tables[table]), known.ingredients.settings])
+        if asset not in seen:
+            seen[asset] = self.graph.ingredients(table, partition, known.ingredients)
+        ingredients = seen[asset]
         return known.fingerprint != fingerprint(ingredients, list(self._inputs(table, key, stored)))
 
     def _inputs(self, table: str, key: Key, stored: Stored) -> Iterator[Input]:

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
-from uuid import uuid4
 
 import pandas as pd
 
@@ -31,7 +30,7 @@ from deeper_assets.method.windows import UserSampling, WindowRules
 from deeper_assets.settings import Settings
 from deeper_assets.sources.custom import CustomSource
 from deeper_assets.sources.published import PublishedSource
-from deeper_assets.sources.shape import Source
+from deeper_assets.sources.shape import Source, Workshop, quarter_of_memory
 from deeper_assets.sources.synthetic import SyntheticSource
 from deeper_assets.store.adapters import as_rows, identity, restore
 from deeper_assets.store.warehouse import Warehouse
@@ -164,7 +163,9 @@ class Experiment:
     @cached_property
     def rules(self) -> WindowRules:
         """How histories are cut in windows."""
-        return WindowRules(at_least=self.settings.windows_at_least, at_most=self.settings.windows_at_most)
+        settings = self.settings
+        least, most = settings.windows_at_least, settings.windows_at_most
+        return WindowRules(at_least=least, at_most=most, categories=settings.categories_in_titles)
 
     def user_sampling(self, domain: str) -> UserSampling:
         """Which users of a domain take part, and which of them train."""
@@ -316,11 +317,10 @@ class Experiment:
             )
         return sampler
 
-    def scratch(self) -> Path:
-        """A path for a file that lives only until it is stored."""
-        folder = self.home / "scratch"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{uuid4().hex}.parquet"
+    @property
+    def workshop(self) -> Workshop:
+        """Where histories are cut; its files live only until they are stored."""
+        return Workshop(self.home / "scratch", self.settings.memory or quarter_of_memory())
 
     def recipe(self, name: str) -> Recipe:
         """The recipe called `name`, or of the training called so; DeeperError where there is none."""

@@ -175,7 +175,7 @@ def _ready(
 
 
 RATINGS = "raw_ratings"
-"""The table that is read from outside."""
+"""A table that is read from outside."""
 
 
 def _due(
@@ -190,7 +190,7 @@ def _due(
     known = {str(key) for key in planner.made(RATINGS, stored)}
     for unit in units:
         if RATINGS in unit.tables and str(unit.partition_key) in anew & known:
-            due[unit] = [RATINGS]
+            due[unit] = list(planner.graph.tables[RATINGS].tables)
             continue
         try:
             unchecked = _unchecked(worker.instance, planner, unit)
@@ -208,9 +208,9 @@ def _due(
 
 def _rest(worker: Worker, planner: Planner, unit: Unit, made: Sequence[str]) -> list[str]:
     """After a unit's ratings alone have been read again: those of its other tables that are stale now."""
-    if list(made) != [RATINGS]:
+    if set(made) != planner.graph.tables[RATINGS].tables.keys():
         return []
-    others = [table for table in unit.tables if table != RATINGS]
+    others = [table for table in unit.tables if table not in made]
     unchecked = _unchecked(worker.instance, planner, unit)
     return planner.stale(others, unit.partition_key, planner.stored(), unchecked)
 

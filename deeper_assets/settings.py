@@ -94,6 +94,9 @@ Names = Annotated[
 LocalPath = Annotated[Path, BeforeValidator(_local), MAY_BE_SECRET]
 """A file or folder; a connection string that stands here by mistake is not repeated."""
 
+Size = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)? ?[KMGT]i?B$")]
+"""Bytes, as DuckDB writes them."""
+
 Query = Annotated[str, AfterValidator(_without_password), MAY_BE_SECRET]
 """SQL, which is recorded with what it gave, so a password belongs in the environment."""
 
@@ -192,6 +195,14 @@ class Settings(BaseModel):
     train_share: float = Field(0.5, ge=0, le=1, description="share that trains where the source has no split")
     windows_at_least: int = Field(5, ge=2, description="windows a user must have to be used")
     windows_at_most: int = Field(7, ge=2, description="windows of a user that are used, from the first on")
+    categories_in_titles: bool = Field(
+        False, description="whether an item's genres, tags or categories stand behind its title, in brackets"
+    )
+    memory: Size | None = Field(
+        None,
+        description="for cutting histories, e.g. `4 GB`, beyond which the disk serves; null: a quarter of the"
+        " machine's, at least 1 GB",
+    )
 
     chat: ChatSettings = Field(ChatSettings.model_validate({}), description="the frozen chat model")
     max_cost_usd: float | None = Field(

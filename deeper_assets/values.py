@@ -8,7 +8,6 @@ A *tool* computes or stores, and decides nothing: which machine a policy is samp
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -25,7 +24,7 @@ from deeper_assets.method.protocols import Decoding
 from deeper_assets.method.recipes import Recipe, Training, training_of
 from deeper_assets.method.updates import PROMPT_METHODS, PolicyWriting
 from deeper_assets.method.windows import UserSampling, WindowRules
-from deeper_assets.sources.shape import Source
+from deeper_assets.sources.shape import Source, Workshop
 from deeper_assets.store.adapters import as_rows, identity
 from deeper_assets.store.ledger import JSON, Partition
 from deeper_assets.store.warehouse import Warehouse
@@ -235,9 +234,9 @@ class Tools:
         return PipesTrainer(self.experiment)
 
     @property
-    def scratch(self) -> Path:
-        """A path for a file that lives only until it is stored."""
-        return self.experiment.scratch()
+    def workshop(self) -> Workshop:
+        """Where histories are cut."""
+        return self.experiment.workshop
 
     @property
     def warehouse(self) -> Warehouse:

@@ -29,9 +29,10 @@ from deeper_assets.layers import load_settings
 from deeper_assets.method.domains import Domain, Scale, find_domain
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.prompts import BUILT_IN, REQUIRED, Prompts, RatedItem
-from deeper_assets.method.windows import UserSampling, WindowRules, account, cut_windows, reject_ratings
+from deeper_assets.method.windows import WindowRules
 from deeper_assets.settings import ChatSettings, SamplerSettings, Settings
 from deeper_assets.sources.custom import ColumnMap, CustomSource
+from deeper_assets_tests.sources.reading import cut_source
 
 GIGABYTE = 2**30
 FOLDER = Path(tempfile.mkdtemp())
@@ -202,12 +203,8 @@ def _one_file_of_ratings(
     )
     rules = WindowRules(size=2, at_least=2, at_most=3)
     with suppress(DeeperError):
-        report = CustomSource(FILMS, columns, file=path).write_raw_ratings(FOLDER / "raw.parquet")
-        raw = duckdb.read_parquet(str(FOLDER / "raw.parquet")).df()
-        assert len(raw) == report.rows
-        rejected = reject_ratings(raw, FILMS, rules)
-        windows = cut_windows(raw, rejected, FILMS, rules, UserSampling())
-        assert account(raw, rejected, windows, FILMS, rules).adds_up
+        done = cut_source(CustomSource(FILMS, columns, file=path), FOLDER, rules)
+        assert done.accounting.adds_up
 
 
 KINDS: Mapping[str, tuple[SearchStrategy, Callable[..., None], int]] = {

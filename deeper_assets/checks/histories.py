@@ -5,12 +5,13 @@ from shlex import quote
 import pandas as pd
 from dagster import AssetCheckResult, AssetCheckSeverity
 
-from deeper_assets.assets.histories import accounts
 from deeper_assets.declaring import check
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.flaws import MOST, alike_ratings, code_titles
-from deeper_assets.method.rejects import reject_counts, why_nobody_is_evaluated
-from deeper_assets.method.windows import UserSampling, WindowRules, account
+from deeper_assets.method.rejects import why_nobody_is_evaluated
+from deeper_assets.method.windows import UserSampling, WindowRules
+from deeper_assets.store.rejects import REASONS_COUNTED, REJECTS_ADDED_UP
+from deeper_assets.store.relation import Relation
 from deeper_assets.store.warehouse import Warehouse
 
 
@@ -31,7 +32,7 @@ def users_in_one_split(rating_windows: pd.DataFrame) -> AssetCheckResult:
 @check("rating_windows", blocking=True)
 def someone_to_evaluate(
     rating_windows: pd.DataFrame,
-    rejected_ratings: pd.DataFrame,
+    rejected_ratings: Relation,
     domain: Domain,
     rules: WindowRules,
     user_sampling: UserSampling,
@@ -40,11 +41,11 @@ def someone_to_evaluate(
     """There is an evaluation user; without one, every table after this would be empty."""
     users = rating_windows.loc[rating_windows["split"] == "eval", "user_id"].nunique()
     description = f"{users} evaluation users"
+    counts = rejected_ratings.ask(REASONS_COUNTED)
     if not users:
-        why = why_nobody_is_evaluated(rating_windows, rejected_ratings, user_sampling, rules)
+        why = why_nobody_is_evaluated(rating_windows, counts, user_sampling, rules)
         command = f"deeper rejects --domain {domain.name} --home {quote(str(warehouse.path.parent))}"
         description += f": {why}; `{command}` shows who fell out"
-    counts = reject_counts(rejected_ratings)
     return AssetCheckResult(
         passed=bool(users),
         description=description,
@@ -58,19 +59,28 @@ def someone_to_evaluate(
 
 @check("rating_windows", blocking=True)
 def everything_accounted_for(
-    rating_windows: pd.DataFrame,
-    raw_ratings: pd.DataFrame,
-    rejected_ratings: pd.DataFrame,
-    domain: Domain,
-    rules: WindowRules,
+    rating_windows: pd.DataFrame, rejected_ratings: Relation, rating_accounts: pd.DataFrame
 ) -> AssetCheckResult:
     """Every user and rating that was read is used, rejected with a reason, not sampled, or left over."""
-    accounting = account(raw_ratings, rejected_ratings, rating_windows, domain, rules)
-    read, used = accounting.read, accounting.used
+    accounts = {row["part"]: (row["users"], row["ratings"]) for row in rating_accounts.to_dict("records")}
+    [rejected] = rejected_ratings.ask(REJECTS_ADDED_UP).itertuples(index=False, name=None)
+    counted = {"used": (rating_windows["user_id"].nunique(), len(rating_windows)), "rejected": rejected}
+    lost = [part for part, tally in counted.items() if accounts[part] != tally]
+    users, ratings = read = accounts.pop("read")
+    if read != tuple(map(sum, zip(*accounts.values(), strict=True))):
+        lost.append("read")
+    description = f"{users} users with {ratings} ratings, {counted['used'][0]} used"
+    if lost:
+        description += f"; these do not add up: {', '.join(lost)}"
+    figures = {"read": read, **accounts}
     return AssetCheckResult(
-        passed=accounting.adds_up,
-        description=f"{read.users} users with {read.ratings} ratings, {used.users} used",
-        metadata=accounts(accounting),
+        passed=not lost,
+        description=description,
+        metadata={
+            f"{what} {part.replace('_', ' ')}": int(number)
+            for part, tally in figures.items()
+            for what, number in zip(("users", "ratings"), tally, strict=True)
+        },
     )
 
 

@@ -33,27 +33,14 @@ WAYS_OUT: Mapping[str, str] = {
 """What would change a rejection, by its reason; a domain of one's own has the settings of columns."""
 
 
-def reject_counts(rejected: pd.DataFrame) -> pd.DataFrame:
-    """How much was rejected for each reason.
-
-    Args:
-        rejected: rejected_ratings rows of one domain.
-
-    Returns:
-        reason, users (distinct; nobody's ratings have none) and ratings, the most ratings first.
-    """
-    counts = rejected.groupby("reason").agg(users=("user_id", "nunique"), ratings=("ratings", "sum"))
-    return counts.reset_index().sort_values(["ratings", "reason"], ascending=[False, True], ignore_index=True)
-
-
 def why_nobody_is_evaluated(
-    windows: pd.DataFrame, rejected: pd.DataFrame, sampling: UserSampling, rules: WindowRules
+    windows: pd.DataFrame, counts: pd.DataFrame, sampling: UserSampling, rules: WindowRules
 ) -> str:
     """Why a domain has no evaluation user, with the setting that would change it.
 
     Args:
         windows: rating_windows rows of the domain, none of them of an evaluation user.
-        rejected: its rejected_ratings rows.
+        counts: reason, users, ratings of what was rejected, the most ratings first.
         sampling: who takes part.
         rules: how histories are cut.
     """
@@ -62,9 +49,8 @@ def why_nobody_is_evaluated(
             f"all {trained:,} users train; lower train_share ({sampling.train_share:g}), or name some as eval"
             " in the column that columns.split names"
         )
-    if rejected.empty:
+    if counts.empty:
         return "the source holds no ratings, or only those of training users, and the domain's seen is false"
-    counts = reject_counts(rejected)
     reasons = [_because(row, rules) for row in counts.head(3).to_dict("records")]
     more = f"; {len(counts) - 3} more reasons" if len(counts) > 3 else ""
     return "; ".join(reasons) + more

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import duckdb
 
 from deeper_assets.method.exceptions import DeeperError, first_line
-from deeper_assets.sources.shape import identifier, quoted
+from deeper_assets.sources.shape import quoted
 
 _DELIMITERS = ",\t;|"
 
@@ -50,7 +50,7 @@ def load_csv(
 ) -> None:
     """Make the temporary table `table`: `line` (1-based, header included), `malformed`, the columns to keep.
 
-    Values are text, empty ones NULL. A line that does not fit has NULLs and, in `malformed`, what is wrong
+    Texts are NULL where they are empty. A line that does not fit has NULLs and, in `malformed`, what is wrong
     with it; the others have NULL in `malformed`.
 
     Args:
@@ -58,14 +58,14 @@ def load_csv(
         folder: for temporary files.
         path: the file, plain or .gz.
         table: its name, an identifier.
-        keep: name in the table (an identifier) → name in the file's header.
+        keep: name in the table (an identifier) → SQL over the columns of the file's header, which are text.
 
     Raises:
         DeeperError: the file cannot be read at all (see also `read_header`).
     """
     names, delimiter = read_header(path)
     columns = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in names)
-    kept = ", ".join(f"{identifier(column)} AS {name}" for name, column in keep.items())
+    kept = ", ".join(f"{text} AS {name}" for name, text in keep.items())
     try:
         blank, continued, mixed = _irregular_lines(path, delimiter.encode())
         read = _with_one_line_end(path, folder) if mixed else path

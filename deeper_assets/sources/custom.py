@@ -15,6 +15,7 @@ import duckdb
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.exceptions import DeeperError, did_you_mean, first_line
 from deeper_assets.sources.csv_files import load_csv, read_header
+from deeper_assets.sources.logs import make_ratings, typed
 from deeper_assets.sources.postgres import PostgresQuery, asked_of_postgres
 from deeper_assets.sources.reads import Reads, named_files, what_is_read
 from deeper_assets.sources.shape import (
@@ -25,11 +26,13 @@ from deeper_assets.sources.shape import (
     readable,
     scratch,
     sha256_of,
-    write_parquet,
 )
 
 _CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _PARQUET = (".parquet",)
+
+_LONGEST_LINE = 64 * 2**20
+"""Bytes of a record that Postgres answers."""
 
 Refresh = Literal["changed", "always", "manual"]
 """When ratings are read again: when what is read has changed, on each run, or only when a run is told to.
@@ -106,7 +109,7 @@ class CustomSource:
         """The files that the settings name and that exist, those of the database included; none is opened."""
         files = [path for path in (self.file, *self._database_files()) if path is not None and path.exists()]
         if self.query is not None and self.dsn_env is None:
-            with self._connection(attached=False) as (connection, _):
+            with self._connection(attached=False) as connection:
                 files += named_files(connection, _bare(self.query))
         return files
 
@@ -148,26 +151,23 @@ class CustomSource:
             "dsn_env": self.dsn_env,
         }
 
-    def write_raw_ratings(self, target: Path) -> ReadReport:
+    def load(self, connection: duckdb.DuckDBPyConnection, folder: Path) -> ReadReport:
         """One row a line or record; see `ColumnMap` for how each column is read."""
         answer, name = None, self.file.name if self.file is not None else self._called
-        with self._connection() as (connection, folder):
-            if self.file is not None:
-                self._load_file(connection, folder, self._input(), name)
-            elif self.dsn_env is not None:
-                path = folder / "answer.csv"
-                with asked_of_postgres(_bare(self.query), self.dsn_env) as asked:
-                    answer = self._counted(asked)
-                    asked.copy(path)
-                self._load_file(connection, folder, path, f"the answer of the {name}")
-            else:
-                complete = self._planned(connection).complete
-                if not complete:
-                    _add_up_in_order(connection)
-                self._load_relation(connection, self._relation, name)
-                answer = None if complete else self._hashed(connection, "given")
-            rows = write_parquet(connection, self._judged(connection, name), target)
-        return ReadReport(rows, answer=answer)
+        self._prepare(connection)
+        if self.file is not None:
+            self._load_file(connection, folder, self._input(), name)
+        elif self.dsn_env is not None:
+            answer = self._load_answer(connection, folder / "answer.csv")
+        else:
+            complete = self._planned(connection).complete
+            if not complete:
+                _add_up_in_order(connection)
+            self._load_relation(connection, self._relation, name)
+            answer = None if complete else self._hashed(connection, "given")
+        connection.execute("USE memory")  # no table of the user's is taken for one of ours
+        make_ratings(connection, name)
+        return ReadReport(placed=False, answer=answer)
 
     @property
     def _called(self) -> str:
@@ -192,19 +192,23 @@ class CustomSource:
         return [self.database, *self.database.parent.glob(f"{glob.escape(self.database.name)}.*wal")]
 
     @contextmanager
-    def _connection(self, attached: bool = True) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
-        """A connection for the query and a folder for temporary files; the database is `attached` to it."""
-        with scratch() as (connection, folder):
-            connection.execute("SET python_enable_replacements = false")  # no table is a variable of ours
-            if self.folder is not None and not self._comma_in_folder:
-                connection.execute("SET file_search_path = ?", [str(self.folder)])
-            if self.database is not None and attached:
-                try:
-                    connection.execute(f"ATTACH {quoted(self._input())} AS asked (READ_ONLY)")
-                    connection.execute("USE asked")
-                except duckdb.Error as error:
-                    raise DeeperError(f"{self.database} cannot be opened: {first_line(error)}") from error
-            yield connection, folder
+    def _connection(self, attached: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection to look at the query; see `_prepare`."""
+        with scratch() as (connection, _):
+            self._prepare(connection, attached)
+            yield connection
+
+    def _prepare(self, connection: duckdb.DuckDBPyConnection, attached: bool = True) -> None:
+        """Make a connection ready for the query; the database is `attached` to it."""
+        connection.execute("SET python_enable_replacements = false")  # no table is a variable of ours
+        if self.folder is not None and not self._comma_in_folder:
+            connection.execute("SET file_search_path = ?", [str(self.folder)])
+        if self.database is not None and attached:
+            try:
+                connection.execute(f"ATTACH {quoted(self._input())} AS asked (READ_ONLY)")
+                connection.execute("USE asked")
+            except duckdb.Error as error:
+                raise DeeperError(f"{self.database} cannot be opened: {first_line(error)}") from error
 
     def _reads(self) -> Reads:
         """What is read outside of Postgres."""
@@ -212,7 +216,7 @@ class CustomSource:
             return Reads((self._input(),), complete=True)
         if self.dsn_env is not None:
             return Reads((), complete=False)
-        with self._connection() as (connection, _):
+        with self._connection() as connection:
             return self._planned(connection)
 
     def _planned(self, connection: duckdb.DuckDBPyConnection) -> Reads:
@@ -228,7 +232,7 @@ class CustomSource:
         if self.dsn_env is not None:
             with asked_of_postgres(_bare(self.query), self.dsn_env) as asked:
                 return self._counted(asked)
-        with self._connection() as (connection, _):
+        with self._connection() as connection:
             _add_up_in_order(connection)
             try:
                 columns = self._selected(connection, self._relation, self._called)
@@ -242,9 +246,9 @@ class CustomSource:
         return asked.answer(list(self._mapped().values()))
 
     def _hashed(self, connection: duckdb.DuckDBPyConnection, relation: str) -> Answer:
-        """The rows of a relation with the columns of `_mapped`, counted and hashed."""
+        """The rows of a relation with the columns that were asked for, counted and hashed."""
         # md5 is the same in every version of DuckDB; for the sum see `PostgresQuery.answer`.
-        row = f"json_array({', '.join(self._mapped())})"
+        row = f"json_array({', '.join(name for name in typed(connection, self._texts()) if name != 'sign')})"
         [(rows, total)] = connection.execute(
             f"SELECT count(*), sum((md5_number({row}::VARCHAR) % 18446744073709551616)::UBIGINT) "
             f"FROM {relation}"
@@ -254,32 +258,51 @@ class CustomSource:
     def _load_file(
         self, connection: duckdb.DuckDBPyConnection, folder: Path, path: Path, called: str
     ) -> None:
-        """Make the table `given` from a CSV or Parquet file."""
+        """Make the relation `given` from a CSV or Parquet file."""
         if path.name.lower().endswith(_PARQUET):
             self._load_relation(connection, f"read_parquet({quoted(path)})", called)
             return
         names, _ = read_header(path)
         self._check_columns(names, called)
-        load_csv(connection, folder, path, "given", self._mapped())
+        load_csv(connection, folder, path, "given", typed(connection, self._texts()))
+
+    def _load_answer(self, connection: duckdb.DuckDBPyConnection, path: Path) -> Answer:
+        """Make the relation `given` from what Postgres answers, by way of the file `path`."""
+        with asked_of_postgres(_bare(self.query), self.dsn_env or "") as asked:
+            answer = self._counted(asked)
+            names = asked.columns
+            asked.copy(path)
+        columns = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in names)
+        read = (
+            f"read_csv({quoted(path)}, auto_detect = false, header = true, quote = '\"', escape = '\"', "
+            f"max_line_size = {_LONGEST_LINE}, columns = {{{columns}}})"
+        )
+        self._load_relation(connection, read, f"the answer of the {self._called}")
+        path.unlink()
+        return answer
 
     def _load_relation(self, connection: duckdb.DuckDBPyConnection, relation: str, called: str) -> None:
-        """Make the table `given` from a table function, or a query in brackets."""
+        """Make the relation `given` from a table function, or a query in brackets."""
         try:
             columns = self._selected(connection, relation, called)
-            connection.execute(
-                "CREATE TEMP TABLE given AS "
-                f"SELECT row_number() OVER () AS line, NULL::VARCHAR AS malformed, {columns} FROM {relation}"
-            )
+            connection.execute(f"CREATE TEMP TABLE given_rows AS SELECT {columns} FROM {relation}")
         except duckdb.Error as error:
             raise self._unreadable(called, error) from error
+        # The rows of a table that was made in one go have the order of its query, and `rowid` counts them.
+        connection.execute(
+            "CREATE TEMP VIEW given AS"
+            " SELECT rowid + 1 AS line, NULL::VARCHAR AS malformed, * FROM given_rows"
+        )
 
     def _selected(self, connection: duckdb.DuckDBPyConnection, relation: str, called: str) -> str:
-        """The columns of `_mapped`, as SQL that selects them from a relation."""
+        """The columns of `typed`, as SQL that selects them from a relation."""
         described = connection.execute(f"DESCRIBE FROM {relation}").fetchall()
         self._check_columns([name for name, *_ in described], called)
-        return ", ".join(
-            f"CAST({identifier(column)} AS VARCHAR) AS {name}" for name, column in self._mapped().items()
-        )
+        return ", ".join(f"{text} AS {name}" for name, text in typed(connection, self._texts()).items())
+
+    def _texts(self) -> dict[str, str]:
+        """SQL for the text of each column that there is."""
+        return {name: f"CAST({identifier(column)} AS VARCHAR)" for name, column in self._mapped().items()}
 
     def _unreadable(self, called: str, error: duckdb.Error) -> DeeperError:
         hint = ""
@@ -293,12 +316,12 @@ class CustomSource:
         return "," in str(self.folder)
 
     def _mapped(self) -> dict[str, str]:
-        """Name in the table `given`, where values are text → name in the source."""
-        return {f"{name}_": column for name, column in asdict(self.columns).items() if column is not None}
+        """What a column holds → its name in the source."""
+        return {name: column for name, column in asdict(self.columns).items() if column is not None}
 
     def _check_columns(self, names: list[str], called: str) -> None:
         missing = [
-            f"{column} ({name[:-1]}{did_you_mean(column, names)})"
+            f"{column} ({name}{did_you_mean(column, names)})"
             for name, column in self._mapped().items()
             if column not in names
         ]
@@ -307,93 +330,6 @@ class CustomSource:
                 f"{called} has no column {', '.join(missing)}; it has {', '.join(names)}. "
                 f"Correct the columns of domain {self.domain.name!r}."
             )
-
-    def _judged(self, connection: duckdb.DuckDBPyConnection, name: str) -> str:
-        """SQL over the table `given` that gives raw_ratings."""
-        for column in asdict(self.columns):
-            connection.execute(f"ALTER TABLE given ADD COLUMN IF NOT EXISTS {column}_ VARCHAR")
-        if self.columns.order is not None:
-            unplaced, defect, expected = "order_at IS NULL", "unreadable_order", "a number"
-        elif self.columns.time is not None:
-            unplaced, defect, expected = "rated_at IS NULL", "unreadable_time", "a time"
-        else:
-            unplaced, defect, expected = "false", "unreadable_order", ""
-        line = "row_number() OVER (ORDER BY line)" if self.dsn_env is not None else "line"
-        time = _time("time_")
-        return f"""
-        WITH read AS (
-            SELECT {line} AS line, malformed, trim(user_) AS user_id, trim(item_) AS item_,
-                {_title("title_" if self.columns.title is not None else "item_")} AS title,
-                rating_ AS rating_text, time_, order_, lower(trim(split_)) AS split_,
-                TRY_CAST(rating_ AS DOUBLE) AS number, CASE WHEN isfinite(number) THEN number END AS rating,
-                {time} AS rated_at, TRY_CAST(order_ AS DECIMAL(38, 9)) AS order_at
-            FROM given
-        ), seen AS (
-            SELECT *, coalesce(nullif(item_, ''), title) AS item_id, first_value(line) OVER (
-                PARTITION BY user_id, item_, coalesce(rating::VARCHAR, rating_text), time_, order_
-                ORDER BY line
-            ) AS first_line FROM read
-        ), judged AS (
-            SELECT *, CASE
-                WHEN malformed IS NOT NULL THEN 'malformed_line'
-                WHEN coalesce(user_id, '') = '' THEN 'missing_user'
-                WHEN line > first_line AND coalesce(item_, '') <> '' THEN 'duplicate_row'
-                WHEN {unplaced} THEN '{defect}'
-                WHEN time_ IS NOT NULL AND rated_at IS NULL THEN 'unreadable_time'
-                WHEN split_ NOT IN ('train', 'eval') AND split_ <> '' THEN 'unreadable_split'
-            END AS defect FROM seen
-        ), placed AS (
-            SELECT *, defect IS NULL OR defect = 'unreadable_split'
-                OR (defect = 'unreadable_time' AND NOT ({unplaced})) AS has_place FROM judged
-        )
-        SELECT {quoted(self.domain.name)} AS domain, row_number() OVER (ORDER BY line) - 1 AS row,
-            nullif(user_id, '') AS user_id, nullif(item_id, '') AS item_id, title,
-            rating_text, rating, rated_at,
-            CASE WHEN has_place THEN
-                row_number() OVER (PARTITION BY user_id, has_place ORDER BY order_at, rated_at, line) - 1
-            END AS position,
-            CASE WHEN split_ IN ('train', 'eval') THEN split_ END AS split,
-            {quoted(name)} AS file, line, defect,
-            CASE defect
-                WHEN 'malformed_line' THEN malformed
-                WHEN 'missing_user' THEN 'no user id'
-                WHEN 'duplicate_row' THEN 'already in line ' || first_line
-                WHEN 'unreadable_time' THEN 'found ' || coalesce('''' || left(time_, 80) || '''', 'nothing')
-                    || ', expected a time'
-                WHEN 'unreadable_order' THEN 'found ' || coalesce('''' || left(order_, 80) || '''', 'nothing')
-                    || ', expected {expected}'
-                WHEN 'unreadable_split' THEN 'found ''' || left(split_, 80) || ''', expected train or eval'
-            END AS detail
-        FROM placed"""
-
-
-def _time(column: str) -> str:
-    """SQL for a text as UTC timestamp: epoch seconds, from 1e11 on milliseconds, or a date and time."""
-    number = f"TRY_CAST({column} AS DOUBLE)"
-    seconds = (
-        f"CASE WHEN abs({number}) < 1e11 THEN {number} WHEN abs({number}) < 1e14 THEN {number} / 1e3 END"
-    )
-    text = f"TRY_CAST({column} AS TIMESTAMPTZ)"
-    read = f"""CASE WHEN {number} IS NOT NULL THEN make_timestamp(CAST(({seconds}) * 1e6 AS BIGINT))
-        WHEN isfinite({text}) THEN {text} AT TIME ZONE 'UTC' END"""
-    # Other years are misread, and no datetime of Python's holds them.
-    return f"(SELECT read FROM (SELECT {read} AS read) WHERE year(read) BETWEEN 1 AND 9999)"
-
-
-def _title(column: str) -> str:
-    """SQL for a title: white space collapsed, the common HTML entities resolved."""
-    entities = {
-        "&quot;": '"',
-        "&#34;": '"',
-        "&#39;": "'",
-        "&lt;": "<",
-        "&gt;": ">",
-        "&nbsp;": " ",
-        "&amp;": "&",
-    }
-    for entity, sign in entities.items():
-        column = f"replace({column}, {quoted(entity)}, {quoted(sign)})"
-    return f"trim(regexp_replace({column}, '\\s+', ' ', 'g'))"
 
 
 def _bare(query: str | None) -> str:

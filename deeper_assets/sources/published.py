@@ -29,11 +29,10 @@ from deeper_assets.sources.csv_files import load_csv, read_header
 from deeper_assets.sources.shape import (
     RawRating,
     ReadReport,
+    load_rows,
     quoted,
     readable,
-    scratch,
     sha256_of,
-    write_rows,
 )
 
 Pair = tuple[object, object] | None
@@ -68,18 +67,17 @@ class PublishedSource:
     def _asked(self) -> dict[str, Any]:
         return {"kind": "published", "domain": self.domain.name, "dataset": self.domain.dataset}
 
-    def write_raw_ratings(self, target: Path) -> ReadReport:
+    def load(self, connection: duckdb.DuckDBPyConnection, folder: Path) -> ReadReport:
         """Merge all copies of all windows; one row a rating, a bad copy, or a line that cannot be read."""
         files = self._inputs()
         gathered = _Gathered(divided=any(path.name == "train_dataset.csv" for path in files))
-        with scratch() as (connection, folder):
-            for number, path in enumerate(files):
-                if path.suffix == ".csv":
-                    _read_table(connection, folder, path, f"table_{number}", self._name(path), gathered)
-                else:
-                    _read_iteration(connection, path, self._name(path), gathered)
-        rows = write_rows(self.domain, gathered.rows(), target)
-        return ReadReport(rows, gathered.merged_copies)
+        for number, path in enumerate(files):
+            if path.suffix == ".csv":
+                _read_table(connection, folder, path, f"table_{number}", self._name(path), gathered)
+            else:
+                _read_iteration(connection, path, self._name(path), gathered)
+        load_rows(connection, folder, gathered.rows())
+        return ReadReport(placed=True, merged_copies=gathered.merged_copies)
 
     def _dataset(self) -> Path:
         if self.domain.dataset is None:

@@ -1,43 +1,68 @@
-"""The one shape in which every source writes its ratings: a Parquet file of one domain, as raw_ratings.
+"""The one shape in which every source gives its ratings: the relation `ratings` of a DuckDB connection.
 
-A source writes what it reads, a row a rating. What it cannot read is a row with a `defect` (one of
-`method.windows.REASONS`) and a `detail`. `method.windows` decides later which ratings are used.
+It has a row a rating, or a row a line that cannot be read: that one has a `defect` (one of
+`method.windows.REASONS`) and a `detail`. `method.cutting` decides which ratings are used, and says what its
+columns mean.
 """
 
 import hashlib
 import json
+import os
 import re
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import duckdb
 
 from deeper_assets.method.domains import Domain
-from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.exceptions import DeeperError, first_line
 
 COLUMNS: Mapping[str, str] = {
-    "domain": "VARCHAR",
     "row": "BIGINT",
     "user_id": "VARCHAR",
     "item_id": "VARCHAR",
     "title": "VARCHAR",
+    "categories": "VARCHAR",
     "rating_text": "VARCHAR",
     "rating": "DOUBLE",
     "rated_at": "TIMESTAMP",
+    "order_at": "DECIMAL(38, 9)",
     "position": "BIGINT",
+    "has_place": "BOOLEAN",
     "split": "VARCHAR",
     "file": "VARCHAR",
     "line": "BIGINT",
     "defect": "VARCHAR",
     "detail": "VARCHAR",
 }
+"""Of the relation `ratings`."""
 
 LONGEST_TEXT = 1_000
 """Characters of an id or a title, at most; the longest published title has 352. Longer ones fill prompts."""
+
+ODDNESS = f"""
+CREATE OR REPLACE TEMP MACRO cleaned(text) AS left(replace(text, chr(0), '�'), {LONGEST_TEXT});
+CREATE OR REPLACE TEMP MACRO oddness(what, text) AS CASE
+    WHEN contains(text, chr(0))
+    THEN 'the ' || what || ' holds a NUL or half a character, at �: ' || left(replace(text, chr(0), '�'), 80)
+    WHEN length(text) > {LONGEST_TEXT}
+    THEN 'the ' || what || ' has ' || length(text) || ' characters, {LONGEST_TEXT} at most: '
+        || left(text, 80)
+END;
+"""
+"""What is wrong with a text that holds a NUL, after which pandas sees no difference, or is too long."""
+
+
+def nobody(user: str) -> str:
+    """SQL for whether a user id is so odd that the rating is nobody's: it has no place in anybody's order."""
+    return f"(contains({user}, chr(0)) OR length({user}) > {LONGEST_TEXT})"
+
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -57,15 +82,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class ReadReport:
-    """What a source has written.
+    """How a source has given its ratings.
 
     Attributes:
-        rows: how many rows.
+        placed: whether it says each rating's position; otherwise the user's time order does.
         merged_copies: how many agreeing copies of a rating it merged into its row.
         answer: of a query of which only its answer tells whether that has changed, what was read.
     """
 
-    rows: int
+    placed: bool
     merged_copies: int = 0
     answer: Answer | None = None
 
@@ -94,8 +119,12 @@ class Source(Protocol):
         """The part of `identity` that is known without looking at any file."""
         ...
 
-    def write_raw_ratings(self, target: Path) -> ReadReport:
-        """Write the Parquet file `target` (columns of raw_ratings without provenance, by row).
+    def load(self, connection: duckdb.DuckDBPyConnection, folder: Path) -> ReadReport:
+        """Make the temporary relation `ratings`, with the columns of `COLUMNS`.
+
+        Args:
+            connection: one of `Workshop.open`, for this source alone.
+            folder: for temporary files.
 
         Raises:
             DeeperError: an input is missing or cannot be read at all; single bad lines are rows.
@@ -105,7 +134,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RawRating:
-    """One row of raw_ratings but for its domain and its row number; `rated_at` as ISO text, UTC."""
+    """A rating of a source that says positions; `rated_at` as ISO text, UTC."""
 
     user_id: str | None = None
     item_id: str | None = None
@@ -124,83 +153,92 @@ class RawRating:
 _FIELDS = tuple(RawRating.__dataclass_fields__)
 
 
+@dataclass(frozen=True)
+class Workshop:
+    """Where histories are cut: a DuckDB without a file, which spills to disk beyond its memory.
+
+    Attributes:
+        folder: where its temporary files lie; made where it does not exist.
+        memory: what DuckDB may take, as it writes sizes ("2 GB").
+    """
+
+    folder: Path
+    memory: str
+
+    @contextmanager
+    def open(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
+        """A connection (UTC, rows in order) and a folder for files, both gone afterwards."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="cutting-", dir=self.folder) as folder:
+            config: dict[str, Any] = {"temp_directory": f"{folder}/spill", "memory_limit": self.memory}
+            connection = duckdb.connect(":memory:", config=config)
+            try:
+                connection.execute("SET TimeZone = 'UTC'")
+                yield connection, Path(folder)
+            except duckdb.OutOfMemoryException as error:
+                raise DeeperError(
+                    f"the histories cannot be cut in {self.memory} of memory and the space in {self.folder}: "
+                    f"{first_line(error)}; raise the setting memory, or make room on the disk"
+                ) from error
+            finally:
+                connection.close()
+
+    def write(self, connection: duckdb.DuckDBPyConnection, relation: str) -> Path:
+        """A Parquet file with the rows of a relation of the connection; whoever stores them deletes it."""
+        handle, name = tempfile.mkstemp(suffix=".parquet", dir=self.folder)
+        os.close(handle)
+        connection.execute(f"COPY {identifier(relation)} TO {quoted(name)} (FORMAT parquet)")
+        return Path(name)
+
+
+def quarter_of_memory() -> str:
+    """A quarter of the memory that this machine, or the container that it is, has; at least 1 GB."""
+    bytes_ = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.exists() and (text := limit.read_text().strip()).isdigit():
+        bytes_ = min(bytes_, int(text))
+    return f"{max(bytes_ // 4 // 10**6, 1000)} MB"
+
+
 @contextmanager
 def scratch() -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
-    """An in-memory DuckDB (UTC, rows in order, spilling to disk) and a folder, both gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="deeper-") as folder:
-        connection = duckdb.connect(":memory:", config={"temp_directory": f"{folder}/spill"})
-        try:
-            connection.execute("SET TimeZone = 'UTC'")
-            yield connection, Path(folder)
-        finally:
-            connection.close()
+    """A small `Workshop`, opened in the folder of the system: to look at something."""
+    with (
+        tempfile.TemporaryDirectory(prefix="deeper-") as folder,
+        Workshop(Path(folder), "1 GB").open() as both,
+    ):
+        yield both
 
 
-def write_rows(domain: Domain, rows: Iterable[RawRating], target: Path) -> int:
-    """Write `rows`, numbered from 0, to the Parquet file `target`; how many there were."""
-    with scratch() as (connection, folder):
-        lines = folder / "rows.jsonl"
-        with lines.open("w", encoding="utf-8") as file:
-            for number, row in enumerate(rows):
-                values = {name: getattr(row, name) for name in _FIELDS}
-                line = json.dumps({"domain": domain.name, "row": number, **values}, ensure_ascii=False)
-                # Lone surrogates are no UTF-8; as NULs they are rejected with the NULs.
-                file.write(_SURROGATE.sub(r"\\u0000", line) + "\n")
-        columns = ", ".join(f"{name}: '{type_}'" for name, type_ in COLUMNS.items())
-        read = (
-            f"SELECT * FROM read_json({quoted(lines)}, format = 'newline_delimited', columns = {{{columns}}})"
-        )
-        return write_parquet(connection, read, target)
+def load_rows(connection: duckdb.DuckDBPyConnection, folder: Path, rows: Iterable[RawRating]) -> None:
+    """Make the table `ratings` from rows that say their positions, numbered from 0."""
+    lines = folder / "rows.jsonl"
+    with lines.open("w", encoding="utf-8") as file:
+        for number, row in enumerate(rows):
+            values = {name: getattr(row, name) for name in _FIELDS}
+            line = json.dumps({"row": number, **values}, ensure_ascii=False)
+            # Lone surrogates are no UTF-8; as NULs they are rejected with the NULs.
+            file.write(_SURROGATE.sub(r"\\u0000", line) + "\n")
+    columns = ", ".join(f"{name}: '{type_}'" for name, type_ in COLUMNS.items())
+    read = f"FROM read_json({quoted(lines)}, format = 'newline_delimited', columns = {{{columns}}})"
+    connection.execute(ODDNESS)
+    odd = ", ".join(f"oddness('{what}', {name})" for what, name in _TOLD.items())
+    is_nobody = f"coalesce({nobody('user_id')}, false)"
+    connection.execute(f"""
+        CREATE TEMP TABLE ratings AS SELECT * EXCLUDE (odd) REPLACE (
+            CASE WHEN NOT {is_nobody} THEN user_id END AS user_id,
+            cleaned(item_id) AS item_id, cleaned(title) AS title, cleaned(rating_text) AS rating_text,
+            CASE WHEN NOT {is_nobody} THEN position END AS position,
+            position IS NOT NULL AND NOT {is_nobody} AS has_place,
+            CASE WHEN defect IS NULL AND odd IS NOT NULL THEN 'unusable_text' ELSE defect END AS defect,
+            CASE WHEN defect IS NULL AND odd IS NOT NULL THEN odd ELSE replace(detail, chr(0), '�') END
+                AS detail
+        ) FROM (SELECT *, coalesce({odd}) AS odd {read})""")
+    lines.unlink()
 
 
-def write_parquet(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> int:
-    """Write a query that gives raw_ratings to `target`, whole or not at all; how many rows it gave.
-
-    A rating whose user, item or title holds a NUL or is too long is written as `unusable_text`: pandas takes
-    texts for equal that differ after a NUL alone.
-    """
-    unfinished = target.with_name(target.name + ".unfinished")
-    try:
-        columns = ", ".join(f"CAST({name} AS {type_}) AS {name}" for name, type_ in COLUMNS.items())
-        ((rows,),) = connection.execute(
-            f"COPY ({_with_usable_text(f'SELECT {columns} FROM ({query})')} ORDER BY row) "
-            f"TO {quoted(unfinished)} (FORMAT parquet)"
-        ).fetchall()
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return int(rows)
-
-
-def _with_usable_text(query: str) -> str:
-    """SQL for the rows of `query` (raw_ratings) without NULs, and with texts that end.
-
-    A rating without a usable user id is nobody's and has no place; any other keeps its place.
-    """
-    cases = []
-    for name in ("user_id", "item_id", "title"):
-        what, shown = name.replace("_", " "), f"left(replace({name}, chr(0), '�'), 80)"
-        cases.append(
-            f"WHEN contains({name}, chr(0)) "
-            f"THEN 'the {what} holds a NUL or half a character, at �: ' || {shown}"
-        )
-        cases.append(
-            f"WHEN length({name}) > {LONGEST_TEXT} THEN 'the {what} has ' || length({name}) "
-            f"|| ' characters, {LONGEST_TEXT} at most: ' || {shown}"
-        )
-    clean = [
-        f"left(replace({name}, chr(0), '�'), {LONGEST_TEXT}) AS {name}"
-        for name in ("item_id", "title", "rating_text")
-    ]
-    nobody = f"contains(user_id, chr(0)) OR length(user_id) > {LONGEST_TEXT}"
-    unusable = "defect IS NULL AND wrong IS NOT NULL"
-    return f"""
-        SELECT * EXCLUDE (wrong) REPLACE (
-            CASE WHEN {nobody} THEN NULL ELSE user_id END AS user_id, {", ".join(clean)},
-            CASE WHEN {nobody} THEN NULL ELSE position END AS position,
-            CASE WHEN {unusable} THEN 'unusable_text' ELSE defect END AS defect,
-            CASE WHEN {unusable} THEN wrong ELSE replace(detail, chr(0), '�') END AS detail
-        ) FROM (SELECT *, CASE {" ".join(cases)} END AS wrong FROM ({query}))"""
+_TOLD = {"user id": "user_id", "item id": "item_id", "title": "title"}
+"""What a person is told is odd → its column."""
 
 
 def quoted(value: object) -> str:
@@ -233,6 +271,19 @@ def readable(path: Path, what: str) -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """The hash of a file's content."""
+    """The hash of a file's content; what has not changed since is not read again by the same process."""
+    stat = path.stat()
+    about = (path, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    # A file that was written just now may be written again without its times showing it.
+    settled = time.time() - max(stat.st_mtime, stat.st_ctime) > _SETTLED
+    return _hashed(*about) if settled else _hashed.__wrapped__(*about)
+
+
+_SETTLED = 2.0
+"""Seconds after which another change of a file changes its times, on any usual file system."""
+
+
+@lru_cache(maxsize=1000)
+def _hashed(path: Path, *_about: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

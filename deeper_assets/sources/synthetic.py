@@ -29,10 +29,12 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any, TypeVar
 
+from duckdb import DuckDBPyConnection
+
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.windows import WINDOW, stable_share
-from deeper_assets.sources.shape import RawRating, ReadReport, Source, write_rows
+from deeper_assets.sources.shape import RawRating, ReadReport, Source, load_rows
 from deeper_assets.sources.themes import Catalogue, catalogue
 
 _Thing = TypeVar("_Thing")
@@ -114,10 +116,10 @@ class SyntheticSource:
         """All of it: no file is looked at."""
         return self.identity()
 
-    def write_raw_ratings(self, target: Path) -> ReadReport:
-        """Write the generated ratings, by user and time; the split is left open."""
-        ratings = (row for user in self._people() for row, _ in user.history())
-        return ReadReport(write_rows(self.domain, ratings, target))
+    def load(self, connection: DuckDBPyConnection, folder: Path) -> ReadReport:
+        """The generated ratings, by user and time; the split is left open."""
+        load_rows(connection, folder, (row for user in self._people() for row, _ in user.history()))
+        return ReadReport(placed=True)
 
     def truth(self) -> tuple[list[PlantedTruth], list[PlantedItem]]:
         """What the users were generated with, and the items they rated, each once."""

@@ -39,7 +39,15 @@ from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.store.catalog import find_table
 from deeper_assets.store.columns import PROVENANCE
 from deeper_assets.store.fitting import quote
-from deeper_assets.store.ledger import Ingredients, Input, Partition, Stamp, Version
+from deeper_assets.store.ledger import (
+    Ingredients,
+    Input,
+    Partition,
+    Stamp,
+    Version,
+    current_versions,
+)
+from deeper_assets.store.relation import Relation
 from deeper_assets.store.rows import delete_partition, ensure_tables, insert_partition, read_partitions
 from deeper_assets.store.warehouse import Warehouse
 
@@ -88,15 +96,16 @@ OPTIONAL: Mapping[str, bool] = {"optional": True}
 
 
 class WarehouseIOManager(DbIOManager):
-    """Stores DataFrames, and the rows of Parquet files, as partitions of a warehouse; loads DataFrames.
+    """Stores DataFrames, and the rows of Parquet files, as partitions of a warehouse.
 
-    A Parquet file that an asset returns as a `pathlib.Path` is deleted once its rows are stored. A single
-    partition that has never been made cannot be loaded, unless the input has the metadata of `OPTIONAL`.
+    It loads DataFrames, and a `Relation` where an input asks for that. A Parquet file that an asset returns
+    as a `pathlib.Path` is deleted once its rows are stored. A single partition that has never been made
+    cannot be loaded, unless the input has the metadata of `OPTIONAL`.
     """
 
     def __init__(self, warehouse: Warehouse, describe: Describe, tell: Tell):
         super().__init__(
-            type_handlers=[_RowsHandler(describe, tell)],
+            type_handlers=[_RowsHandler(warehouse, describe, tell)],
             db_client=_WarehouseClient(warehouse),
             database=warehouse.path.stem,  # what DuckDB calls the file's catalog
             schema="main",
@@ -215,26 +224,29 @@ def _partition(context: OutputContext) -> dict[str, str]:
     return partitions[0]
 
 
-class _RowsHandler(DbTypeHandler[pd.DataFrame | Path]):
+class _RowsHandler(DbTypeHandler[pd.DataFrame | Path | Relation]):
     """Writes and reads rows, and remembers what each step has read, for the ledger's `inputs`."""
 
-    def __init__(self, describe: Describe, tell: Tell):
+    def __init__(self, warehouse: Warehouse, describe: Describe, tell: Tell):
+        self._warehouse = warehouse
         self._describe = describe
         self._tell = tell
         self._read: dict[tuple[str, str], dict[tuple[str, str], Input]] = {}
 
     @property
     def supported_types(self) -> Sequence[type[object]]:
-        return [pd.DataFrame, Path]
+        return [pd.DataFrame, Path, Relation]
 
     def handle_output(
         self,
         context: OutputContext,
         table_slice: TableSlice,
-        obj: pd.DataFrame | Path,
+        obj: pd.DataFrame | Path | Relation,
         connection: DuckDBPyConnection,
     ) -> Mapping[str, RawMetadataValue]:
         table, partition = find_table(table_slice.table), _partition(context)
+        if isinstance(obj, Relation):
+            raise DeeperError(f"table {table.name!r}: a relation is there to be asked; hand over its rows")
         inputs = self._read.get((context.run_id, context.step_key), {})
         stamp = Stamp(context.run_id, self._describe(table.name, partition), tuple(inputs.values()))
         version = insert_partition(connection, table, partition, obj, stamp)
@@ -248,22 +260,27 @@ class _RowsHandler(DbTypeHandler[pd.DataFrame | Path]):
 
     def load_input(
         self, context: InputContext, table_slice: TableSlice, connection: DuckDBPyConnection
-    ) -> pd.DataFrame:
+    ) -> pd.DataFrame | Relation:
         if context.dagster_type.typing_type is not Any and issubclass(context.dagster_type.typing_type, Path):
             raise DeeperError(
                 f"input {context.name!r} asks for a path; the warehouse gives rows: annotate it DataFrame"
             )
         table, partitions = find_table(table_slice.table), _partitions(context)
-        reading = read_partitions(connection, table, partitions, table_slice.columns)
+        if context.dagster_type.typing_type is Relation:
+            rows: pd.DataFrame | Relation = Relation(self._warehouse, table.name, tuple(partitions))
+            versions = tuple(current_versions(connection, table, partitions))
+        else:
+            reading = read_partitions(connection, table, partitions, table_slice.columns)
+            rows, versions = reading.frame, reading.versions
         optional = bool((context.definition_metadata or {}).get("optional"))
-        if len(partitions) == 1 and not reading.versions and not optional:
+        if len(partitions) == 1 and not versions and not optional:
             values = ", ".join(f"{column} {value!r}" for column, value in partitions[0].items())
             raise DeeperError(
                 f"{values}{' of ' if values else ''}table {table.name!r} has never been materialized; make it"
                 " with `deeper run`, or materialize it in the UI"
             )
-        self._remember(context, reading.versions)
-        return reading.frame
+        self._remember(context, versions)
+        return rows
 
     def _remember(self, context: InputContext, versions: Sequence[Version]) -> None:
         try:

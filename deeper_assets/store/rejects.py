@@ -25,25 +25,29 @@ class Rejects:
 
 
 _DOMAINS = """
-WITH rejects AS (FROM rejected_ratings WHERE $domain IS NULL OR domain = $domain),
-nobody AS (SELECT DISTINCT domain, user_id FROM rejects WHERE reason = 'missing_user'),
-read AS (
-    SELECT domain, count(*) AS ratings, count(DISTINCT user_id) AS users
-    FROM raw_ratings WHERE $domain IS NULL OR domain = $domain GROUP BY domain
-)
-SELECT domain, read.ratings,
-    read.users - (SELECT count(user_id) FROM nobody WHERE nobody.domain = read.domain) AS users,
-    (SELECT count(DISTINCT user_id) FROM rating_windows AS w WHERE w.domain = read.domain) AS used,
-    (SELECT count(*) FROM rejects WHERE rejects.domain = read.domain AND "row" IS NULL) AS users_rejected,
-    (SELECT coalesce(sum(ratings), 0)::BIGINT FROM rejects WHERE rejects.domain = read.domain)
-        AS ratings_rejected
-FROM read ORDER BY domain
+SELECT domain,
+    any_value(ratings) FILTER (part = 'read') AS ratings,
+    any_value(users) FILTER (part = 'read') AS users,
+    any_value(users) FILTER (part = 'used') AS used,
+    any_value(users) FILTER (part = 'rejected') AS users_rejected,
+    any_value(ratings) FILTER (part = 'rejected') AS ratings_rejected
+FROM rating_accounts WHERE $domain IS NULL OR domain = $domain GROUP BY domain ORDER BY domain
 """
+
+_COUNTED = "reason, count(DISTINCT user_id) AS users, sum(ratings)::BIGINT AS ratings"
+
+REASONS_COUNTED = f"SELECT {_COUNTED} FROM stored GROUP BY reason ORDER BY ratings DESC, reason"
+"""Asked of a `Relation` of rejected_ratings: how much was rejected for each reason, the most first."""
+
+REJECTS_ADDED_UP = """
+SELECT count(*) FILTER ("row" IS NULL) AS users, coalesce(sum(ratings), 0)::BIGINT AS ratings FROM stored
+"""
+"""Asked of a `Relation` of rejected_ratings: how many users and ratings were rejected."""
 
 _CHOSEN = "($domain IS NULL OR r.domain = $domain) AND ($reason IS NULL OR reason = $reason)"
 
 _COUNTS = f"""
-SELECT domain, reason, count(DISTINCT user_id) AS users, sum(ratings)::BIGINT AS ratings
+SELECT domain, {_COUNTED}
 FROM rejected_ratings AS r WHERE {_CHOSEN} GROUP BY domain, reason ORDER BY domain, ratings DESC, reason
 """
 
@@ -68,7 +72,7 @@ def read_rejects(
     Raises:
         DeeperError: a table was made by another version of this project.
     """
-    tables = ("raw_ratings", "rejected_ratings", "rating_windows")
+    tables = ("raw_ratings", "rejected_ratings", "rating_accounts")
     there = [exists(connection, with_provenance(find_table(name))) for name in tables]
     if not all(there):
         return Rejects(pd.DataFrame(), pd.DataFrame(), pd.DataFrame())

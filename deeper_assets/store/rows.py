@@ -131,6 +131,15 @@ def read_rows(
     return pd.DataFrame({name: _to_pandas(arrays[name], known[name]) for name in names})
 
 
+def stored_rows(table: Table, partitions: Sequence[Partition]) -> tuple[str, list[str]]:
+    """SQL for the rows of some partitions, and the values that it binds."""
+    where, values = _where(table, partitions)
+    return (
+        f"SELECT {', '.join(map(quote, table.column_names))} FROM {quote(table.name)} WHERE {where}",
+        values,
+    )
+
+
 def _to_pandas(values: Any, column: Column) -> Any:
     # By way of masked arrays, because DuckDB's own data frames turn an integer column with NULLs into
     # floats, which cannot hold every BIGINT.

@@ -178,10 +178,11 @@ _RATINGS_AND_PERSONAS = (
         "raw_ratings",
         (
             DOMAIN,
-            _long("row", "number of the rating in the domain's source, 0-based", check='"row" >= 0'),
+            _long("row", "place of the rating in the domain's source, from 0 on", check='"row" >= 0'),
             _text("user_id", "the source's own id of the user; NULL where it has none", nullable=True),
             _text("item_id", "the source's own id of the item, or its title", nullable=True),
             _text("title", "what the item is called, HTML entities resolved", nullable=True),
+            _text("categories", "genres, tags or the like, where the source has them", nullable=True),
             _text("rating_text", "the rating as the source wrote it", nullable=True),
             _number("rating", "the rating, in rating points; NULL where it is no number", nullable=True),
             _RATED_AT,
@@ -215,6 +216,22 @@ _RATINGS_AND_PERSONAS = (
             _long("ratings", "how many ratings this row stands for", check="ratings >= 0"),
         ),
         key=("domain", "user_id", "row", "reason"),
+        partition=("domain",),
+    ),
+    Table(
+        "rating_accounts",
+        (
+            DOMAIN,
+            _text(
+                "part",
+                "of everything that was read: used; rejected; not_sampled; unseen_train (trains by the"
+                " source, in a domain that only evaluates); left_over (ratings of used users in no window)",
+                check="part IN ('read', 'used', 'rejected', 'not_sampled', 'unseen_train', 'left_over')",
+            ),
+            _long("users", "how many users", check="users >= 0"),
+            _long("ratings", "how many ratings", check="ratings >= 0"),
+        ),
+        key=("domain", "part"),
         partition=("domain",),
     ),
     Table("rating_windows", _WINDOWS, ("domain", "user_id", "window", "place"), partition=("domain",)),

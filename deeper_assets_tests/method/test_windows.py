@@ -1,13 +1,16 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from statistics import mean
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deeper_assets.method.cutting import STABLE_SHARE, account
 from deeper_assets.method.domains import PAPER_DOMAINS, Domain, find_domain
 from deeper_assets.method.windows import (
     REASONS,
@@ -15,20 +18,19 @@ from deeper_assets.method.windows import (
     Tally,
     UserSampling,
     WindowRules,
-    account,
-    cut_windows,
-    reject_ratings,
     stable_share,
 )
 from deeper_assets.sources.published import PublishedSource
+from deeper_assets.sources.shape import COLUMNS
 from deeper_assets.store.schema import TABLES
+from deeper_assets_tests.sources import reading
 from deeper_assets_tests.sources.reading import frame, real_data
 
 BOOK = find_domain("book")
 GROCERY = find_domain("grocery")
 RULES = WindowRules()
 SHORT = WindowRules(size=2, at_least=2, at_most=3)
-COLUMNS = {
+NAMES = {
     name: list(TABLES[name].column_names) for name in ("raw_ratings", "rejected_ratings", "rating_windows")
 }
 
@@ -54,27 +56,44 @@ def history(user: str, ratings: int, **changed: Any) -> list[dict[str, Any]]:
 
 
 def raw_frame(rows: Iterable[dict[str, Any]], domain: Domain = BOOK) -> pd.DataFrame:
-    """Typed as DuckDB types it."""
-    frame = pd.DataFrame([{"domain": domain.name, "row": n, **row} for n, row in enumerate(rows)])
-    frame = frame.reindex(columns=COLUMNS["raw_ratings"])
-    return frame.astype(
-        {"rating": "float64", "position": "float64", "rated_at": "datetime64[us]", "split": "object"}
+    """The relation `ratings` of a source that says positions; `domain` is there for the eye."""
+    assert domain.name
+    frame = pd.DataFrame([{"row": n, **row} for n, row in enumerate(rows)]).reindex(columns=list(COLUMNS))
+    return frame.astype({"rating": "float64", "position": "float64", "rated_at": "datetime64[us]"})
+
+
+@contextmanager
+def connected(raw: pd.DataFrame) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection with these rows as the relation `ratings`."""
+    typed = ", ".join(
+        f'CAST("{name}" AS {kind}) AS "{name}"' for name, kind in COLUMNS.items() if name != "has_place"
     )
+    with duckdb.connect() as connection:
+        connection.register("given", raw)
+        connection.execute(
+            f"CREATE TEMP TABLE ratings AS SELECT {typed}, position IS NOT NULL AS has_place FROM given"
+        )
+        yield connection
 
 
 def cut(
     raw: pd.DataFrame, domain: Domain = BOOK, rules: WindowRules = SHORT, sampling: UserSampling | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame, Accounting]:
     """(rejected, windows, accounting), which add up."""
-    rejected = reject_ratings(raw, domain, rules)
-    windows = cut_windows(raw, rejected, domain, rules, sampling or UserSampling())
-    counts = account(raw, rejected, windows, domain, rules)
-    assert list(rejected.columns) == COLUMNS["rejected_ratings"]
-    assert list(windows.columns) == COLUMNS["rating_windows"]
+    with connected(raw) as connection:
+        done = reading.cut(connection, domain, rules, sampling or UserSampling(), placed=True)
+    rejected, windows, counts = done.rejected, done.windows, done.accounting
+    assert list(done.kept.columns) == NAMES["raw_ratings"]
+    assert list(rejected.columns) == NAMES["rejected_ratings"]
+    assert list(windows.columns) == NAMES["rating_windows"]
     assert set(rejected["reason"]) <= set(REASONS)
     assert not rejected.duplicated(list(TABLES["rejected_ratings"].key)).any()
     assert not windows.duplicated(list(TABLES["rating_windows"].key)).any()
     assert counts.adds_up
+    kept = set(done.kept["row"])
+    assert set(rejected["row"].dropna()) <= kept
+    sampled = raw[raw["user_id"].isin(windows["user_id"])]
+    assert kept == set(sampled["row"]) | set(rejected["row"].dropna())
     return rejected, windows, counts
 
 
@@ -95,6 +114,16 @@ def test_stable_share_is_pinned() -> None:
     assert 0 <= min(shares) < 0.01
     assert 0.99 < max(shares) < 1
     assert abs(mean(shares) - 0.5) < 0.02
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
+def test_sql_has_the_same_shares(user: str) -> None:
+    with duckdb.connect() as connection:
+        for macro in STABLE_SHARE:
+            connection.execute(macro)
+        shares = connection.execute("SELECT stable_share('7', 'book', ?)", [user]).fetchall()
+    assert shares == [(stable_share(7, "book", user),)]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +159,7 @@ def test_a_rating_that_cannot_be_used(changed: dict[str, Any], reason: str, deta
     rows = [*history("u", 6), rating("u", 6, line=8) | changed]
     rejected, windows, counts = cut(raw_frame(rows))
     expected = (rows[6]["user_id"], 6, "ratings.csv", 8, reason, detail, 1)
-    assert values(rejected, *COLUMNS["rejected_ratings"][1:]) == [expected]
+    assert values(rejected, *NAMES["rejected_ratings"][1:]) == [expected]
     assert (len(windows), counts.left_over, reasons(rejected)) == (6, 0, {reason: 1})
 
 
@@ -178,10 +207,10 @@ def test_a_user_needs_the_first_window() -> None:
     assert windows.empty
 
 
-def test_a_user_is_placed_at_the_first_rating() -> None:
-    rows = [rating("u", None, defect="duplicate_row", line=1), rating("u", 1, line=2), rating("u", 0, line=3)]
+def test_a_user_stands_where_the_source_names_it_first() -> None:
+    rows = [rating("u", None, defect="duplicate_row", line=4), rating("u", 1, line=2), rating("u", 0, line=3)]
     rejected, _, _ = cut(raw_frame(rows))
-    assert values(rejected[rejected["row"].isna()], "line", "ratings") == [(3, 2)]
+    assert values(rejected[rejected["row"].isna()], "line", "ratings") == [(4, 2)]
 
 
 def test_a_user_without_any_usable_rating_is_counted() -> None:
@@ -272,10 +301,11 @@ def test_nothing_read_is_nothing_used() -> None:
 
 
 def test_a_rating_that_got_lost_is_noticed() -> None:
-    raw = raw_frame(history("u", 5))
-    rejected, windows, counts = cut(raw)
-    assert counts.left_over == 1
-    assert not account(raw, rejected, windows.iloc[1:], BOOK, SHORT).adds_up
+    with connected(raw_frame(history("u", 5))) as connection:
+        done = reading.cut(connection, BOOK, SHORT, UserSampling(), placed=True)
+        assert (done.accounting.left_over, done.accounting.adds_up) == (1, True)
+        connection.execute('DELETE FROM windows WHERE place = 1 AND "window" = 0')
+        assert not account(connection, UserSampling()).adds_up
 
 
 def test_everything_rejected() -> None:

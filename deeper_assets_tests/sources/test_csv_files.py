@@ -6,13 +6,15 @@ import pytest
 
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.sources.csv_files import load_csv, read_header
-from deeper_assets.sources.shape import scratch
+from deeper_assets.sources.shape import identifier, scratch
 
 
 def loaded(path: Path) -> list[tuple[Any, ...]]:
     names, _ = read_header(path)
     with scratch() as (connection, folder):
-        load_csv(connection, folder, path, "read", {f"c{n}": name for n, name in enumerate(names)})
+        load_csv(
+            connection, folder, path, "read", {f"c{n}": identifier(name) for n, name in enumerate(names)}
+        )
         return connection.execute("FROM read ORDER BY line").fetchall()
 
 

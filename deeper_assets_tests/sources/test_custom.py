@@ -11,17 +11,10 @@ import pytest
 
 from deeper_assets.method.domains import Domain, Scale
 from deeper_assets.method.exceptions import DeeperError
-from deeper_assets.method.windows import (
-    REASONS,
-    UserSampling,
-    WindowRules,
-    account,
-    cut_windows,
-    reject_ratings,
-)
+from deeper_assets.method.windows import REASONS
 from deeper_assets.sources.custom import ColumnMap, CustomSource
 from deeper_assets_tests.postgres import own_postgres
-from deeper_assets_tests.sources.reading import frame, picked, real_data, written
+from deeper_assets_tests.sources.reading import cut_source, loaded, picked, real_data, written
 
 FILMS = Domain("films", "film", Scale(0.5, 5, 0.5), seen=True)
 PLAIN = ColumnMap("u", "i", "r")
@@ -41,15 +34,17 @@ def read(
 def test_a_row_a_line(tmp_path: Path) -> None:
     (row,) = read(tmp_path, "u,i,r\r\n1,a,4.0\r\n")
     assert row == {
-        "domain": "films",
-        "row": 0,
+        "row": 1,
         "user_id": "1",
         "item_id": "a",
         "title": "a",
+        "categories": None,
         "rating_text": "4.0",
         "rating": 4.0,
         "rated_at": None,
+        "order_at": None,
         "position": 0,
+        "has_place": True,
         "split": None,
         "file": "ratings.csv",
         "line": 2,
@@ -189,11 +184,7 @@ def test_a_parquet_file_and_a_query_may_hold_nuls_too(tmp_path: Path) -> None:
 def test_users_who_differ_after_a_nul_alone_add_up(tmp_path: Path) -> None:
     lines = ["u,i,r"] + [f"{user},e{item},4" for user in ("a", "a\0b", "a\0c") for item in range(50)]
     (tmp_path / "ratings.csv").write_text("\n".join(lines) + "\n")
-    raw = frame(CustomSource(FILMS, PLAIN, file=tmp_path / "ratings.csv"), tmp_path)
-    rules = WindowRules()
-    rejected = reject_ratings(raw, FILMS, rules)
-    windows = cut_windows(raw, rejected, FILMS, rules, UserSampling())
-    accounting = account(raw, rejected, windows, FILMS, rules)
+    accounting = cut_source(CustomSource(FILMS, PLAIN, file=tmp_path / "ratings.csv"), tmp_path).accounting
     assert accounting.adds_up
     assert (accounting.used.users, accounting.rejected.users, accounting.rejected.ratings) == (1, 0, 100)
 
@@ -332,13 +323,10 @@ def test_identity(tmp_path: Path) -> None:
 
 def used(source: CustomSource, folder: Path) -> tuple[int, int, int]:
     """(users used, users with too few windows, ratings left over)."""
-    raw = frame(source, folder)
-    rejected = reject_ratings(raw, FILMS, WindowRules())
-    accounting = account(
-        raw, rejected, cut_windows(raw, rejected, FILMS, WindowRules(), UserSampling()), FILMS, WindowRules()
-    )
+    done = cut_source(source, folder)
+    accounting = done.accounting
     assert accounting.adds_up
-    assert set(rejected["reason"]) == {"too_few_windows"}
+    assert set(done.rejected["reason"]) == {"too_few_windows"}
     assert accounting.read.ratings == 100_836
     return accounting.used.users, accounting.rejected.users, accounting.left_over
 
@@ -457,6 +445,7 @@ def test_sums_of_floats_behind_a_view_have_the_same_hash_each_time(tmp_path: Pat
         database.execute(f"CREATE VIEW v AS FROM '{tmp_path}/big.parquet'")
     query = "SELECT u, i, avg(r) AS r FROM v GROUP BY ALL"
     source = CustomSource(FILMS, PLAIN, query=query, database=tmp_path / "v.duckdb")
-    report = source.write_raw_ratings(tmp_path / "raw.parquet")
+    with loaded(source, tmp_path) as (_, report):
+        pass
     assert report.answer is not None
     assert {source._answer() for _ in range(4)} == {report.answer}

@@ -90,7 +90,7 @@ def test_copies_become_one_history(files: Files) -> None:
         (TEST, 2, "4", 4.0, "W1 item 9", None),
         (iteration(1), 1, "4", 4.0, "W2 item 0", None),
     ]
-    assert (files.report.rows, files.report.merged_copies, defects(rows)) == (30, 20, [])
+    assert (len(rows), files.report.merged_copies, defects(rows)) == (30, 20, [])
 
 
 def test_what_the_json_files_change_in_titles_is_no_contradiction(files: Files) -> None:
@@ -285,25 +285,23 @@ def test_iterations_are_read_in_order(files: Files) -> None:
 
 
 def test_what_is_not_there_is_named(tmp_path: Path, files: Files) -> None:
-    target = tmp_path / "raw.parquet"
     with pytest.raises(DeeperError, match=r"no folder 'google_local' in .*; expected it to hold split_data/"):
-        PublishedSource(find_domain("local_business"), tmp_path).write_raw_ratings(target)
+        written(PublishedSource(find_domain("local_business"), tmp_path), tmp_path)
     with pytest.raises(DeeperError, match="domain 'mine' has no published dataset"):
         PublishedSource(Domain("mine", "thing", BOOK.scale, True), tmp_path).identity()
     (files.dataset / TEST).write_text("id,window\n")
     with pytest.raises(
         DeeperError, match="needs the columns id and windows_0, windows_1, …; it has id, window"
     ):
-        PublishedSource(BOOK, tmp_path).write_raw_ratings(target)
+        written(PublishedSource(BOOK, tmp_path), tmp_path)
     (files.dataset / TEST).unlink()
     with pytest.raises(
         DeeperError, match=r"test_dataset\.csv does not exist; expected the published evaluation"
     ):
-        PublishedSource(BOOK, tmp_path).write_raw_ratings(target)
+        written(PublishedSource(BOOK, tmp_path), tmp_path)
     (files.dataset / TEST).mkdir()
     with pytest.raises(DeeperError, match=r"test_dataset\.csv is a folder"):
-        PublishedSource(BOOK, tmp_path).write_raw_ratings(target)
-    assert not target.exists()
+        written(PublishedSource(BOOK, tmp_path), tmp_path)
 
 
 def test_files_in_another_encoding_are_named(tmp_path: Path, files: Files) -> None:

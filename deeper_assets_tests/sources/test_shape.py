@@ -1,34 +1,37 @@
+import hashlib
+import os
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
-from deeper_assets.method.domains import find_domain
 from deeper_assets.method.exceptions import DeeperError
-from deeper_assets.sources.shape import COLUMNS, RawRating, readable, write_rows
-from deeper_assets.store.schema import TABLES
-
-BOOK = find_domain("book")
+from deeper_assets.sources.shape import COLUMNS, RawRating, Workshop, load_rows, readable, scratch, sha256_of
+from deeper_assets_tests.sources.reading import picked
 
 
-def test_columns_are_those_of_the_table() -> None:
-    assert dict(COLUMNS) == {column.name: column.type for column in TABLES["raw_ratings"].columns}
+def ratings(rows: list[RawRating]) -> list[dict[str, Any]]:
+    """What becomes of rows that say positions."""
+    with scratch() as (connection, folder):
+        load_rows(connection, folder, rows)
+        assert list(folder.iterdir()) == []
+        answer = connection.execute("FROM ratings")
+        names = [name for name, *_ in answer.description]
+        return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
 
 
-def test_rows_are_numbered_and_counted(tmp_path: Path) -> None:
-    rows = [RawRating(user_id="u"), RawRating(defect="missing_user"), RawRating(defect="missing_user")]
-    assert write_rows(BOOK, rows, tmp_path / "raw.parquet") == 3
-    answer = duckdb.sql(f"SELECT \"row\", defect FROM '{tmp_path}/raw.parquet'")
-    assert answer.fetchall() == [(0, None), (1, "missing_user"), (2, "missing_user")]
+def test_rows_are_numbered(tmp_path: Path) -> None:
+    rows = ratings([RawRating(user_id="u", position=3), RawRating(defect="missing_user")])
+    assert [list(row) for row in rows] == [list(COLUMNS)] * 2
+    assert picked(rows, "row", "has_place", "defect") == [(0, True, None), (1, False, "missing_user")]
+    assert ratings([]) == []
 
 
-def test_any_text_survives_but_nuls_and_halves(tmp_path: Path) -> None:
+def test_any_text_survives_but_nuls_and_halves() -> None:
     titles = ['"It\'s", she said', "two\nlines", "日本 🎬", "nul\x00", "half a pair \ud83d"]
-    write_rows(BOOK, [RawRating(title=title) for title in titles], tmp_path / "raw's.parquet")
-    answer = duckdb.connect().execute(
-        'SELECT title, "row", defect FROM read_parquet(?)', [str(tmp_path / "raw's.parquet")]
-    )
-    assert answer.fetchall() == [
+    rows = ratings([RawRating(title=title) for title in titles])
+    assert picked(rows, "title", "row", "defect") == [
         ('"It\'s", she said', 0, None),
         ("two\nlines", 1, None),
         ("日本 🎬", 2, None),
@@ -37,32 +40,48 @@ def test_any_text_survives_but_nuls_and_halves(tmp_path: Path) -> None:
     ]
 
 
-def test_users_with_half_a_character_are_nobody_and_not_one(tmp_path: Path) -> None:
+def test_users_with_half_a_character_are_nobody_and_not_one() -> None:
     rows = [RawRating(user_id="a\ud800", position=0), RawRating(user_id="a\udfff", position=1)]
     rows += [RawRating(user_id="b\0", position=2, defect="short_window", detail="has 9\0")]
-    write_rows(BOOK, rows, tmp_path / "raw.parquet")
-    answer = duckdb.sql(f"SELECT user_id, position, defect, detail FROM '{tmp_path}/raw.parquet'")
     said = "the user id holds a NUL or half a character, at �: a�"
-    assert answer.fetchall() == [
+    assert picked(ratings(rows), "user_id", "position", "defect", "detail") == [
         (None, None, "unusable_text", said),
         (None, None, "unusable_text", said),
         (None, None, "short_window", "has 9�"),
     ]
 
 
-def test_no_rows_are_a_file_all_the_same(tmp_path: Path) -> None:
-    assert write_rows(BOOK, [], tmp_path / "raw.parquet") == 0
-    assert (tmp_path / "raw.parquet").exists()
+def test_a_workshop_spills_to_disk_and_leaves_nothing(tmp_path: Path) -> None:
+    workshop = Workshop(tmp_path / "shop", "300 MB")
+    with workshop.open() as (connection, _):
+        connection.execute(
+            "CREATE TEMP TABLE many AS SELECT i, md5(i::VARCHAR) AS text FROM range(8000000) t(i) ORDER BY text"
+        )
+        spilled = sum(path.stat().st_size for path in (tmp_path / "shop").rglob("*") if path.is_file())
+        assert spilled > 100e6
+        connection.execute("CREATE TEMP TABLE few AS SELECT 7 AS i")
+        file = workshop.write(connection, "few")
+    assert list((tmp_path / "shop").iterdir()) == [file]
+    assert duckdb.sql(f"FROM '{file}'").fetchall() == [(7,)]
 
 
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    target = tmp_path / "raw.parquet"
-    write_rows(BOOK, [RawRating(user_id="u")], target)
-    before = target.read_bytes()
-    with pytest.raises(Exception, match="no time"):
-        write_rows(BOOK, [RawRating(rated_at="no time")], target)
-    assert target.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [target]
+def test_too_little_memory_names_the_setting(tmp_path: Path) -> None:
+    with (
+        pytest.raises(DeeperError, match=r"cannot be cut in 20 MB of memory .* raise the setting memory"),
+        Workshop(tmp_path, "20 MB").open() as (connection, _),
+    ):
+        connection.execute("SET temp_directory = ''")
+        connection.execute("SELECT list(i) FROM range(30000000) t(i)").fetchall()
+
+
+def test_a_hash_is_of_the_file_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"one")
+    os.utime(path, (1e9, 1e9))
+    before = sha256_of(path)
+    path.write_bytes(b"two")
+    os.utime(path, (1e9, 1e9))
+    assert (before, sha256_of(path)) == tuple(hashlib.sha256(text).hexdigest() for text in (b"one", b"two"))
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,9 +37,17 @@ def warehouse(tmp_path: Path) -> Warehouse:
             gone = {"user_id": "b", "reason": "too_few_windows", "ratings": 0, "file": "r.csv", "line": 4}
             out.append({"domain": domain, **gone})
         here.replace("rejected_ratings", {"domain": domain}, rows("rejected_ratings", out), stamp())
-        used = {"user_id": "a", "split": "eval", "place": 0, "item_id": "i", "title": "T", "rating": 1.0}
-        windows = [{"domain": domain, "window": window, **used} for window in range(2)]
-        here.replace("rating_windows", {"domain": domain}, rows("rating_windows", windows), stamp())
+        parts = (
+            [("read", 2, 8), ("used", 1, 2), ("rejected", 1, 6)]
+            if domain == "films"
+            else [
+                ("read", 1, 2),
+                ("used", 1, 2),
+                ("rejected", 0, 0),
+            ]
+        )
+        accounts = [{"domain": domain, "part": part, "users": u, "ratings": r} for part, u, r in parts]
+        here.replace("rating_accounts", {"domain": domain}, rows("rating_accounts", accounts), stamp())
     return here
 
 

@@ -3,10 +3,10 @@
 import tempfile
 from pathlib import Path
 
+from deeper_assets.estimating import windows_of_source
 from deeper_assets.layers import load_settings
 from deeper_assets.method.contexts import initial_contexts
 from deeper_assets.method.initial import initial_personas, initial_predictions
-from deeper_assets.method.windows import cut_windows, reject_ratings
 from deeper_assets.resources import Experiment
 
 
@@ -32,13 +32,8 @@ def refinement_prompts(domains: tuple[str, ...] = ("book", "movielens")) -> list
 
 
 def _prompts(experiment: Experiment, name: str) -> list[str]:
-    import pandas as pd
-
-    domain, target = experiment.domain(name), experiment.scratch()
-    experiment.source(name).write_raw_ratings(target)
-    raw = pd.read_parquet(target)
-    rejected = reject_ratings(raw, domain, experiment.rules)
-    windows = cut_windows(raw, rejected, domain, experiment.rules, experiment.user_sampling(domain.name))
+    domain = experiment.domain(name)
+    windows = windows_of_source(experiment, name)
     personas = initial_personas(windows, domain, experiment.chat)
     predictions = initial_predictions(windows, personas, domain, experiment.chat)
     prompts = experiment.chat.prompts
