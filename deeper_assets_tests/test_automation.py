@@ -25,6 +25,7 @@ from dagster import (
 )
 from dagster._core.definitions.data_version import CODE_VERSION_TAG
 
+from deeper_assets.assets.histories import HISTORIES
 from deeper_assets.definitions import build_definitions
 from deeper_assets.engines.chat.journal import Entry, Journal, Purpose, asking_for
 from deeper_assets.graph import Graph
@@ -298,7 +299,7 @@ def test_a_changed_file_is_called_stale_until_it_is_as_it_was(files: Path, tmp_p
     with open_instance(experiment.home) as instance:
         job = definitions.resolve_job_def("personas")
         for domain in ("book", "recipe"):
-            selection = [AssetKey("raw_ratings")]
+            selection = [AssetKey(name) for name in HISTORIES]
             job.execute_in_process(instance=instance, partition_key=domain, asset_selection=selection)
         events, cursor = told(definitions, instance, None)
         assert events == []
@@ -307,16 +308,17 @@ def test_a_changed_file_is_called_stale_until_it_is_as_it_was(files: Path, tmp_p
         changed.write_text(before.replace("Title 3", "Another"))
         os.utime(changed, ns=(1, 1))
         events, cursor = told(definitions, instance, cursor)
-        assert events == [("raw_ratings", "book", "outdated")]
+        assert sorted(events) == [(name, "book", "outdated") for name in sorted(HISTORIES)]
         last = instance.get_latest_materialization_event(AssetKey("raw_ratings"))
         assert last is not None and last.asset_materialization is not None
         assert last.asset_materialization.metadata["note"].value == OUTDATED
         assert told(definitions, instance, cursor) == ([], cursor)  # nothing new
 
         changed.write_text(before)
-        version = definitions.resolve_asset_graph().get(AssetKey("raw_ratings")).code_version
+        graph = definitions.resolve_asset_graph()
         events, _ = told(definitions, instance, cursor)
-        assert events == [("raw_ratings", "book", version)]
+        versions = {name: graph.get(AssetKey(name)).code_version for name in HISTORIES}
+        assert sorted(events) == [(name, "book", versions[name]) for name in sorted(HISTORIES)]
 
 
 @pytest.fixture
@@ -368,7 +370,7 @@ def test_the_sensor_leaves_alone_what_is_stored_already(files: Path, tmp_path: P
     with DagsterInstance.ephemeral() as instance:
         job = definitions.resolve_job_def("personas")
         job.execute_in_process(
-            instance=instance, partition_key="book", asset_selection=[AssetKey("raw_ratings")]
+            instance=instance, partition_key="book", asset_selection=list(map(AssetKey, HISTORIES))
         )
         context = build_sensor_context(instance, repository_def=definitions.get_repository_def())
         data = definitions.resolve_sensor_def("source_files").evaluate_tick(context)
@@ -383,7 +385,11 @@ def test_old_runs_that_lineage_does_not_name_are_pruned(home: Path, instance: Da
     definitions = build_definitions(experiment)
     planner = Planner(Graph.of(experiment), definitions)
     personas = definitions.resolve_job_def("personas")
-    chosen = {"instance": instance, "partition_key": "book", "asset_selection": [AssetKey("rating_windows")]}
+    chosen = {
+        "instance": instance,
+        "partition_key": "book",
+        "asset_selection": list(map(AssetKey, HISTORIES)),
+    }
     made = {run.run_id for run in instance.get_runs()}
     again = evaluate(definitions, instance, "book")
     # What one of the first runs has made is replaced by now, but the tables are of its rows: lineage says so.
@@ -391,7 +397,8 @@ def test_old_runs_that_lineage_does_not_name_are_pruned(home: Path, instance: Da
     fewer = build_definitions(Experiment(home, Settings(**{**SETTINGS, "eval_users": 2})))
     others = fewer.resolve_job_def("personas").execute_in_process(**chosen).run_id
     lastly = personas.execute_in_process(**chosen).run_id
-    instance.report_runless_asset_event(AssetMaterialization("rating_windows", partition="book"))
+    for name in HISTORIES:
+        instance.report_runless_asset_event(AssetMaterialization(name, partition="book"))
     with sqlite3.connect(home / "dagster" / "history" / "runs.db") as runs:
         runs.execute("UPDATE runs SET create_timestamp = '2026-01-01 00:00:00'")
 

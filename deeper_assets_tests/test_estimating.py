@@ -10,6 +10,7 @@ import pytest
 from dagster import AssetKey, DagsterInstance, MultiPartitionKey
 
 from deeper_assets import estimating
+from deeper_assets.assets.histories import HISTORIES
 from deeper_assets.definitions import build_definitions
 from deeper_assets.engines.offline.chat_model import OfflineChatModel
 from deeper_assets.engines.offline.language import HABITS, Reading, render
@@ -71,7 +72,7 @@ class Graph:
             self.instance = instance
             self._make("pretraining", None, "base_policy")
             for domain in dict.fromkeys([*evaluated, *training]):
-                self._make("personas", domain, "raw_ratings", "rejected_ratings", "rating_windows")
+                self._make("personas", domain, *HISTORIES)
                 self._make("personas", domain, "initial_personas")
                 self._make("personas", domain, "initial_predictions")
             for domain in training:

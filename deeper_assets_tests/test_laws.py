@@ -49,10 +49,9 @@ ASKED = (
 PREFERENCES = of("preference_pairs_*", "preference_groups_*")
 MODELS = of("model_*")
 PLANTED = of("planted_truth", "planted_items")
-DOMAIN = (
+HISTORIES = of("raw_ratings", "rejected_ratings", "rating_windows", "rating_accounts")
+DOMAIN = HISTORIES | (
     of(
-        "rejected_ratings",
-        "rating_windows",
         "candidates_*",
         "planted_truth",
         "planted_items",
@@ -64,37 +63,39 @@ DOMAIN = (
 
 STALE: Mapping[str, frozenset[str]] = {
     "profile": NOTHING,
-    "seed": of("raw_ratings")
+    "seed": HISTORIES
     | PLANTED
-    | of("rating_windows", "candidates_*", "mae_table", "comparison_table")
+    | of("candidates_*", "mae_table", "comparison_table")
     | SECOND
     | ROUNDS
     | PREFERENCES
     | MODELS,
-    "data": of("raw_ratings"),
+    "data": HISTORIES,
     "domains.podcasts.item_type": DOMAIN,
     "domains.podcasts.scale.lowest": DOMAIN | of("floors_table", "mae_table", "comparison_table"),
     "domains.podcasts.scale.highest": DOMAIN | of("floors_table", "mae_table", "comparison_table"),
     "domains.podcasts.scale.step": DOMAIN | of("floors_table", "mae_table", "comparison_table"),
-    "domains.podcasts.seen": of("rating_windows") | PREFERENCES,
-    "domains.podcasts.columns.user": of("raw_ratings"),
-    "domains.podcasts.columns.item": of("raw_ratings"),
-    "domains.podcasts.columns.rating": of("raw_ratings"),
-    "domains.podcasts.columns.title": of("raw_ratings"),
-    "domains.podcasts.columns.time": of("raw_ratings"),
-    "domains.podcasts.columns.order": of("raw_ratings"),
-    "domains.podcasts.columns.split": of("raw_ratings"),
-    "domains.podcasts.file": of("raw_ratings"),
-    "domains.podcasts.query": of("raw_ratings"),
-    "domains.podcasts.database": of("raw_ratings"),
-    "domains.podcasts.dsn_env": of("raw_ratings"),
+    "domains.podcasts.seen": HISTORIES | PREFERENCES,
+    "domains.podcasts.columns.user": HISTORIES,
+    "domains.podcasts.columns.item": HISTORIES,
+    "domains.podcasts.columns.rating": HISTORIES,
+    "domains.podcasts.columns.title": HISTORIES,
+    "domains.podcasts.columns.time": HISTORIES,
+    "domains.podcasts.columns.order": HISTORIES,
+    "domains.podcasts.columns.split": HISTORIES,
+    "domains.podcasts.file": HISTORIES,
+    "domains.podcasts.query": HISTORIES,
+    "domains.podcasts.database": HISTORIES,
+    "domains.podcasts.dsn_env": HISTORIES,
     "domains.podcasts.refresh": NOTHING,
-    "synthetic_users": of("raw_ratings") | PLANTED,
-    "train_users": of("rating_windows"),
-    "eval_users": of("rating_windows"),
-    "train_share": of("rating_windows"),
-    "windows_at_least": of("rejected_ratings", "rating_windows"),
-    "windows_at_most": of("raw_ratings") | PLANTED | of("rejected_ratings", "rating_windows"),
+    "synthetic_users": HISTORIES | PLANTED,
+    "train_users": HISTORIES,
+    "eval_users": HISTORIES,
+    "train_share": HISTORIES,
+    "windows_at_least": HISTORIES,
+    "categories_in_titles": HISTORIES,
+    "memory": NOTHING,
+    "windows_at_most": HISTORIES | PLANTED,
     **dict.fromkeys(
         [f"chat.{name}" for name in ("model", "base_url", "temperature", "max_tokens", "structured")],
         ASKED,
@@ -237,6 +238,7 @@ def changes(folder: Path) -> Mapping[str, Any]:
     return {
         "profile": "paper",
         "data": str(folder),
+        "memory": "2 GB",
         f"{own}scale.lowest": 0.0,
         f"{own}scale.highest": 10.0,
         f"{own}scale.step": 0.5,

@@ -123,18 +123,19 @@ def test_one_domain_through_the_whole_graph(experiment: Experiment) -> None:
 
 
 def test_the_plan_follows_settings_code_and_contents(experiment: Experiment) -> None:
-    tables = ("raw_ratings", "rejected_ratings", "rating_windows", "initial_personas", "initial_predictions")
     definitions = build_definitions(experiment)
+    histories = ["rating_accounts", "rating_windows", "raw_ratings", "rejected_ratings"]
+    tables = [*histories, "initial_personas", "initial_predictions"]
 
     def stale(one: Experiment, key: str = "book", unchecked: tuple[str, ...] = ()) -> list[str]:
         planner = Planner(Graph.of(one), definitions)
         return planner.stale(tables, key, planner.stored(), unchecked)
 
-    assert stale(experiment) == list(tables)
+    assert stale(experiment) == tables
     with DagsterInstance.ephemeral() as instance:
         make(experiment, "personas", "book", instance)
         assert stale(experiment) == []
-        assert stale(experiment, "grocery") == list(tables)
+        assert stale(experiment, "grocery") == tables
         assert stale(experiment, unchecked=("initial_personas",)) == [
             "initial_personas",
             "initial_predictions",
@@ -143,8 +144,8 @@ def test_the_plan_follows_settings_code_and_contents(experiment: Experiment) -> 
         def changed(**values: object) -> Experiment:
             return Experiment(experiment.home, experiment.settings.model_copy(update=values))
 
-        assert stale(changed(seed=1)) == list(tables)
-        assert stale(changed(eval_users=2)) == ["rating_windows", "initial_personas", "initial_predictions"]
+        assert stale(changed(seed=1)) == tables
+        assert stale(changed(eval_users=2)) == tables
         assert stale(changed(persona_words=41)) == ["initial_personas", "initial_predictions"]
         assert stale(changed(processes=3, lock_timeout=1.0, unreadable_limit=0.9)) == []
         # The same rows made again, by another run: nothing that was made from them is stale.
@@ -171,7 +172,7 @@ def test_a_blocking_check_stops_what_comes_after(experiment: Experiment) -> None
     with DagsterInstance.ephemeral() as instance, stopped:
         make(nobody, "personas", "book", instance)
     stored = {version.table for version in nobody.warehouse.current()}
-    assert stored == {"raw_ratings", "rejected_ratings", "rating_windows"}
+    assert stored == {"raw_ratings", "rejected_ratings", "rating_windows", "rating_accounts"}
     assert set(nobody.warehouse.load("rating_windows")["split"]) == {"train"}
 
 

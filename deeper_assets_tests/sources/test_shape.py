@@ -55,7 +55,8 @@ def test_a_workshop_spills_to_disk_and_leaves_nothing(tmp_path: Path) -> None:
     workshop = Workshop(tmp_path / "shop", "300 MB")
     with workshop.open() as (connection, _):
         connection.execute(
-            "CREATE TEMP TABLE many AS SELECT i, md5(i::VARCHAR) AS text FROM range(8000000) t(i) ORDER BY text"
+            "CREATE TEMP TABLE many AS"
+            " SELECT i, md5(i::VARCHAR) AS text FROM range(8000000) t(i) ORDER BY text"
         )
         spilled = sum(path.stat().st_size for path in (tmp_path / "shop").rglob("*") if path.is_file())
         assert spilled > 100e6
