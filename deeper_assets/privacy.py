@@ -15,7 +15,7 @@ GROUP_AND_OTHERS, OTHERS = 0o077, 0o007
 
 OURS = (
     *("warehouse.duckdb*", "journal.sqlite*", "settings.yaml*", "run.lock"),
-    *("dagster", "models", "training", "scratch", "gpu"),
+    *("dagster", "models", "training", "scratch", "gpu", "texts"),
 )
 """What a home holds. A folder may be given as a home that holds other things, too."""
 

@@ -15,6 +15,7 @@ from deeper_assets.engines.chat.openai_chat import OpenAIChat
 from deeper_assets.engines.offline import base_policy
 from deeper_assets.engines.offline.chat_model import OfflineChatModel
 from deeper_assets.engines.sampling.gpu import alone_on_gpu, dismiss
+from deeper_assets.engines.sampling.remembered import RememberedSampler
 from deeper_assets.engines.sampling.transformers_sampler import ReloadedSampler, TransformersSampler
 from deeper_assets.engines.sampling.vllm_sampler import GivenServers, VllmSampler
 from deeper_assets.engines.sampling.vllm_server import OwnServer, ServerOptions, usable
@@ -262,13 +263,18 @@ class Experiment:
         if adapter is not None:
             name = f"{name}+{identity(adapter)}"
             folder = self.adapter_folder(adapter)
+        given = self.settings.sampler
+        about = {"engine": self.engine, "max_length": given.max_length, "dtype": given.dtype}
+        return RememberedSampler(self._writer(name, base, folder), self.home / "texts", about)
+
+    def _writer(self, name: str, base: pd.DataFrame, adapter: Path | None) -> Sampler:
         place, given = self.base_folder(base), self.settings.sampler
         if self.engine == "vllm":
-            return VllmSampler(name, place, self._servers, folder, given.concurrency)
+            return VllmSampler(name, place, self._servers, adapter, given.concurrency)
         if not self.fills_gpu:
-            return _loaded(name, place, folder, given.max_length)
+            return _loaded(name, place, adapter, given.max_length)
         return ReloadedSampler(
-            TransformersSampler(name, place, folder, max_length=given.max_length), self._gpu
+            TransformersSampler(name, place, adapter, max_length=given.max_length), self._gpu
         )
 
     @property

@@ -293,7 +293,7 @@ def test_runs_of_a_killed_command_are_buried_while_none_is_at_work(
 
 
 def test_a_changed_file_is_called_stale_until_it_is_as_it_was(files: Path, tmp_path: Path) -> None:
-    experiment = Experiment(tmp_path / "home", Settings(data=files))
+    experiment = Experiment(tmp_path / "home", Settings(data=files, train_share=0))
     definitions = build_definitions(experiment)
     changed = files / "amazon_book" / "split_data" / "test_dataset.csv"
     with open_instance(experiment.home) as instance:
@@ -338,7 +338,7 @@ def files(tmp_path: Path) -> Path:
 
 
 def test_the_sensor_asks_for_exactly_the_touched_domains(files: Path, tmp_path: Path) -> None:
-    experiment = Experiment(tmp_path / "home", Settings(data=files))
+    experiment = Experiment(tmp_path / "home", Settings(data=files, train_share=0))
     definitions = build_definitions(experiment)
     sensor = definitions.resolve_sensor_def("source_files")
 
@@ -365,7 +365,7 @@ def test_the_sensor_asks_for_exactly_the_touched_domains(files: Path, tmp_path: 
 
 
 def test_the_sensor_leaves_alone_what_is_stored_already(files: Path, tmp_path: Path) -> None:
-    experiment = Experiment(tmp_path / "home", Settings(data=files))
+    experiment = Experiment(tmp_path / "home", Settings(data=files, train_share=0))
     definitions = build_definitions(experiment)
     with DagsterInstance.ephemeral() as instance:
         job = definitions.resolve_job_def("personas")

@@ -6,6 +6,7 @@ import pytest
 
 from deeper_assets import resources
 from deeper_assets.engines.offline.base_policy import SHIPPED
+from deeper_assets.engines.sampling.remembered import RememberedSampler
 from deeper_assets.engines.sampling.transformers_sampler import ReloadedSampler, TransformersSampler
 from deeper_assets.engines.sampling.vllm_sampler import GivenServers, VllmSampler
 from deeper_assets.engines.sampling.vllm_server import OwnServer, ServerOptions
@@ -44,7 +45,10 @@ def test_settings_reach_the_server_that_a_home_starts(tmp_path: Path, adapter: P
         sampler={"engine": "vllm", "dtype": "float16", "keep_loaded": 7, "concurrency": 5, **given},
         training={"lora_rank": 4},
     ).sampler(BASE, rows)
-    assert sampler == VllmSampler(
+    assert isinstance(sampler, RememberedSampler)
+    assert sampler.about == {"engine": "vllm", "max_length": 99, "dtype": "float16"}
+    assert sampler.folder == tmp_path / "texts"
+    assert sampler.sampler == VllmSampler(
         f"base-{identity(BASE)}+{identity(rows)}",
         str(tmp_path / "models" / identity(BASE)),
         OwnServer(tmp_path / "gpu", ServerOptions(2, 0.5, False, 99, "float16", 4), 7),
@@ -59,7 +63,8 @@ def test_settings_reach_given_servers(tmp_path: Path, engine: str) -> None:
     sampler = experiment(tmp_path, sampler={"engine": engine, **given}).sampler(BASE)
     folder = str(tmp_path / "models" / identity(BASE))
     servers = GivenServers(("http://a/v1", "http://b/v1"), "OUR_KEY")
-    assert sampler == VllmSampler(f"base-{identity(BASE)}", folder, servers, None, 7)
+    assert isinstance(sampler, RememberedSampler)
+    assert sampler.sampler == VllmSampler(f"base-{identity(BASE)}", folder, servers, None, 7)
 
 
 @pytest.mark.parametrize(
@@ -101,13 +106,16 @@ def test_what_fills_a_gpu_takes_turns_and_is_trained_alone(
 def test_a_policy_of_ones_own_is_not_kept_by_transformers(tmp_path: Path) -> None:
     of = experiment(tmp_path, policy="some/model", sampler={"engine": "transformers", "max_length": 9})
     folder = str(tmp_path / "models" / identity(BASE))
-    assert of.sampler(BASE) == ReloadedSampler(
+    sampler = of.sampler(BASE)
+    assert isinstance(sampler, RememberedSampler)
+    assert sampler.sampler == ReloadedSampler(
         TransformersSampler(f"base-{identity(BASE)}", folder, max_length=9), tmp_path / "gpu"
     )
 
 
 def test_the_tiny_policy_stays_loaded_in_the_process(tmp_path: Path) -> None:
     of = experiment(tmp_path)
-    sampler = of.sampler(BASE)
-    assert isinstance(sampler, TransformersSampler)
-    assert of.sampler(BASE) is sampler
+    first, second = of.sampler(BASE), of.sampler(BASE)
+    assert isinstance(first, RememberedSampler) and isinstance(second, RememberedSampler)
+    assert isinstance(first.sampler, TransformersSampler)
+    assert first.sampler is second.sampler
