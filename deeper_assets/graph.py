@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import product
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -43,6 +44,7 @@ from deeper_assets.reports.previews import ROWS, made_from, preview, settings_ta
 from deeper_assets.resources import Experiment
 from deeper_assets.store.io_manager import OPTIONAL, column_schema, partition_expr
 from deeper_assets.store.ledger import JSON, Ingredients, Partition, Version, canonical_json, digest
+from deeper_assets.store.relation import Relation
 from deeper_assets.store.rows import first_rows
 from deeper_assets.store.schema import TABLES
 from deeper_assets.values import Tools, Values, described, set_by_settings
@@ -245,8 +247,9 @@ class Graph:
                 made = self.make(declared, partition, frames)
             rows = {name: output.value for name, output in made.items()}
             known = {read.table: frames[parameter] for parameter, read in declared.reads.items()} | rows
+            known = {name: frame for name, frame in known.items() if isinstance(frame, pd.DataFrame)}
             for name, output in made.items():
-                shown = {"preview": MetadataValue.md(preview(name, *first_rows(output.value, ROWS), known))}
+                shown = {"preview": MetadataValue.md(preview(name, *_first_rows(output.value), known))}
                 metadata = {**output.metadata, **(spent if name == first else {}), **shown}
                 # Metadata of an `Output` would stand in the event log twice.
                 context.add_asset_metadata(metadata, name)
@@ -332,6 +335,10 @@ class Graph:
             rows = usage.merge(pd.DataFrame([vars(purpose)]))
             if not rows.empty:
                 spent.update({words: rows[column].sum().item() for column, words in BOOKED.items()})
+
+
+def _first_rows(rows: pd.DataFrame | Path | Relation) -> tuple[pd.DataFrame, int]:
+    return rows.first(ROWS) if isinstance(rows, Relation) else first_rows(rows, ROWS)
 
 
 BOOKED = {

@@ -8,6 +8,7 @@ number.
 import glob
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -39,15 +40,29 @@ def quote(name: str) -> str:
     return f'"{name}"'
 
 
+def literal(value: str) -> str:
+    """A text as SQL."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+@dataclass(frozen=True)
+class Query:
+    """SQL for rows that the connection to the warehouse can give itself."""
+
+    sql: str
+
+
+Data = pd.DataFrame | Path | Query
+"""Rows to be stored; a path is a Parquet file's."""
+
+
 def refuse(table: Table, misfit: str) -> NoReturn:
     """Raise the DeeperError for data that does not fit `table`."""
     declared = ", ".join(f"{column.name} {column.type}" for column in table.columns)
     raise DeeperError(f"table {table.name!r} refuses the data: {misfit} (declared: {declared})")
 
 
-def fit(
-    connection: DuckDBPyConnection, table: Table, partition: Mapping[str, str], data: pd.DataFrame | Path
-) -> str:
+def fit(connection: DuckDBPyConnection, table: Table, partition: Mapping[str, str], data: Data) -> str:
     """SQL that selects the data's rows with the declared names and types, from the temporary view `incoming`.
 
     Raises:
@@ -59,7 +74,7 @@ def fit(
     return f"SELECT {casts} FROM incoming"
 
 
-def _register(connection: DuckDBPyConnection, table: Table, data: pd.DataFrame | Path) -> dict[str, str]:
+def _register(connection: DuckDBPyConnection, table: Table, data: Data) -> dict[str, str]:
     """The DuckDB type of each column."""
     if isinstance(data, Path):
         if not data.is_file():
@@ -70,6 +85,10 @@ def _register(connection: DuckDBPyConnection, table: Table, data: pd.DataFrame |
             raise DeeperError(f"{data} cannot be read as Parquet: {error}") from error
         _refuse_other_columns(table, relation.columns)
         connection.register("incoming", relation)
+    elif isinstance(data, Query):
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW incoming AS {data.sql}")
+        described = connection.execute("DESCRIBE incoming").fetchall()
+        _refuse_other_columns(table, [name for name, *_ in described])
     else:
         _refuse_other_columns(table, list(data.columns))
         columns = {column.name: _plain(table, column, data[column.name]) for column in table.columns}

@@ -98,9 +98,10 @@ OPTIONAL: Mapping[str, bool] = {"optional": True}
 class WarehouseIOManager(DbIOManager):
     """Stores DataFrames, and the rows of Parquet files, as partitions of a warehouse.
 
-    It loads DataFrames, and a `Relation` where an input asks for that. A Parquet file that an asset returns
-    as a `pathlib.Path` is deleted once its rows are stored. A single partition that has never been made
-    cannot be loaded, unless the input has the metadata of `OPTIONAL`.
+    It loads DataFrames, and a `Relation` where an input asks for that; what an asset makes of one in SQL it
+    may hand over as a relation, too, which the warehouse then runs. A Parquet file that an asset returns as a
+    `pathlib.Path` is deleted once its rows are stored. A single partition that has never been made cannot be
+    loaded, unless the input has the metadata of `OPTIONAL`.
     """
 
     def __init__(self, warehouse: Warehouse, describe: Describe, tell: Tell):
@@ -245,11 +246,11 @@ class _RowsHandler(DbTypeHandler[pd.DataFrame | Path | Relation]):
         connection: DuckDBPyConnection,
     ) -> Mapping[str, RawMetadataValue]:
         table, partition = find_table(table_slice.table), _partition(context)
-        if isinstance(obj, Relation):
-            raise DeeperError(f"table {table.name!r}: a relation is there to be asked; hand over its rows")
         inputs = self._read.get((context.run_id, context.step_key), {})
         stamp = Stamp(context.run_id, self._describe(table.name, partition), tuple(inputs.values()))
-        version = insert_partition(connection, table, partition, obj, stamp)
+        version = insert_partition(
+            connection, table, partition, obj.rows if isinstance(obj, Relation) else obj, stamp
+        )
         context.step_context.set_data_version(context.asset_key, DataVersion(version.content))
         return {
             "dagster/row_count": version.row_count,

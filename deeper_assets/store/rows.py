@@ -16,7 +16,7 @@ from duckdb import DuckDBPyConnection
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.store.catalog import create, exists, with_provenance
 from deeper_assets.store.columns import PROVENANCE, Column, Table
-from deeper_assets.store.fitting import fit, quote, refuse
+from deeper_assets.store.fitting import Data, fit, literal, quote, refuse
 from deeper_assets.store.ledger import (
     LEDGER,
     Partition,
@@ -57,7 +57,7 @@ def insert_partition(
     connection: DuckDBPyConnection,
     table: Table,
     partition: Partition,
-    data: pd.DataFrame | Path,
+    data: Data,
     stamp: Stamp,
 ) -> Version:
     """Insert the rows of one partition, by column name, and enter it in the ledger.
@@ -131,13 +131,15 @@ def read_rows(
     return pd.DataFrame({name: _to_pandas(arrays[name], known[name]) for name in names})
 
 
-def stored_rows(table: Table, partitions: Sequence[Partition]) -> tuple[str, list[str]]:
-    """SQL for the rows of some partitions, and the values that it binds."""
-    where, values = _where(table, partitions)
-    return (
-        f"SELECT {', '.join(map(quote, table.column_names))} FROM {quote(table.name)} WHERE {where}",
-        values,
-    )
+def stored_rows(table: Table, partitions: Sequence[Partition]) -> str:
+    """SQL for the rows of some partitions; it binds no values, so that a view can hold it."""
+    _where(table, partitions)  # which refuses what is no partition
+    terms = [
+        " AND ".join([f"{quote(name)} = {literal(value)}" for name, value in one.items()]) or "TRUE"
+        for one in partitions
+    ]
+    where = " OR ".join(f"({term})" for term in terms) or "FALSE"
+    return f"SELECT {', '.join(map(quote, table.column_names))} FROM {quote(table.name)} WHERE {where}"
 
 
 def _to_pandas(values: Any, column: Column) -> Any:

@@ -31,6 +31,7 @@ from dagster import (
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.store.io_manager import OPTIONAL, WarehouseIOManager, column_schema, partition_expr
 from deeper_assets.store.ledger import Ingredients, Input, Partition, Version, canonical_json, fingerprint
+from deeper_assets.store.relation import Relation
 from deeper_assets.store.schema import TABLES
 from deeper_assets.store.warehouse import Warehouse
 
@@ -584,6 +585,59 @@ def test_a_path_cannot_be_asked_for(warehouse) -> None:
         DeeperError, match=r"input 'initial_personas' asks for a path; .* annotate it DataFrame"
     ):
         make(warehouse, wants_a_path, "book", graph=[initial_personas, wants_a_path])
+
+
+def test_a_relation_is_asked_and_handed_over(warehouse) -> None:
+    """No row of it passes through Python, and nothing is held in between."""
+
+    @asset(name="initial_predictions", partitions_def=DOMAINS)
+    def predicted(initial_personas: Relation) -> Relation:
+        with Warehouse(warehouse.path, lock_timeout=0).connect(writing=True):
+            pass
+        assert initial_personas.ask("SELECT count(*) AS n, min(domain) AS d FROM stored").values.tolist() == [
+            [3, ODD_DOMAIN]
+        ]
+        assert initial_personas.first(1)[0]["user_id"].tolist() == ["u0"]
+        assert initial_personas.first(1)[1] == 3
+        later = initial_personas.select("SELECT * FROM stored WHERE user_id > 'u0'")
+        return later.select(
+            'SELECT domain, user_id, split, 1 AS "window", 0 AS place, 4.0 AS predicted, NULL AS placed,'
+            " note, attempts, model FROM stored"
+        )
+
+    graph = [initial_personas, predicted]
+    for domain in DOMAINS.get_partition_keys():
+        make(warehouse, initial_personas, domain)
+    make(warehouse, predicted, ODD_DOMAIN, graph=graph)
+    rows = warehouse.load("initial_predictions")
+    assert rows[["domain", "user_id", "predicted"]].values.tolist() == [
+        [ODD_DOMAIN, "u1", 4.0],
+        [ODD_DOMAIN, "u2", 4.0],
+    ]
+    [version] = warehouse.current("initial_predictions")
+    assert [(one.table, one.partition) for one in version.inputs] == [
+        ("initial_personas", {"domain": ODD_DOMAIN})
+    ]
+
+
+def test_a_relation_that_does_not_fit_is_refused(warehouse) -> None:
+    @asset(name="initial_predictions", partitions_def=DOMAINS)
+    def predicted(initial_personas: Relation) -> Relation:
+        return initial_personas.select("SELECT domain, user_id FROM stored")
+
+    make(warehouse, initial_personas, "book")
+    with pytest.raises(DeeperError, match="column 'split' is missing"):
+        make(warehouse, predicted, "book", graph=[initial_personas, predicted])
+    assert warehouse.current("initial_predictions") == []
+
+
+def test_a_relation_of_what_was_never_made_is_named(warehouse) -> None:
+    @asset(name="initial_predictions", partitions_def=DOMAINS)
+    def predicted(initial_personas: Relation) -> Relation:
+        return initial_personas
+
+    with pytest.raises(DeeperError, match=r"'initial_personas' has never been materialized"):
+        make(warehouse, predicted, "book", graph=[initial_personas, predicted])
 
 
 def test_no_connection_is_held_while_an_asset_works(warehouse) -> None:
