@@ -141,7 +141,7 @@ class Experiment:
     @cached_property
     def warehouse(self) -> Warehouse:
         """The experiment's DuckDB file."""
-        return Warehouse(self.home / "warehouse.duckdb", self.settings.lock_timeout)
+        return Warehouse(self.home / "warehouse.duckdb", self.settings.lock_timeout, self.memory)
 
     @cached_property
     def chat(self) -> ChatSetup:
@@ -326,7 +326,12 @@ class Experiment:
     @property
     def workshop(self) -> Workshop:
         """Where histories are cut; its files live only until they are stored."""
-        return Workshop(self.home / "scratch", self.settings.memory or quarter_of_memory())
+        return Workshop(self.home / "scratch", self.memory)
+
+    @cached_property
+    def memory(self) -> str:
+        """What DuckDB may take."""
+        return self.settings.memory or quarter_of_memory()
 
     def recipe(self, name: str) -> Recipe:
         """The recipe called `name`, or of the training called so; DeeperError where there is none."""

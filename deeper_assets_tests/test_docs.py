@@ -57,7 +57,16 @@ PATHS = [README, *sorted(DOCS.glob("*.md"))]
 OTHER_NAMES = {"extends", "like", "deeper_pairwise", "count_windows", "chromium", "postgresql"}
 """Names in backticks that are of profiles, of examples, or of other people's programs."""
 
-IN_HOME = {"warehouse.duckdb", "journal.sqlite", "settings.yaml", "dagster/", "models/", "gpu/log"}
+OTHER_FOLDERS = {"texts/", "training/", "gpu/", "scratch/", "run.lock"}
+IN_HOME = {
+    "warehouse.duckdb",
+    "journal.sqlite",
+    "settings.yaml",
+    "dagster/",
+    "models/",
+    "gpu/log",
+    *OTHER_FOLDERS,
+}
 """Paths in the home folder. Each of their parts is a word of the code."""
 
 OTHER_PATHS = {"podcasts.yaml", "deeper/"}
@@ -186,7 +195,7 @@ def unknown_names(of: Page) -> Iterator[str]:
             yield span
 
 
-SUFFIXES = {"py", "sh", "toml", "md", "txt", "yaml", "duckdb", "sqlite"}
+SUFFIXES = {"lock", "py", "sh", "toml", "md", "txt", "yaml", "duckdb", "sqlite"}
 
 
 def missing_paths(of: Page) -> Iterator[str]:

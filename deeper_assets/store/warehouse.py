@@ -51,10 +51,12 @@ class Warehouse:
         path: the file; it and its folder are made by the first write. A file that does not exist reads as
             an empty warehouse.
         lock_timeout: how long to wait for others to let go of the file, seconds.
+        memory: what a writer may take, as DuckDB writes sizes; its own default without.
     """
 
     path: Path
     lock_timeout: float = 300.0
+    memory: str | None = None
 
     @contextmanager
     def connect(self, writing: bool) -> Iterator[DuckDBPyConnection]:
@@ -192,6 +194,8 @@ class Warehouse:
         with self._turns.readable_errors():
             self._create()
             connection = self._turns.patiently(duckdb.connect, self.path)
+        if self.memory is not None:
+            connection.execute("SET memory_limit = ?", [self.memory])
         try:
             yield connection
         finally:
