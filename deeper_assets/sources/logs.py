@@ -2,7 +2,7 @@
 
 A reader selects `typed` columns from the texts of a file, so that each line is looked at once, while it is
 read. It makes the relation `given` of them, with `line` (BIGINT, 1-based) and `malformed` (what is wrong with
-the line, or NULL). Where titles stand in a file of their own, `items` has them: `item` (unique), `title`,
+the line, or NULL). Where titles stand in a file of their own, `items` has them: the texts `item`, `title` and
 `categories`.
 """
 
@@ -109,6 +109,7 @@ _TYPES = {
     "order_at": "DECIMAL(38, 9)",
     "order_text": "VARCHAR",
     "split": "VARCHAR",
+    "odd_title": "VARCHAR",
 }
 """Of the columns that `given` may leave out."""
 
@@ -124,6 +125,9 @@ def make_ratings(connection: DuckDBPyConnection, called: str) -> None:
         called: what `given` was read from, as rows and messages call it.
     """
     columns = _columns(connection, "given")
+    has_items = bool(_columns(connection, "items"))
+    if has_items:
+        connection.execute(NAMES)
     connection.execute(TWICE)
     same = ["user_id", "item", "rating", "CASE WHEN rating IS NULL THEN rating_text END"]
     same += [name for name in ("rated_at", "time_text", "order_at", "order_text") if name in columns]
@@ -132,7 +136,7 @@ def make_ratings(connection: DuckDBPyConnection, called: str) -> None:
         connection.execute(f"SELECT EXISTS ({query})").fetchall() == [(True,)]
         for query in ("FROM given WHERE odd IS NOT NULL", "FROM duplicates")
     )
-    connection.execute(_ratings(called, columns, bool(_columns(connection, "items")), odd, repeated))
+    connection.execute(_ratings(called, columns, has_items, odd, repeated))
 
 
 def _columns(connection: DuckDBPyConnection, relation: str) -> list[str]:
@@ -141,6 +145,18 @@ def _columns(connection: DuckDBPyConnection, relation: str) -> list[str]:
     except duckdb.CatalogException:
         return []
 
+
+NAMES = """
+CREATE OR REPLACE TEMP TABLE names AS
+SELECT item, known.title, known.categories, known.odd AS odd_title FROM (
+    SELECT trim(item) AS item, min(struct_pack(
+        title := text_of(cleaned(title)), categories := text_of(cleaned(categories)),
+        odd := oddness('title', title)
+    )) AS known  -- one of them, and always the same, where an item comes twice
+    FROM items WHERE trim(item) <> '' GROUP BY ALL
+)
+"""
+"""What the items of a file of their own are called."""
 
 TWICE = """
 CREATE OR REPLACE TEMP TABLE twice AS
@@ -164,7 +180,7 @@ SELECT line, first_line FROM (
 
 def _ratings(called: str, columns: list[str], has_items: bool, odd: bool, repeated: bool) -> str:
     """The view `ratings`. What none of the rows needs (`odd` texts, `repeated` ratings) is left out."""
-    elsewhere = {"title", *(["categories"] if has_items else [])}
+    elsewhere = {"title", *(["categories", "odd_title"] if has_items else [])}
     own = [f"given.{name}" for name in columns if name not in elsewhere]
     own += [
         f"NULL::{type_} AS {name}" for name, type_ in _TYPES.items() if name not in {*columns, *elsewhere}
@@ -177,8 +193,8 @@ def _ratings(called: str, columns: list[str], has_items: bool, odd: bool, repeat
         unplaced, unordered = "rated_at IS NULL", "unreadable_time"
     source = "given"
     if has_items:
-        source, title = f"{source} LEFT JOIN items USING (item)", "items.title"
-        own.append("items.categories")
+        source, title = f"{source} LEFT JOIN names USING (item)", "names.title"
+        own += ["names.categories", "names.odd_title"]
     if repeated:
         source = f"{source} LEFT JOIN duplicates USING (line)"
     first = "first_line" if repeated else "NULL::BIGINT"
@@ -199,7 +215,7 @@ def _ratings(called: str, columns: list[str], has_items: bool, odd: bool, repeat
             WHEN 'unreadable_time' THEN {_found("time_text", "a time")}
             WHEN 'unreadable_order' THEN {_found("order_text", expected)}
             WHEN 'unreadable_split' THEN {_found("split", "train or eval")}
-            WHEN 'unusable_text' THEN odd
+            WHEN 'unusable_text' THEN coalesce(odd, odd_title)
         END, chr(0), '�') AS detail
     FROM (
         SELECT *, CASE
@@ -209,7 +225,7 @@ def _ratings(called: str, columns: list[str], has_items: bool, odd: bool, repeat
             WHEN {unplaced} THEN '{unordered}'
             WHEN time_text IS NOT NULL THEN 'unreadable_time'
             WHEN split NOT IN ('train', 'eval') AND split <> '' THEN 'unreadable_split'
-            WHEN odd IS NOT NULL THEN 'unusable_text'
+            WHEN coalesce(odd, odd_title) IS NOT NULL THEN 'unusable_text'
         END AS defect FROM (SELECT {", ".join(own)}, {title} AS called, {first} AS first_line FROM {source})
     )"""
     cast = ", ".join(f'CAST("{name}" AS {type_}) AS "{name}"' for name, type_ in COLUMNS.items())
