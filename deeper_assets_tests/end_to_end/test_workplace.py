@@ -12,6 +12,7 @@ import pytest
 import yaml
 from selenium import webdriver
 
+from deeper_assets.assets.histories import HISTORIES
 from deeper_assets.definitions import build_definitions
 from deeper_assets.graph import Graph
 from deeper_assets.instance import OUTDATED
@@ -133,24 +134,24 @@ def test_a_click_makes_exactly_what_is_stale(person: Person, server: str, home: 
     # A setting: exactly the tables that list it, each of their partitions, before anything is made again.
     write(home, eval_users=4)
     wait_for(home, lambda: stale_in_the_ui(server) != set())
-    windows: Partitions = {("rating_windows", "mine"), ("rating_windows", "recipe")}
-    assert stale_in_the_ui(server) == stale_for_a_run(home) == windows
+    mine: Partitions = {(table, "mine") for table in HISTORIES}
+    histories = mine | {(table, "recipe") for table in HISTORIES}
+    assert stale_in_the_ui(server) == stale_for_a_run(home) == histories
     assert unsynced(person, "rating_windows", "mine")
     person.picture("stale partition")
-    assert not unsynced(person, "raw_ratings", "mine")
     assert not unsynced(person, "initial_personas", "mine")
 
     # Other rows: what is made directly from them, of this domain alone.
-    chosen = ["--select", "rating_windows", "--partition", "mine"]
+    chosen = ["--select", ",".join(HISTORIES), "--partition", "mine"]
     dagster(variables(home), "asset", "materialize", "-m", "deeper_assets.definitions", *chosen)
     after_mine = stale_for_a_run(home)
-    assert after_mine - windows == {
+    assert after_mine - histories == {
         *(("initial_personas", "mine"), ("initial_predictions", "mine"), ("ceiling_errors", "mine")),
         *((table, None) for table in ("floors_table", "mae_table", "comparison_table")),
         *((table, f"mine|{method}") for table in OF_METHODS for method in PROMPT_METHODS),
         *((table, f"{control}|mine") for table in OF_CONTROLS for control in CONTROLS),
     }
-    assert windows - after_mine == {("rating_windows", "mine")}
+    assert histories - after_mine == mine
     assert stale_in_the_ui(server) == after_mine
     assert unsynced(person, "floors_table")
 
@@ -158,10 +159,8 @@ def test_a_click_makes_exactly_what_is_stale(person: Person, server: str, home: 
     launch(person, home)
     assert stale_in_the_ui(server) == stale_for_a_run(home) == set()
     remade = {table for table, _ in made_after(home, made)}
-    assert not remade & {"raw_ratings", "rejected_ratings", "policies", "chat_usage"}
-    assert {("rating_windows", "recipe"), *after_mine} - {("rating_windows", "mine")} <= made_after(
-        home, made
-    )
+    assert not remade & {"policies", "chat_usage"}
+    assert after_mine <= made_after(home, made)
     assert not unsynced(person, "rating_windows", "mine")
     person.picture("fresh partition")
 
@@ -198,8 +197,9 @@ def test_a_changed_source_marks_its_domain(person: Person, server: str, home: Pa
     ratings = home / "mine.csv"
     before = ratings.read_text()
     ratings.write_text(before.replace("u1,i7,4", "u1,i7,5"))
-    assert stale_for_a_run(home) == {("raw_ratings", "mine")}
-    wait_for(home, lambda: stale_in_the_ui(server) == {("raw_ratings", "mine")})
+    mine: Partitions = {(table, "mine") for table in HISTORIES}
+    assert stale_for_a_run(home) == mine
+    wait_for(home, lambda: stale_in_the_ui(server) == mine)
     assert unsynced(person, "raw_ratings", "mine")
     person.sees(OUTDATED)
     person.picture("changed source")
