@@ -1,22 +1,23 @@
 """CSV files by DuckDB's own reader, with every line accounted for and physical line numbers.
 
-DuckDB's reader sets aside lines that do not fit (`store_rejects`) and numbers no rows. So lines are numbered
-here. A pass over the bytes finds blank lines, which the reader skips, and lines that continue a quoted value.
-The rest is arithmetic on row numbers, in SQL.
+DuckDB's reader sets aside lines that do not fit (`store_rejects`) and numbers no rows. A table's rows keep
+the file's order, and `rowid` counts them: where each line is a record, that says its line. Elsewhere
+`csv_lines` finds what makes the difference, and the rest is arithmetic on row numbers, in SQL.
 """
 
 import csv
-import gzip
-import re
-from array import array
+import io
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import duckdb
 
 from deeper_assets.method.exceptions import DeeperError, first_line
-from deeper_assets.sources.shape import quoted
+from deeper_assets.sources.csv_lines import Layout, by_line, mended
+from deeper_assets.sources.csv_records import as_plain_csv
+from deeper_assets.sources.shape import identifier, quoted
+from deeper_assets.sources.streams import LONGEST_LINE, Blocks, through_fifo
 
 _DELIMITERS = ",\t;|"
 
@@ -28,14 +29,14 @@ def read_header(path: Path) -> tuple[list[str], str]:
         DeeperError: the file is empty, not UTF-8, not what its name says, or names a column twice.
     """
     try:
-        with _opened(path) as file:
-            first = file.readline().decode("utf-8-sig")
-            delimiter = max(_DELIMITERS, key=first.count)
-            rest = (line.decode() for line in file)
-            names = next(csv.reader([first, *_continued(first, rest)], delimiter=delimiter), [])
+        lines = io.BytesIO(next(iter(Blocks(path)), b""))
+        first = lines.readline().decode("utf-8-sig")
+        delimiter = max(_DELIMITERS, key=first.count)
+        rest = (line.decode() for line in lines)
+        names = next(csv.reader([first, *_continued(first, rest)], delimiter=delimiter), [])
     except UnicodeDecodeError as error:
         raise DeeperError(f"{path} is not UTF-8; convert it, for example with iconv") from error
-    except (OSError, EOFError, csv.Error) as error:
+    except (OSError, csv.Error) as error:
         raise DeeperError(f"{path} cannot be read as CSV: {error}") from error
     if not any(names):
         raise DeeperError(f"{path} is empty; expected a header line with the column names")
@@ -48,49 +49,118 @@ def read_header(path: Path) -> tuple[list[str], str]:
 def load_csv(
     connection: duckdb.DuckDBPyConnection, folder: Path, path: Path, table: str, keep: Mapping[str, str]
 ) -> None:
-    """Make the temporary table `table`: `line` (1-based, header included), `malformed`, the columns to keep.
+    """Make the temporary view `table`: `line` (1-based, header included), `malformed`, the columns to keep.
 
     Texts are NULL where they are empty. A line that does not fit has NULLs and, in `malformed`, what is wrong
     with it; the others have NULL in `malformed`.
 
     Args:
-        connection: where the table is made.
+        connection: where the view is made.
         folder: for temporary files.
         path: the file, plain or .gz.
         table: its name, an identifier.
-        keep: name in the table (an identifier) → SQL over the columns of the file's header, which are text.
+        keep: name in the view (an identifier) → SQL over the columns of the file's header, which are text.
 
     Raises:
         DeeperError: the file cannot be read at all (see also `read_header`).
     """
-    names, delimiter = read_header(path)
-    columns = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in names)
-    kept = ", ".join(f"{text} AS {name}" for name, text in keep.items())
+    reader = _Reader(connection, folder, Blocks(path, tells=True), table, keep, *read_header(path))
     try:
-        blank, continued, mixed = _irregular_lines(path, delimiter.encode())
-        read = _with_one_line_end(path, folder) if mixed else path
-        connection.execute(
-            f"CREATE TEMP TABLE {table}_rows AS SELECT row_number() OVER () - 1 AS number, {kept} "
-            f"FROM read_csv({quoted(read)}, auto_detect = false, header = true, delim = {quoted(delimiter)}, "
-            f"quote = '\"', escape = '\"', columns = {{{columns}}}, store_rejects = true, "
-            f"rejects_table = '{table}_errors', rejects_scan = '{table}_scans', rejects_limit = 0)"
-        )
-    except (duckdb.Error, OSError, EOFError) as error:
+        rows = reader.load() or reader.load_slowly()
+        if (why := reader.blocks.breaks_off) is not None:
+            rows += f" UNION ALL BY NAME SELECT {reader.lines + 1} AS line, {quoted(why)} AS malformed"
+        connection.execute(f"CREATE TEMP VIEW {table} AS {rows}")
+    except duckdb.OutOfMemoryException:
+        raise  # no matter of the file
+    except (duckdb.Error, OSError) as error:
         raise DeeperError(f"{path} cannot be read as CSV: {first_line(error)}") from error
-    _number_lines(connection, table, list(keep), blank, continued)
+
+
+@dataclass
+class _Reader:
+    """Reads a file by DuckDB's reader: the file itself where it can be, else what a thread makes of it.
+
+    `lines` is how many lines there are, once the file has been read.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    folder: Path
+    blocks: Blocks
+    table: str
+    keep: Mapping[str, str]
+    names: Sequence[str]
+    delimiter: str
+    lines: int = 0
+
+    def load(self) -> str | None:
+        """SQL for the rows, each with its line; None where DuckDB does not see every record."""
+        try:
+            layout = self._read()
+        except duckdb.InvalidInputException:
+            return None
+        self.lines = layout.lines
+        ((rows, bad),) = self.connection.execute(
+            f"SELECT (SELECT count(*) FROM {self.table}_rows), "
+            f"(SELECT count(DISTINCT line) FROM {self.table}_errors)"
+        ).fetchall()
+        if 1 + rows + bad + len(layout.blank) != layout.steps:
+            return None
+        if bad or layout.blank or layout.continued:
+            _number_lines(self.connection, self.table, list(self.keep), layout)
+            return f"FROM {self.table}_numbered"
+        return f"SELECT rowid + 2 AS line, NULL::VARCHAR AS malformed, * FROM {self.table}_rows"
+
+    def load_slowly(self) -> str:
+        """SQL for the rows, each with its line, as Python reads them."""
+        layout = Layout(self.delimiter.encode())
+        plain = as_plain_csv(layout.added(mended(self.blocks)), self.delimiter, len(self.names))
+        own = {"line": "line of the file", "malformed": "what is wrong with it"}
+        columns = {own["line"]: "BIGINT"} | dict.fromkeys([own["malformed"], *self.names], "VARCHAR")
+        keep = {name: identifier(column) for name, column in own.items()} | dict(self.keep)
+        options = f"header = false, delim = ',', max_line_size = {2 * LONGEST_LINE}"
+        with through_fifo(plain, self.folder) as fifo:
+            self._make_rows(keep, fifo, columns, options)
+        self.lines = layout.lines
+        return f"FROM {self.table}_rows"
+
+    def _read(self) -> Layout:
+        """Make `<table>_rows` and `<table>_errors`; how the file's lines make records."""
+        columns = dict.fromkeys(self.names, "VARCHAR")
+        options = (
+            f"header = true, delim = {quoted(self.delimiter)}, store_rejects = true, rejects_limit = 0, "
+            f"rejects_table = '{self.table}_errors', rejects_scan = '{self.table}_scans'"
+        )
+        as_it_is = self.blocks.path.suffix != ".gz"
+        layout = Layout(self.delimiter.encode())
+        if as_it_is:
+            for block in self.blocks:
+                layout.add(block)
+        if as_it_is and layout.one_line_end:
+            self._make_rows(self.keep, self.blocks.path, columns, options)
+        else:
+            layout = Layout(self.delimiter.encode())
+            with through_fifo(layout.added(mended(self.blocks)), self.folder) as fifo:
+                self._make_rows(self.keep, fifo, columns, options)
+        if layout.inside or not layout.plain_quotes:
+            return by_line(mended(self.blocks), self.delimiter.encode())
+        return layout
+
+    def _make_rows(
+        self, keep: Mapping[str, str], place: Path, columns: Mapping[str, str], options: str
+    ) -> None:
+        select = ", ".join(f"{sql} AS {name}" for name, sql in keep.items())
+        types = ", ".join(f"{quoted(name)}: '{type_}'" for name, type_ in columns.items())
+        self.connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE {self.table}_rows AS SELECT {select} FROM read_csv("
+            f"{quoted(place)}, auto_detect = false, compression = 'none', quote = '\"', escape = '\"', "
+            f"columns = {{{types}}}, {options})"
+        )
 
 
 def _number_lines(
-    connection: duckdb.DuckDBPyConnection,
-    table: str,
-    columns: Sequence[str],
-    blank: "array[int]",
-    continued: "array[int]",
+    connection: duckdb.DuckDBPyConnection, table: str, columns: Sequence[str], layout: Layout
 ) -> None:
-    """Make `table` from `<table>_rows` and `<table>_errors`, with the physical line of each row.
-
-    `columns` are those of `<table>_rows` but for the row's number; see `_irregular_lines` for the others.
-    """
+    """Make `<table>_numbered` from `<table>_rows` (`columns`) and `<table>_errors`, with the line of each."""
     # The reader counts a value over several lines once, so its line numbers are `step`s here.
     connection.execute(
         f"""CREATE TEMP TABLE {table}_bad AS
@@ -104,19 +174,19 @@ def _number_lines(
             SELECT step, row_number() OVER (ORDER BY step) AS skips
             FROM (SELECT 1 AS step UNION SELECT step FROM {table}_bad UNION SELECT unnest($blank::BIGINT[]))
         ) GROUP BY number""",
-        {"blank": blank.tolist()},
+        {"blank": layout.blank.tolist()},
     )
     connection.execute(  # after `step`, so many more lines than steps
         f"""CREATE TEMP TABLE {table}_longer AS
         SELECT step, sum(count(*)) OVER (ORDER BY step) AS more
         FROM (SELECT unnest($continued::BIGINT[]) AS step) GROUP BY step""",
-        {"continued": continued.tolist()},
+        {"continued": layout.continued.tolist()},
     )
     connection.execute(
-        f"""CREATE TEMP TABLE {table} AS
+        f"""CREATE TEMP TABLE {table}_numbered AS
         WITH steps AS (
-            SELECT rows.number + 1 + skips.skips AS step, NULL AS malformed, {", ".join(columns)}
-            FROM {table}_rows AS rows ASOF JOIN {table}_skips AS skips ON rows.number >= skips.number
+            SELECT rows.rowid + 1 + skips.skips AS step, NULL AS malformed, {", ".join(columns)}
+            FROM {table}_rows AS rows ASOF JOIN {table}_skips AS skips ON rows.rowid >= skips.number
             UNION ALL BY NAME SELECT step, malformed FROM {table}_bad
         )
         SELECT steps.step + coalesce(longer.more, 0)::BIGINT AS line, steps.* EXCLUDE (step)
@@ -125,50 +195,9 @@ def _number_lines(
     connection.execute(f"DROP TABLE {table}_rows")
 
 
-def _opened(path: Path) -> BinaryIO | gzip.GzipFile:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-
-
 def _continued(first: str, rest: Iterable[str]) -> list[str]:
     """The lines of a header whose quoted names hold line breaks, beyond its first."""
     lines: list[str] = []
     while (first + "".join(lines)).count('"') % 2 and (line := next(iter(rest), "")):
         lines.append(line)
     return lines
-
-
-def _with_one_line_end(path: Path, folder: Path) -> Path:
-    """A copy whose lines all end in a line feed: DuckDB's reader refuses a mixture."""
-    copy = folder / f"{path.stem}-one-line-end.csv"
-    with _opened(path) as source, copy.open("wb") as target:
-        target.writelines(line[:-2] + b"\n" if line.endswith(b"\r\n") else line for line in source)
-    return copy
-
-
-def _irregular_lines(path: Path, delimiter: bytes) -> tuple["array[int]", "array[int]", bool]:
-    """What makes line numbers differ from record numbers.
-
-    Returns:
-        The steps (1-based; a record, however many lines it takes, or a blank line) that are blank; for every
-        line that continues a quoted value, the step it belongs to; whether line ends are of two kinds.
-    """
-    opening = re.compile(rb"(?:^|" + re.escape(delimiter) + rb')"')
-    closing = re.compile(rb'[^"]*(?:""[^"]*)*"(?!")')
-    blank, continued = array("q"), array("q")
-    step, inside, windows_ends = 0, False, 0
-    line = b""
-    with _opened(path) as file:
-        for line in file:
-            if inside:
-                continued.append(step)
-            else:
-                step += 1
-                windows_ends += line.endswith(b"\r\n")
-                if line in (b"\n", b"\r\n"):
-                    blank.append(step)
-            if b'"' in line:
-                at = 0
-                while (match := (closing.match if inside else opening.search)(line, at)) is not None:
-                    at, inside = match.end(), not inside
-    ended = step - (not line.endswith(b"\n"))
-    return blank, continued, 0 < windows_ends < ended
