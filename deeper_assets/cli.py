@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 
 class _Count(click.ParamType[int | str]):
-    name = "N|all"
+    name = "N|all|paper"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """A positive whole number, or the word all."""
-        if isinstance(value, str) and value.lower() == "all":
-            return "all"
+        """A positive whole number, or one of the words all and paper."""
+        if isinstance(value, str) and value.lower() in ("all", "paper"):
+            return value.lower()
         try:
             number = int(value)
         except ValueError:
-            self.fail(f"{value!r} is neither a number nor 'all'", param, ctx)
+            self.fail(f"{value!r} is neither a number nor 'all' nor 'paper'", param, ctx)
         if number < 1:
             self.fail(f"{number} is too few; 1 or more, or 'all'", param, ctx)
         return number

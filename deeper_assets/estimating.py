@@ -221,9 +221,10 @@ def _people(experiment: Experiment, name: str) -> _People:
     if graph.is_stored(WINDOWS, partition):
         windows = experiment.warehouse.load(WINDOWS, {"domain": [name]})
         return _People(*_some(windows), "stored in this home")
-    if settings.profile != PAPER_PROFILE or settings.data is not None or name not in PAPER:
+    if settings.profile != PAPER_PROFILE or not experiment.is_generated(name) or name not in PAPER:
         return _People(*_some(windows_of_source(experiment, name)), "read from their sources")
-    at_most = {"train": settings.train_users, "eval": settings.eval_users}
+    sampling = experiment.user_sampling(name)
+    at_most = {"train": sampling.train_users, "eval": sampling.eval_users}
     users = {split: min(there, at_most[split] or there) for split, there in PAPER[name].users.items()}
     some = {split: min(there, SAMPLE) for split, there in users.items()}
     weights = {split: there / some[split] for split, there in users.items() if there}

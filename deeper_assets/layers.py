@@ -172,8 +172,9 @@ def _resolve_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
             raise DeeperError(f"profile in {folder}: {shown(value)} is no path: {error}") from error
 
     values = dict(values)
-    if values.get("data"):
-        values["data"] = resolve(values["data"])
+    for name in ("data", "downloads"):
+        if values.get(name):
+            values[name] = resolve(values[name])
     if isinstance(values.get("prompts"), dict):
         values["prompts"] = {name: resolve(path) for name, path in values["prompts"].items()}
     if isinstance(values.get("domains"), dict):
@@ -252,10 +253,14 @@ _EXPECT_PARTS = {"dataclass_type", "dict_type", "list_type", "model_type", "mode
 """Types of the errors about a text where several values belong: it may be any of them, a secret too."""
 
 
+_OF_TYPES = {"function-before", "constrained-int"}
+"""What stands in the place of an error and is no setting's name."""
+
+
 def _readable(error: ValidationError, layers: list[Layer]) -> str:
     """The first thing wrong, in one line: where it was set, which setting, what was expected."""
     first = error.errors()[0]
-    place = ".".join(str(part)[:60] for part in first["loc"] if part != "function-before")
+    place = ".".join(str(part)[:60] for part in first["loc"] if part not in _OF_TYPES)
     value, message = first["input"], first["msg"].removeprefix("Value error, ")
     unknown = first["type"] in {"extra_forbidden", "unexpected_keyword_argument"}
     if unknown:  # whatever it was to be: `dsn` in the place of `dsn_env`

@@ -23,6 +23,7 @@ from deeper_assets.engines.training.hardware import Hardware
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.domains import PAPER_DOMAINS, Domain, find_domain
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.paper_users import PAPER
 from deeper_assets.method.prompts import Prompts
 from deeper_assets.method.protocols import ChatModel, Sampler
 from deeper_assets.method.recipes import Recipe, Training, policy_methods, training_of, trainings_of
@@ -30,6 +31,7 @@ from deeper_assets.method.updates import FROZEN_POLICY, MAIN_METHOD, PROMPT_METH
 from deeper_assets.method.windows import UserSampling, WindowRules
 from deeper_assets.settings import Settings
 from deeper_assets.sources.custom import CustomSource
+from deeper_assets.sources.originals import OriginalSource, expected_names, expected_original, find_original
 from deeper_assets.sources.published import PublishedSource
 from deeper_assets.sources.shape import Source, Workshop, quarter_of_memory
 from deeper_assets.sources.synthetic import SyntheticSource
@@ -124,19 +126,37 @@ class Experiment:
     def source(self, name: str) -> Source:
         """Where the ratings of the domain called `name` come from."""
         domain, settings = self.domain(name), self.settings
+        if name in self.originals:
+            return self.originals[name]
         if name in settings.domains:
             given = settings.domains[name]
+            assert given.columns is not None
             place = given.model_dump(include={"file", "database", "query", "dsn_env", "refresh"})
             profile = Path(settings.profile).expanduser()
             folder = profile.resolve().parent if profile.is_file() else None
             return CustomSource(domain, given.columns, **place, folder=folder, asks=self.asks)
         if settings.data is not None:
             return PublishedSource(domain, settings.data)
+        if settings.downloads is not None:
+            return expected_original(domain, settings.downloads)
         return SyntheticSource(domain, settings.seed, settings.synthetic_users, settings.windows_at_most)
+
+    @cached_property
+    def originals(self) -> dict[str, OriginalSource]:
+        """Where the ratings of domains come from whose original files are there, or named by a `format`."""
+        there = {}
+        for name, domain in self.domains.items():
+            own = self.settings.domains.get(name)
+            if own is None and self.settings.downloads is not None:
+                there[name] = find_original(domain, self.settings.downloads)
+            elif own is not None and own.format is not None and own.file is not None:
+                there[name] = OriginalSource(domain, own.format, own.file, own.refresh)
+        return {name: source for name, source in there.items() if source is not None}
 
     def is_generated(self, name: str) -> bool:
         """Whether the ratings of the domain called `name` are generated."""
-        return self.settings.data is None and name not in self.settings.domains
+        settings = self.settings
+        return settings.data is None and settings.downloads is None and name not in settings.domains
 
     @cached_property
     def warehouse(self) -> Warehouse:
@@ -171,8 +191,12 @@ class Experiment:
     def user_sampling(self, domain: str) -> UserSampling:
         """Which users of a domain take part, and which of them train."""
         settings, seen = self.settings, self.domain(domain).seen
-        share, train, evaluated = settings.train_share, settings.train_users, settings.eval_users
-        return UserSampling(settings.seed, share, train, evaluated, seen)
+        in_paper = PAPER[domain].users if domain in PAPER else {"train": None, "eval": None}
+        train, evaluated = (
+            in_paper[split] if given == "paper" else given
+            for split, given in (("train", settings.train_users), ("eval", settings.eval_users))
+        )
+        return UserSampling(settings.seed, settings.train_share, train, evaluated, seen)
 
     @cached_property
     def policies(self) -> dict[str, tuple[str, int]]:
@@ -191,16 +215,30 @@ class Experiment:
     @cached_property
     def training_domains(self) -> list[str]:
         """Names of the domains whose training users train the policies."""
-        chosen = self.settings.training_domains
-        for name in chosen or []:
+        chosen = self.settings.training_domains or self._there
+        for name in self.settings.training_domains or []:
             if not self.domain(name).seen:
                 raise DeeperError(f"training_domains: {name!r} only evaluates; leave it out, or set it seen")
-        return [name for name, domain in self.domains.items() if domain.seen and name in (chosen or [name])]
+        return [name for name, domain in self.domains.items() if domain.seen and name in chosen]
 
     @cached_property
     def evaluated(self) -> list[str]:
         """Names of the domains that are evaluated."""
-        return [name for name in self.domains if name in (self.settings.evaluate or self.domains)]
+        return [name for name in self.domains if name in (self.settings.evaluate or self._there)]
+
+    @property
+    def _there(self) -> list[str]:
+        """Names of the domains that have ratings: with `downloads` alone, those whose files lie there."""
+        settings = self.settings
+        if settings.downloads is None or settings.data is not None:
+            return list(self.domains)
+        there = [name for name in self.domains if name in {*self.originals, *settings.domains}]
+        if not there:
+            raise DeeperError(
+                f"downloads: {settings.downloads} holds no original file of any domain's, nor does a folder "
+                f"up to two below it; expected {', '.join(expected_names())}"
+            )
+        return there
 
     @cached_property
     def domains_in_force(self) -> list[str]:

@@ -26,6 +26,7 @@ from deeper_assets.method.exceptions import did_you_mean
 from deeper_assets.method.protocols import Decoding
 from deeper_assets.method.recipes import DEFAULT_RECIPE, RECIPES, Recipe, Training, is_taken
 from deeper_assets.sources.custom import ColumnMap, Refresh
+from deeper_assets.sources.originals import FormatName
 
 DEFAULT_PROFILE = "offline"
 
@@ -80,8 +81,8 @@ _TOKEN = re.compile(r"[?&][\w.-]*(?:key|token|secret|passw|pwd|sig|credential)[\
 _ELSEWHERE = re.compile(rf"^[\w+.-]+:/|{_PASSWORD.pattern}", re.IGNORECASE)
 """An address, or a connection string."""
 
-Count = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_all_is_none)]
-"""How many users; None (written `all`) for every one."""
+Count = Annotated[Annotated[int, Field(ge=1)] | Literal["paper"] | None, BeforeValidator(_all_is_none)]
+"""How many users; None (written `all`) for every one; `paper` for as many as the paper has of a domain."""
 
 Listed = Annotated[list[str], BeforeValidator(_listed)]
 """Names, in a list or separated by commas."""
@@ -113,8 +114,11 @@ class DomainSettings(BaseModel):
     item_type: str = Field(description="one item, in the singular: podcast episode")
     scale: Scale
     seen: bool = Field(True, description="whether its training users train the policy")
-    columns: ColumnMap
-    file: LocalPath | None = Field(None, description="CSV, TSV (also .gz) or Parquet file")
+    columns: ColumnMap | None = Field(None, description="what the columns hold; a `format` says that itself")
+    file: LocalPath | None = Field(None, description="CSV, TSV (also .gz) or Parquet file, or of a `format`")
+    format: FormatName | None = Field(
+        None, description="of an original file: movielens, amazon, google_local or food"
+    )
     query: Query | None = Field(None, description="SQL that gives the rows; alone, DuckDB's SQL over files")
     database: LocalPath | None = Field(None, description="DuckDB file that the query is asked of, read-only")
     dsn_env: VariableName | None = Field(
@@ -128,6 +132,10 @@ class DomainSettings(BaseModel):
     def _one_place(self) -> "DomainSettings":
         if (self.file is None) == (self.query is None):
             raise ValueError("give either a file or a query")
+        if (self.columns is None) == (self.format is None):
+            raise ValueError("give either columns or, for a file that its publisher has written, its format")
+        if self.file is None and self.format is not None:
+            raise ValueError("a format says how a file is written; a query needs columns")
         if self.query is None and (self.database is not None or self.dsn_env is not None):
             raise ValueError("database and dsn_env say what a query is asked of; a file needs neither")
         if self.database is not None and self.dsn_env is not None:
@@ -186,12 +194,23 @@ class Settings(BaseModel):
     profile: str = Field(DEFAULT_PROFILE, description="name of a built-in profile, or a YAML file")
     seed: int = Field(20250216, description="decides who is sampled, who trains, and the generated ratings")
 
-    data: LocalPath | None = Field(None, description="folder of the published files; null: generated ratings")
+    data: LocalPath | None = Field(
+        None, description="folder of the paper's published files; null: generated ratings"
+    )
+    downloads: LocalPath | None = Field(
+        None,
+        description="folder of original data sets (MovieLens, Amazon, Google Local, Food.com); a domain whose"
+        " files lie there is read from them",
+    )
     domains: dict[str, DomainSettings] = Field(default_factory=dict, description="domains of one's own")
     synthetic_users: int = Field(120, ge=1, le=1_000_000, description="generated users a domain")
 
-    train_users: Count = Field(60, description="training users a domain, at most; `all` for every one")
-    eval_users: Count = Field(40, description="evaluation users a domain, at most; `all` for every one")
+    train_users: Count = Field(
+        60, description="training users a domain, at most; `all`, or as in the `paper`"
+    )
+    eval_users: Count = Field(
+        40, description="evaluation users a domain, at most; `all`, or as in the `paper`"
+    )
     train_share: float = Field(0.5, ge=0, le=1, description="share that trains where the source has no split")
     windows_at_least: int = Field(5, ge=2, description="windows a user must have to be used")
     windows_at_most: int = Field(7, ge=2, description="windows of a user that are used, from the first on")

@@ -40,6 +40,7 @@ from deeper_assets.method.recipes import RECIPES, Recipe, policy_methods, traini
 from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
+from deeper_assets.sources.originals import FORMATS
 from deeper_assets.store import schema
 from deeper_assets.store.columns import PROVENANCE
 from deeper_assets.store.ledger import LEDGER
@@ -178,12 +179,16 @@ def click_commands(command: click.Command) -> Iterator[tuple[str, click.Command]
 Check = Callable[[Page], Iterable[str]]
 
 
+FIELDS = {field for written in FORMATS.values() for field in (*written.fields, *written.item_fields)}
+"""Of original data sets."""
+
+
 def unknown_names(of: Page) -> Iterator[str]:
     """Names in backticks: settings by their path, other names alone or before a colon, flags, classes."""
     flags = {o for _, command in click_commands(cli) for param in command.params for o in param.opts}
     for span in of.spans:
         if re.fullmatch(r"[a-z][a-z0-9_]*(: .+)?", span):
-            if span.split(":")[0] not in names() | OTHER_NAMES:
+            if span.split(":")[0] not in names() | OTHER_NAMES | FIELDS:
                 yield span
         elif re.fullmatch(r"[a-z_]+(\.[a-z0-9_]+)+(: .+)?", span) and Path(span).suffix[1:] not in SUFFIXES:
             if span.split(":")[0] not in setting_paths():

@@ -71,6 +71,7 @@ STALE: Mapping[str, frozenset[str]] = {
     | PREFERENCES
     | MODELS,
     "data": HISTORIES,
+    "downloads": HISTORIES,
     "domains.podcasts.item_type": DOMAIN,
     "domains.podcasts.scale.lowest": DOMAIN | of("floors_table", "mae_table", "comparison_table"),
     "domains.podcasts.scale.highest": DOMAIN | of("floors_table", "mae_table", "comparison_table"),
@@ -87,6 +88,7 @@ STALE: Mapping[str, frozenset[str]] = {
     "domains.podcasts.query": HISTORIES,
     "domains.podcasts.database": HISTORIES,
     "domains.podcasts.dsn_env": HISTORIES,
+    "domains.podcasts.format": HISTORIES,
     "domains.podcasts.refresh": NOTHING,
     "synthetic_users": HISTORIES | PLANTED,
     "train_users": HISTORIES,
@@ -238,6 +240,7 @@ def changes(folder: Path) -> Mapping[str, Any]:
     return {
         "profile": "paper",
         "data": str(folder),
+        "downloads": str(folder),
         "memory": "2 GB",
         f"{own}scale.lowest": 0.0,
         f"{own}scale.highest": 10.0,
@@ -250,6 +253,7 @@ def changes(folder: Path) -> Mapping[str, Any]:
         # A file and a query exclude each other, so these three go together with it.
         f"{own}query": {"file": None, "query": f"select * from '{folder}/ratings.csv'"},
         f"{own}database": {"file": None, "query": "select 1", "database": str(folder / "x.duckdb")},
+        f"{own}format": {"columns": None, "format": "movielens"},
         f"{own}refresh": "manual",
         f"{own}dsn_env": {"file": None, "query": "select 1", "dsn_env": "NOBODYS_DSN"},
         "chat.engine": "offline",
@@ -523,11 +527,11 @@ def test_the_small_graph_makes_something_of_everything(played: Played) -> None:
 
 
 OF_TRUTH = {"planted_truth", "planted_items", "ceiling_errors", "mae_table", "comparison_table"}
-TRUTH_IS_THERE = ("data", "evaluate")
+TRUTH_IS_THERE = ("data", "downloads", "evaluate")
 """Settings that decide whether there is a truth at all, which tables OF_TRUTH hold or read."""
 
-EXCLUSIVE = ("query", "database", "dsn_env")
-"""Settings that cannot be given beside a file."""
+EXCLUSIVE = ("query", "database", "dsn_env", "format")
+"""Settings that cannot be given beside a file and its columns."""
 
 
 def all_others_changed(folder: Path, tables: tuple[str, ...]) -> Experiment:

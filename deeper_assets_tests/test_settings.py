@@ -95,7 +95,7 @@ def test_the_papers_profile_says_what_the_defaults_are(
     settings, defaults = load_settings(tmp_path), Settings()
     for name in ("training", "candidate_decoding", "evaluation_decoding", "candidates", "persona_words"):
         assert getattr(settings, name) == getattr(defaults, name), name
-    assert (settings.train_users, settings.eval_users) == (None, None)
+    assert (settings.train_users, settings.eval_users) == ("paper", "paper")
     assert settings.policy == "meta-llama/Llama-3.1-8B-Instruct"
 
 
@@ -197,6 +197,19 @@ def test_paths_in_a_profile_are_meant_from_its_folder(tmp_path: Path) -> None:
             "command line: setting domains.p.columns.rating: Field required",
         ),
         ({"domains": {"p": {**OWN_DOMAIN, "query": "select 1"}}}, "give either a file or a query"),
+        (
+            {"domains": {"p": {**OWN_DOMAIN, "format": "amazon"}}},
+            "give either columns or, for a file that its",
+        ),
+        ({"domains": {"p": {**OWN_DOMAIN, "columns": None}}}, "give either columns or, for a file that its"),
+        (
+            {"domains": {"p": {**OWN_DOMAIN, "columns": None, "format": "netflix"}}},
+            "domains.p.format",
+        ),
+        (
+            {"domains": {"p": {**OWN_DOMAIN, "file": None, "query": "q", "columns": None, "format": "food"}}},
+            "a format says how a file is written; a query needs columns",
+        ),
         ({"domains": {"p": {**OWN_DOMAIN, "file": None}}}, "give either a file or a query"),
         (
             {"domains": {"p": {**OWN_DOMAIN, "file": None, "query": "q", "database": "x", "dsn_env": "X"}}},

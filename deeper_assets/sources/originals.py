@@ -16,6 +16,7 @@ from duckdb import DuckDBPyConnection
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.sources.csv_files import load_csv, read_header
+from deeper_assets.sources.custom import Refresh
 from deeper_assets.sources.json_lines import load_json_lines
 from deeper_assets.sources.logs import make_ratings, typed
 from deeper_assets.sources.shape import ReadReport, readable, sha256_of
@@ -131,11 +132,13 @@ class OriginalSource:
         format: how they are written.
         file: the file of ratings, packed by gzip or not. The file of items is looked for beside it. Without
             one, an item's id is its title.
+        refresh: see `Refresh`.
     """
 
     domain: Domain
     format: FormatName
     file: Path
+    refresh: Refresh = "changed"
 
     @property
     def items(self) -> Path | None:
@@ -171,6 +174,12 @@ class OriginalSource:
         """Kind, domain, format, and the hash of each file."""
         readable(self.file, f"the ratings of domain {self.domain.name!r}")
         return {**self.settings(), "files": {str(path): sha256_of(path) for path in self.files()}}
+
+    def identity_since(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        """What would be read now; with `manual` whatever was read, as `before` says."""
+        if self.refresh == "manual" and before.items() >= self.settings().items():
+            return dict(before)
+        return self.identity()
 
     def load(self, connection: DuckDBPyConnection, folder: Path) -> ReadReport:
         """A row a line or record; see `FORMATS`."""
@@ -265,3 +274,14 @@ def find_original(domain: Domain, folder: Path) -> OriginalSource | None:
         sources = [source for source in sources if source.items is not None]
     only([source.file for source in sources], f"the ratings of domain {domain.name!r}")
     return sources[0] if sources else None
+
+
+def expected_original(domain: Domain, folder: Path) -> OriginalSource:
+    """The source of one of the paper's domains whose file is still to be put in a folder."""
+    written, names = ORIGINALS[domain.name]
+    return OriginalSource(domain, written, folder / names[0])
+
+
+def expected_names() -> list[str]:
+    """Names of the files of ratings that are looked for."""
+    return [name for _, names in ORIGINALS.values() for name in names]
