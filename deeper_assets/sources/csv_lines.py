@@ -46,7 +46,13 @@ class Layout:
     def add(self, block: bytes) -> None:
         """Take in a block of whole lines; only that of the end of a file may lack the end of its line."""
         content = np.frombuffer(block, np.uint8)
-        ends = np.flatnonzero(content == _LINE_FEED)
+        is_end = content == _LINE_FEED
+        marked = self.inside or self._with_return or b'"' in block or b"\r" in block
+        if not marked and not is_end[0] and not np.any(is_end[1:] & is_end[:-1]):  # as most blocks are
+            self._with_return = False
+            self.steps += int(np.count_nonzero(is_end)) + (not block.endswith(b"\n"))
+            return
+        ends = np.flatnonzero(is_end)
         self._add_line_ends(content, ends)
         if not block.endswith(b"\n"):
             ends = np.append(ends, len(block))
