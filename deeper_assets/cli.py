@@ -1,4 +1,4 @@
-"""The `deeper` command, and the way it fails; `deeper export` is in `cli_export.py`."""
+"""The `deeper` command, and the way it fails; its groups `export` and `download` are in modules beside it."""
 
 import atexit
 import json
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deeper_assets import __version__
+from deeper_assets.cli_download import download_group
 from deeper_assets.cli_export import export_group
 from deeper_assets.cli_options import HOME, experiment_in, opened_home
 from deeper_assets.explaining import explained
@@ -65,6 +66,7 @@ def cli(context: click.Context, debug: bool) -> None:
     Then your own:
       deeper run --data FOLDER                   the published rating files
       deeper run --profile my.yaml               own domains, own settings (see the README)
+      deeper download movielens --to FOLDER      an original data set, from its publisher
     \b
     With real models:
       deeper estimate --profile paper            what a run would ask and cost, before anything is spent
@@ -281,6 +283,7 @@ def export(experiment: "Experiment", file: Path) -> None:
 
 
 cli.add_command(export_group)
+cli.add_command(download_group)
 
 
 def main() -> None:
