@@ -85,7 +85,7 @@ def _of_experiment(command: Callable[..., None]) -> Callable[..., None]:
             help="Folder with the published rating files.  [default: ratings generated here]",
         ),
         click.option("--profile", help="Built-in profile, or a YAML file of settings.  [default: offline]"),
-        click.option("--domains", help="Evaluate only these, separated by commas, or `all`.  [default: all]"),
+        click.option("--domains", help="Evaluate these, with commas, or `all`.  [default: your own, or all]"),
         click.option("--train-users", type=_Count(), help="Training users a domain, at most."),
         click.option("--eval-users", type=_Count(), help="Evaluation users a domain, at most."),
     )

@@ -29,7 +29,7 @@ from deeper_assets.method.protocols import ChatModel, Sampler
 from deeper_assets.method.recipes import Recipe, Training, policy_methods, training_of, trainings_of
 from deeper_assets.method.updates import FROZEN_POLICY, MAIN_METHOD, PROMPT_METHODS
 from deeper_assets.method.windows import UserSampling, WindowRules
-from deeper_assets.settings import Settings
+from deeper_assets.settings import ALL, Settings
 from deeper_assets.sources.custom import CustomSource
 from deeper_assets.sources.originals import OriginalSource, expected_names, expected_original, find_original
 from deeper_assets.sources.published import PublishedSource
@@ -215,16 +215,29 @@ class Experiment:
     @cached_property
     def training_domains(self) -> list[str]:
         """Names of the domains whose training users train the policies."""
-        chosen = self.settings.training_domains or self._there
-        for name in self.settings.training_domains or []:
-            if not self.domain(name).seen:
+        seen = [name for name, domain in self.domains.items() if domain.seen]
+        chosen = self._chosen(self.settings.training_domains, seen)
+        for name in chosen:
+            if name not in seen:
                 raise DeeperError(f"training_domains: {name!r} only evaluates; leave it out, or set it seen")
-        return [name for name, domain in self.domains.items() if domain.seen and name in chosen]
+        return chosen
 
     @cached_property
     def evaluated(self) -> list[str]:
         """Names of the domains that are evaluated."""
-        return [name for name in self.domains if name in (self.settings.evaluate or self._there)]
+        return self._chosen(self.settings.evaluate, list(self.domains))
+
+    def _chosen(self, given: list[str] | None, every: list[str]) -> list[str]:
+        """The domains that a setting names, in their order.
+
+        Where it names none, of `every` those with original files and the user's own, or else all that have
+        ratings.
+        """
+        if given is not None and given != [ALL]:
+            return [name for name in self.domains if name in given]
+        there = [name for name in every if name in self._there]
+        own = [name for name in there if name in {*self.originals, *self.settings.domains}]
+        return there if given else own or there
 
     @property
     def _there(self) -> list[str]:

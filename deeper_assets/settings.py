@@ -39,6 +39,10 @@ def _listed(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _all_or_listed(value: object) -> object:
+    return [ALL] if isinstance(value, str) and value.strip().lower() == ALL else _listed(value)
+
+
 def _local(value: object) -> object:
     if isinstance(value, str | Path) and _ELSEWHERE.search(str(value)):
         raise ValueError("expected a path on this machine, and not an address or a connection string")
@@ -87,10 +91,10 @@ Count = Annotated[Annotated[int, Field(ge=1)] | Literal["paper"] | None, BeforeV
 Listed = Annotated[list[str], BeforeValidator(_listed)]
 """Names, in a list or separated by commas."""
 
-Names = Annotated[
-    Annotated[list[str], Field(min_length=1), BeforeValidator(_listed)] | None, BeforeValidator(_all_is_none)
-]
-"""One name or several; None (written `all`) for all there are."""
+ALL = "all"
+
+Names = Annotated[list[str], Field(min_length=1), BeforeValidator(_all_or_listed)] | None
+"""One name or several; `all` alone (here a list of it) for all there are; None where nothing is chosen."""
 
 LocalPath = Annotated[Path, BeforeValidator(_local), MAY_BE_SECRET]
 """A file or folder; a connection string that stands here by mistake is not repeated."""
@@ -259,8 +263,12 @@ class Settings(BaseModel):
     training_seeds: int = Field(
         1, ge=1, le=100, description="how often each recipe is trained, to see what chance makes of it"
     )
-    training_domains: Listed | None = Field(None, description="domains that train; null: all seen ones")
-    evaluate: Names = Field(None, description="domains that are evaluated; null or `all`: all")
+    training_domains: Names = Field(
+        None, description="domains that train; null: one's own, or where there is none `all` that are seen"
+    )
+    evaluate: Names = Field(
+        None, description="domains that are evaluated; null: one's own, or where there is none `all`"
+    )
 
     processes: int | None = Field(
         None,
@@ -306,7 +314,7 @@ class Settings(BaseModel):
     def _domains_have_names(self) -> "Settings":
         for name in self.domains:
             _refuse_no_name("domains", name)
-            if name == "all":
+            if name == ALL:
                 raise ValueError("domains: 'all' means every domain; give yours another name")
             if name in {domain.name for domain in PAPER_DOMAINS}:
                 raise ValueError(f"domains: {name!r} is one of the paper's; give your own another name")
@@ -316,7 +324,7 @@ class Settings(BaseModel):
     def _domains_are_known(self) -> "Settings":
         known = [*(domain.name for domain in PAPER_DOMAINS), *self.domains]
         for setting, given in (("evaluate", self.evaluate), ("training_domains", self.training_domains)):
-            for name in given or []:
+            for name in [] if given == [ALL] else given or []:
                 if name not in known:
                     hint = did_you_mean(name, known)
                     back = "; `--domains all` goes back to all" if setting == "evaluate" else ""

@@ -137,6 +137,26 @@ def test_the_evaluated_domains_are_named_or_all(tmp_path: Path, monkeypatch: pyt
     assert evaluated({}) == ["automotive"]
 
 
+def test_domains_of_ones_own_are_alone_unless_settings_say_otherwise(tmp_path: Path) -> None:
+    every = [domain.name for domain in PAPER_DOMAINS]
+    seen = [domain.name for domain in PAPER_DOMAINS if domain.seen]
+    unseen = {**OWN_DOMAIN, "seen": False}
+
+    def chosen(own: dict[str, object], **given: object) -> tuple[list[str], list[str]]:
+        here = Experiment(tmp_path, Settings(domains=own, **given))
+        return here.training_domains, here.evaluated
+
+    assert chosen({}) == (seen, every)
+    assert chosen({"p": OWN_DOMAIN}) == (["p"], ["p"])
+    assert chosen({"p": OWN_DOMAIN, "q": unseen}) == (["p"], ["p", "q"])
+    assert chosen({"q": unseen}) == (seen, ["q"])  # somebody has to train
+    assert chosen({"p": OWN_DOMAIN}, evaluate="all") == (["p"], [*every, "p"])
+    assert chosen({"p": OWN_DOMAIN}, training_domains="All") == ([*seen, "p"], ["p"])
+    assert chosen({"p": OWN_DOMAIN}, evaluate="book", training_domains="p,book") == (["book", "p"], ["book"])
+    with pytest.raises(DeeperError, match="training_domains: 'q' only evaluates"):
+        chosen({"q": unseen}, training_domains=["q"])
+
+
 def test_domains_are_in_force_that_are_evaluated_or_train_a_recipe(tmp_path: Path) -> None:
     given = {"evaluate": ["grocery"], "training_domains": ["recipe", "book"]}
     assert Experiment(tmp_path, Settings(**given)).domains_in_force == ["recipe", "book", "grocery"]

@@ -256,7 +256,7 @@ domains:
 """
     )
     home = tmp_path / "home"
-    said = deeper("run", "--home", home, "--profile", tmp_path / "own.yaml", "--domains", "podcasts").stdout
+    said = deeper("run", "--home", home, "--profile", tmp_path / "own.yaml").stdout
     assert "podcasts: MAE on the next window by round, 4 users" in said
     warehouse = Warehouse(home / "warehouse.duckdb")
     rejected = warehouse.load("rejected_ratings")
@@ -289,7 +289,7 @@ domains:
 """
     )
     home = tmp_path / "home"
-    said = deeper("run", "--home", home, "--profile", tmp_path / "own.yaml", "--domains", "podcasts")
+    said = deeper("run", "--home", home, "--profile", tmp_path / "own.yaml")
     warnings = [line for line in said.stderr.splitlines() if line.startswith("deeper: warning: ")]
     checks = {line.split(": ")[3]: line for line in warnings}
     assert len(checks) == len(warnings)  # each once
