@@ -148,8 +148,8 @@ def _holds(scale: Scale) -> str:
 
 
 def _off_scale(scale: Scale) -> str:
-    no_rating = "WHEN rating = 0 THEN '0: no rating given'" if scale.lowest > 0 else ""
-    return f"CASE {no_rating} ELSE format('{{:g}}', rating) || ': the scale is {scale}' END"
+    off = f"format('{{:g}}', rating) || ': the scale is {scale}'"
+    return f"CASE WHEN rating = 0 THEN '0: no rating given' ELSE {off} END" if scale.lowest > 0 else off
 
 
 UNUSABLE = """

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeper_assets.method.cutting import STABLE_SHARE, account
-from deeper_assets.method.domains import PAPER_DOMAINS, Domain, find_domain
+from deeper_assets.method.domains import PAPER_DOMAINS, Domain, Scale, find_domain
 from deeper_assets.method.windows import (
     REASONS,
     Accounting,
@@ -161,6 +161,17 @@ def test_a_rating_that_cannot_be_used(changed: dict[str, Any], reason: str, deta
     expected = (rows[6]["user_id"], 6, "ratings.csv", 8, reason, detail, 1)
     assert values(rejected, *NAMES["rejected_ratings"][1:]) == [expected]
     assert (len(windows), counts.left_over, reasons(rejected)) == (6, 0, {reason: 1})
+
+
+@pytest.mark.parametrize("scale", [Scale(0, 10, 0.5), Scale(-1, 1, 1)])
+def test_0_can_be_a_mark(scale: Scale) -> None:
+    rows = history("u", 7)
+    rows[3]["rating"], rows[6]["rating"] = 0.0, -2.0
+    for row in rows[:3] + rows[4:6]:
+        row["rating"] = 1.0
+    rejected, windows, _ = cut(raw_frame(rows), Domain("mine", "thing", scale, seen=True))
+    assert values(rejected, "reason", "detail") == [("outside_scale", f"-2: the scale is {scale}")]
+    assert windows["rating"].tolist() == [1, 1, 1, 0, 1, 1]
 
 
 def reasons(rejected: pd.DataFrame) -> dict[Any, int]:
