@@ -18,6 +18,7 @@ import click
 from deeper_assets import __version__
 from deeper_assets.cli_download import download_group
 from deeper_assets.cli_export import export_group
+from deeper_assets.cli_init import init_command
 from deeper_assets.cli_options import HOME, experiment_in, opened_home
 from deeper_assets.explaining import explained
 from deeper_assets.method.exceptions import DeeperError, did_you_mean
@@ -64,8 +65,9 @@ def cli(context: click.Context, debug: bool) -> None:
       deeper rejects                             which users and ratings fell out, and why
     \b
     Then your own:
+      deeper init ratings.csv                    look at ratings of your own, and write their profile
+      deeper run --profile ratings.yaml          run it, or any settings of your own
       deeper run --data FOLDER                   the published rating files
-      deeper run --profile my.yaml               own domains, own settings (see the README)
       deeper download movielens --to FOLDER      an original data set, from its publisher
     \b
     With real models:
@@ -284,6 +286,7 @@ def export(experiment: "Experiment", file: Path) -> None:
 
 cli.add_command(export_group)
 cli.add_command(download_group)
+cli.add_command(init_command)
 
 
 def main() -> None:

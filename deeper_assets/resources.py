@@ -230,14 +230,14 @@ class Experiment:
     def _chosen(self, given: list[str] | None, every: list[str]) -> list[str]:
         """The domains that a setting names, in their order.
 
-        Where it names none, of `every` those with original files and the user's own, or else all that have
-        ratings.
+        Where it names none, of `every` the user's own, if there are any and no `downloads`; else all that
+        have ratings.
         """
         if given is not None and given != [ALL]:
             return [name for name in self.domains if name in given]
         there = [name for name in every if name in self._there]
-        own = [name for name in there if name in {*self.originals, *self.settings.domains}]
-        return there if given else own or there
+        own = [name for name in there if name in self.settings.domains]
+        return there if given or self.settings.downloads is not None else own or there
 
     @property
     def _there(self) -> list[str]:

@@ -21,8 +21,10 @@ shorter and moves nothing else, so that windows stay the published ones. Users w
 divided by a stable hash, so that neither the order of the rows nor other users decide who trains.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
+import pandas as pd
 from duckdb import DuckDBPyConnection
 
 from deeper_assets.method.domains import Domain, Scale
@@ -340,3 +342,55 @@ def account(connection: DuckDBPyConnection, sampling: UserSampling) -> Accountin
         train_users=of["train_users"],
         eval_users=of["eval_users"],
     )
+
+
+# -------------------------------------------------------------------------------------------------- a preview
+
+SHOWN = 10
+"""Ratings of a preview, at most."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What was cut, for people who decide whether to run it.
+
+    Attributes:
+        rows: the first SHOWN ratings as they are read: line, user_id, item_id, title, categories,
+            rating_text, rating, rated_at, split, and the `reason` against each; NULL where there is none.
+        rejected: reason, users and ratings, the most ratings first.
+        windows: for each number of windows up to the most that are used, how many users have as many or more.
+        rules: how histories are cut.
+        accounting: where users and ratings go.
+    """
+
+    rows: pd.DataFrame
+    rejected: pd.DataFrame
+    windows: Mapping[int, int]
+    rules: WindowRules
+    accounting: Accounting
+
+
+def preview(connection: DuckDBPyConnection, accounting: Accounting, rules: WindowRules) -> Preview:
+    """What `cut_histories` has made, under these rules and with this answer."""
+    having = dict(connection.execute("SELECT windows, count(*) FROM standing GROUP BY windows").fetchall())
+    return Preview(
+        connection.execute(FIRST).df(),
+        connection.execute(COUNTS).df(),
+        {
+            number: sum(users for held, users in having.items() if held >= number)
+            for number in range(1, rules.at_most + 1)
+        },
+        rules,
+        accounting,
+    )
+
+
+FIRST = f"""
+SELECT line, user_id, item_id, title, categories, rating_text, rating, rated_at, split, reason
+FROM judged ORDER BY "row" LIMIT {SHOWN}
+"""
+
+COUNTS = f"""
+SELECT reason, count(DISTINCT user_id) AS users, sum(ratings)::BIGINT AS ratings
+FROM {REJECTED} GROUP BY reason ORDER BY ratings DESC, reason
+"""

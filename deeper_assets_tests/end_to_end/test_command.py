@@ -273,6 +273,24 @@ domains:
     assert "user u1: 60 rows" in tree
 
 
+def test_a_rating_log_becomes_tables_in_two_commands(tmp_path: Path) -> None:
+    lines = ["user_id,episode_id,episode_title,stars,rated_at"]
+    for user in range(6):
+        for i in range(60):
+            lines.append(
+                f"u{user},e{i},The Tale of Dragon {i},{1 + (user * i + i // 7) % 5},{1.7e9 + 999 * i:.0f}"
+            )
+    (tmp_path / "podcasts.csv").write_text("\n".join(lines) + "\n")
+    profile, home = tmp_path / "podcasts.yaml", tmp_path / "home"
+    told = deeper("init", tmp_path / "podcasts.csv", "--profile", profile).stdout
+    assert "6 users have enough windows of 10 ratings" in told
+    said = deeper("run", "--home", home, "--profile", profile).stdout
+    told_eval = told.partition(" be evaluated")[0].rpartition(" and ")[2]
+    assert f"macro average over 1 domains: MAE on the next window by round, {told_eval} users" in said
+    assert "floor_user_median" in said
+    assert "book" not in said
+
+
 def test_ratings_that_say_nothing_are_warned_of_at_the_terminal(tmp_path: Path) -> None:
     lines = ["who,what,stars"] + [f"u{user},e{i},4" for user in range(4) for i in range(50)]
     (tmp_path / "ratings.csv").write_text("\n".join(lines) + "\n")
