@@ -9,12 +9,14 @@ import click
 
 if TYPE_CHECKING:
     from deeper_assets.method.domains import Scale
+    from deeper_assets.sources.amounts import Marks
 
 COLUMNS = {
     "user": "The user's id.",
     "item": "The item's id.",
     "title": "What the item is called.",
     "rating": "The rating.",
+    "amount": "Without ratings: how much was done.",
     "time": "When it was given.",
     "order": "A number that orders a user's ratings.",
     "split": "train or eval.",
@@ -51,6 +53,11 @@ def _columns(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--dsn-env", metavar="VARIABLE", help="Ask the Postgres whose connection string it holds.")
 @_columns
 @click.option("--scale", type=_Scale(), help="The marks of ratings, e.g. 1:5:1.  [default: a guess]")
+@click.option(
+    "--marks",
+    type=click.Choice(["domain", "user", "item"]),
+    help="Without ratings: among which amounts each is ranked.  [default: domain]",
+)
 @click.option("--item-type", metavar="WORDS", help="One item, in the singular.  [default: a guess]")
 @click.option("--name", help="Of the domain.  [default: of the file, or of an item]")
 @click.option("--extends", default="offline", show_default=True, help="The profile that yours builds on.")
@@ -63,6 +70,7 @@ def init_command(
     database: Path | None,
     dsn_env: str | None,
     scale: "Scale | None",
+    marks: "Marks | None",
     item_type: str | None,
     name: str | None,
     extends: str,
@@ -85,7 +93,7 @@ def init_command(
     place = place_of(source, database, dsn_env, folder)
     given = {role: column for role, column in columns.items() if column is not None}
     written, proposal, preview = write_profile(
-        place, Said(given, scale, item_type, name, extends), profile, force=force
+        place, Said(given, scale, marks, item_type, name, extends), profile, force=force
     )
     click.echo(proposal_as_text(as_values(proposal), proposal.remarks, proposal.notes))
     click.echo("\n" + preview_as_text(preview))

@@ -16,12 +16,13 @@ import yaml
 
 from deeper_assets.layers import load_settings
 from deeper_assets.method.cutting import Preview, cut_histories, preview
-from deeper_assets.method.domains import PAPER_DOMAINS, Domain, Scale
+from deeper_assets.method.domains import FIVE_STARS, PAPER_DOMAINS, Domain, Scale
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import ALL
+from deeper_assets.sources.amounts import Marks
 from deeper_assets.sources.custom import ColumnMap, CustomSource
-from deeper_assets.sources.guessing import guess_columns, guess_item_type, guess_name
+from deeper_assets.sources.guessing import NONE, guess_columns, guess_item_type, guess_name
 from deeper_assets.sources.looking import Place, looked_at, tables_of
 from deeper_assets.sources.scales import guess_scale
 from deeper_assets.sources.shape import Workshop, quarter_of_memory
@@ -39,6 +40,7 @@ class Said:
     Attributes:
         columns: what a column is → its name, or `none`.
         scale: the marks.
+        marks: how amounts become ratings; there are no ratings then, unless `columns` says which.
         item_type: what one item is called.
         name: of the domain.
         extends: the profile that the new one builds on.
@@ -46,6 +48,7 @@ class Said:
 
     columns: Mapping[str, str] = field(default_factory=dict)
     scale: Scale | None = None
+    marks: Marks | None = None
     item_type: str | None = None
     name: str | None = None
     extends: str = "offline"
@@ -60,9 +63,10 @@ class Proposal:
         domain: name, item type and scale.
         columns: what a column is → its name, in the order of a column map.
         extends: the profile that it builds on.
-        remarks: what is unsure, and what flag says otherwise: by `name`, `item_type`, `scale`, or what a
+        remarks: what is unsure, and what flag says otherwise: by `item_type`, `scale`, `marks`, or what a
             column is.
         notes: what else was seen that may matter.
+        marks: how amounts become ratings; None where there are ratings.
     """
 
     place: Place
@@ -71,6 +75,7 @@ class Proposal:
     extends: str
     remarks: Mapping[str, str]
     notes: Sequence[str]
+    marks: Marks | None = None
 
 
 def place_of(source: str, database: Path | None, dsn_env: str | None, folder: Path) -> Place:
@@ -120,7 +125,8 @@ def write_profile(
     """
     _refuse_there(target, force)
     with looked_at(place) as look:
-        guessed = guess_columns(look, said.columns)
+        unrated = {"rating": NONE} if said.marks is not None else {}
+        guessed = guess_columns(look, {**unrated, **said.columns})
     proposal = _named(place, said, guessed.columns, {**guessed.unsure}, [*guessed.notes])
     target = target or Path(f"{proposal.domain.name}.yaml")
     _refuse_there(target, force)
@@ -129,7 +135,7 @@ def write_profile(
         Workshop(Path(spill), quarter_of_memory()).open() as (connection, folder),
     ):
         report = _source(proposal).load(connection, folder)
-        if said.scale is None:
+        if said.scale is None and proposal.marks is None:
             marks = connection.execute(
                 "SELECT rating, count(*) FROM ratings WHERE rating IS NOT NULL GROUP BY 1"
             )
@@ -150,6 +156,7 @@ def as_values(proposal: Proposal) -> dict[str, str]:
         "domain": f"{domain.name}, of {place.called}",
         "item_type": domain.item_type,
         "scale": str(domain.scale),
+        **({"marks": proposal.marks} if proposal.marks else {}),
         **proposal.columns,
     }
 
@@ -171,8 +178,21 @@ def _named(
     name = said.name
     if name is None:
         name = guess_name(item_type, called, [ALL, *(domain.name for domain in PAPER_DOMAINS)])
-    domain = Domain(name, item_type, said.scale or _ANY, seen=True)
-    return Proposal(place, domain, columns, said.extends, remarks, notes)
+    scale, marks = said.scale or _ANY, said.marks
+    if "rating" not in columns:
+        marks = marks or "domain"
+        scale = said.scale or FIVE_STARS
+        remarks["marks"] = _RANKED if said.marks is None else ""
+        remarks["scale"] = "" if said.scale else "five marks, as nobody gave any; otherwise --scale"
+    domain = Domain(name, item_type, scale, seen=True)
+    told = {of: remark for of, remark in remarks.items() if remark}
+    return Proposal(place, domain, columns, said.extends, told, notes, marks)
+
+
+_RANKED = (
+    "no column looks like a rating, so amounts are ranked among all of the domain; otherwise"
+    " --rating, or --marks user or item"
+)
 
 
 def _scaled(proposal: Proposal, marks: Mapping[float, int]) -> Proposal:
@@ -204,6 +224,7 @@ def _source(proposal: Proposal) -> CustomSource:
         query=place.query,
         dsn_env=place.dsn_env,
         folder=place.folder,
+        marks=proposal.marks,
     )
 
 
@@ -242,6 +263,7 @@ def profile_text(proposal: Proposal, target: Path) -> str:
         f"  {domain.name}:",
         _line(4, "item_type", domain.item_type, proposal.remarks.get("item_type", "")),
         _line(4, "scale", marks, proposal.remarks.get("scale", "")),
+        *([_line(4, "marks", proposal.marks, proposal.remarks.get("marks", ""))] if proposal.marks else []),
         *(_line(4, name, value) for name, value in where.items() if value is not None),
         "    columns:",
         *(_line(6, role, name, proposal.remarks.get(role, "")) for role, name in proposal.columns.items()),

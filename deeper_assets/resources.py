@@ -131,7 +131,7 @@ class Experiment:
         if name in settings.domains:
             given = settings.domains[name]
             assert given.columns is not None
-            place = given.model_dump(include={"file", "database", "query", "dsn_env", "refresh"})
+            place = given.model_dump(include={"file", "database", "query", "dsn_env", "refresh", "marks"})
             profile = Path(settings.profile).expanduser()
             folder = profile.resolve().parent if profile.is_file() else None
             return CustomSource(domain, given.columns, **place, folder=folder, asks=self.asks)

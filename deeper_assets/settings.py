@@ -25,7 +25,8 @@ from deeper_assets.method.domains import PAPER_DOMAINS, Scale
 from deeper_assets.method.exceptions import did_you_mean
 from deeper_assets.method.protocols import Decoding
 from deeper_assets.method.recipes import DEFAULT_RECIPE, RECIPES, Recipe, Training, is_taken
-from deeper_assets.sources.custom import ColumnMap, Refresh
+from deeper_assets.sources.amounts import Marks
+from deeper_assets.sources.custom import ColumnMap, Refresh, wrong_marks
 from deeper_assets.sources.originals import FormatName
 
 DEFAULT_PROFILE = "offline"
@@ -128,6 +129,11 @@ class DomainSettings(BaseModel):
     dsn_env: VariableName | None = Field(
         None, description="environment variable with the DSN of the Postgres asked"
     )
+    marks: Marks | None = Field(
+        None,
+        description="without ratings: amounts become marks by their rank among those of the domain, of the"
+        " user or of the item",
+    )
     refresh: Refresh = Field(
         "changed", description="when its ratings are read again; manual: only with `deeper run --refresh`"
     )
@@ -144,6 +150,12 @@ class DomainSettings(BaseModel):
             raise ValueError("database and dsn_env say what a query is asked of; a file needs neither")
         if self.database is not None and self.dsn_env is not None:
             raise ValueError("a query is asked of a database file or of Postgres (dsn_env), not of both")
+        return self
+
+    @model_validator(mode="after")
+    def _ratings_or_amounts(self) -> "DomainSettings":
+        if (wrong := wrong_marks(self.columns, self.marks)) is not None:
+            raise ValueError(wrong)
         return self
 
 

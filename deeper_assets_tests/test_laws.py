@@ -84,6 +84,8 @@ STALE: Mapping[str, frozenset[str]] = {
     "domains.podcasts.columns.time": HISTORIES,
     "domains.podcasts.columns.order": HISTORIES,
     "domains.podcasts.columns.split": HISTORIES,
+    "domains.podcasts.columns.amount": HISTORIES,
+    "domains.podcasts.marks": HISTORIES,
     "domains.podcasts.file": HISTORIES,
     "domains.podcasts.query": HISTORIES,
     "domains.podcasts.database": HISTORIES,
@@ -237,6 +239,7 @@ def base(folder: Path) -> dict[str, Any]:
 def changes(folder: Path) -> Mapping[str, Any]:
     """Other values of settings for which adding one or turning it round is no other value."""
     own = "domains.podcasts."
+    unrated = {"user": "user", "item": "episode"}
     return {
         "profile": "paper",
         "data": str(folder),
@@ -249,6 +252,9 @@ def changes(folder: Path) -> Mapping[str, Any]:
         f"{own}columns.time": "stars",
         f"{own}columns.order": "stars",
         f"{own}columns.split": "stars",
+        # Ratings and amounts exclude each other, and amounts need marks.
+        f"{own}columns.amount": {"marks": "user", "columns": {**unrated, "amount": "stars"}},
+        f"{own}marks": {"marks": "user", "columns": unrated},
         f"{own}file": str(folder / "other.csv"),
         # A file and a query exclude each other, so these three go together with it.
         f"{own}query": {"file": None, "query": f"select * from '{folder}/ratings.csv'"},
@@ -315,9 +321,12 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def changed(given: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """Settings with the one at `path` set to `value`, or the settings beside it to the items of a mapping."""
+    """Settings with the one at `path` set to `value`, or the settings beside it to the items of a mapping.
+
+    A mapping may also be of the settings beside a part of the path, which it names.
+    """
     head, _, rest = path.partition(".")
-    if rest:
+    if rest and not (isinstance(value, Mapping) and head in value):
         return {**given, head: changed(given.get(head) or {}, rest, value)}
     return {**given, **(value if isinstance(value, Mapping) else {head: value})}
 
@@ -530,8 +539,8 @@ OF_TRUTH = {"planted_truth", "planted_items", "ceiling_errors", "mae_table", "co
 TRUTH_IS_THERE = ("data", "downloads", "evaluate")
 """Settings that decide whether there is a truth at all, which tables OF_TRUTH hold or read."""
 
-EXCLUSIVE = ("query", "database", "dsn_env", "format")
-"""Settings that cannot be given beside a file and its columns."""
+EXCLUSIVE = ("query", "database", "dsn_env", "format", "columns.amount", "marks")
+"""Settings that cannot be given beside a file and its columns, or beside a column of ratings."""
 
 
 def all_others_changed(folder: Path, tables: tuple[str, ...]) -> Experiment:

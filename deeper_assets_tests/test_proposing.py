@@ -250,6 +250,28 @@ def test_a_postgres_is_asked(here: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     }
 
 
+def test_behaviour_without_ratings(here: Path) -> None:
+    plays = ["user_id,song_id,plays", *(f"u{u},s{i},{1 + (u * i) % 30}" for u in range(3) for i in range(50))]
+    (here / "plays.csv").write_text("\n".join(plays) + "\n")
+    done = deeper("init", "plays.csv")
+    assert done.exit_code == 0, done.output
+    assert "3 users have enough windows" in done.output
+    own = yaml.safe_load((here / "plays.yaml").read_text())["domains"]["plays"]
+    assert (own["marks"], own["scale"]) == ("domain", {"lowest": 1, "highest": 5, "step": 1})
+    assert own["columns"] == {"user": "user_id", "item": "song_id", "amount": "plays"}
+    counted = deeper(
+        "init", "plays.csv", "--marks", "user", "--amount", "none", "--scale", "1:3:1", "--force"
+    )
+    assert counted.exit_code == 0, counted.output
+    own = yaml.safe_load((here / "plays.yaml").read_text())["domains"]["plays"]
+    assert (own["marks"], own["scale"]["highest"]) == ("user", 3)
+    assert own["columns"] == {"user": "user_id", "item": "song_id"}
+    experiment = Experiment(here, load_settings(here, {"profile": "plays.yaml"}))
+    with scratch() as (connection, folder):
+        experiment.source("plays").load(connection, folder)
+        assert connection.execute("SELECT DISTINCT rating FROM ratings").fetchall() == [(2,)]
+
+
 plain = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=20)
 
 

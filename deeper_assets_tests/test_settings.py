@@ -214,7 +214,7 @@ def test_paths_in_a_profile_are_meant_from_its_folder(tmp_path: Path) -> None:
         ),
         (
             {"domains": {"p": {**OWN_DOMAIN, "columns": {"user": "u", "item": "i"}}}},
-            "command line: setting domains.p.columns.rating: Field required",
+            "command line: setting domains.p: name columns.rating; or where nobody rated, say by marks",
         ),
         ({"domains": {"p": {**OWN_DOMAIN, "query": "select 1"}}}, "give either a file or a query"),
         (

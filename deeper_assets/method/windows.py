@@ -21,6 +21,7 @@ REASONS: Mapping[str, str] = {
     "unreadable_order": "its place in the user's order cannot be read",
     "unreadable_time": "the time it was given cannot be read",
     "unreadable_split": "the split is neither train nor eval",
+    "negative_amount": "less than nothing was done",
     "unusable_text": "the user, the item or the title holds a NUL or half a character, or is too long",
     # given here, rating by rating, in this order
     "missing_user": "no user is named",

@@ -14,6 +14,7 @@ import duckdb
 
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.exceptions import DeeperError, did_you_mean, first_line
+from deeper_assets.sources.amounts import Marks, make_marks
 from deeper_assets.sources.csv_files import load_csv, read_header
 from deeper_assets.sources.logs import make_ratings, typed
 from deeper_assets.sources.postgres import PostgresQuery, asked_of_postgres
@@ -48,20 +49,36 @@ class ColumnMap:
     Attributes:
         user: the user's id.
         item: the item's id.
-        rating: the rating, in rating points.
+        rating: the rating, in rating points; None where `amount` says what was done, or each row does.
         title: what the item is called; the item's id without it.
         time: when it was given: a timestamp (UTC without a zone), a date, or epoch seconds or milliseconds.
         order: a number that orders a user's ratings; the time without it, and without both the rows' order.
         split: train or eval; without it (or where it is empty) users are divided by a hash.
+        amount: in the place of ratings, how much was done: plays, minutes, what was paid; see `amounts`.
     """
 
     user: str
     item: str
-    rating: str
+    rating: str | None = None
     title: str | None = None
     time: str | None = None
     order: str | None = None
     split: str | None = None
+    amount: str | None = None
+
+
+def wrong_marks(columns: ColumnMap, marks: Marks | None) -> str | None:
+    """What is wrong with a column map beside a rule for marks; None where they fit."""
+    if columns.rating is not None and columns.amount is not None:
+        return "a row has a rating or an amount; name one of columns.rating and columns.amount"
+    if columns.rating is not None and marks is not None:
+        return "marks says how amounts become ratings; with columns.rating there is nothing to say"
+    if columns.rating is None and marks is None:
+        return (
+            "name columns.rating; or where nobody rated, say by marks (domain, user or item) among which"
+            " amounts of columns.amount, or numbers of rows, each is ranked"
+        )
+    return None
 
 
 @dataclass(frozen=True)
@@ -78,9 +95,11 @@ class CustomSource:
         folder: where relative paths in `query` start; the current folder without it.
         refresh: see `Refresh`.
         asks: whether a query is asked to see if its answer has changed.
+        marks: how amounts become ratings; None where there are ratings.
 
     Raises:
-        DeeperError: not exactly one of file, database + query, dsn_env + query, query alone.
+        DeeperError: not exactly one of file, database + query, dsn_env + query, query alone; or see
+            `wrong_marks`.
     """
 
     domain: Domain
@@ -92,6 +111,7 @@ class CustomSource:
     folder: Path | None = None
     refresh: Refresh = "changed"
     asks: bool = True
+    marks: Marks | None = None
 
     def __post_init__(self) -> None:
         places = [place for place in (self.file, self.database, self.dsn_env) if place is not None]
@@ -101,6 +121,8 @@ class CustomSource:
                 "one of database (a DuckDB file) and dsn_env (the environment variable with a Postgres "
                 "connection string)"
             )
+        if (wrong := wrong_marks(self.columns, self.marks)) is not None:
+            raise DeeperError(f"the source of domain {self.domain.name!r}: {wrong}")
         if self.file is not None and not self.file.name.lower().endswith((*_CSV, *_PARQUET)):
             known = ", ".join((*_CSV, *_PARQUET))
             raise DeeperError(f"{self.file} is of no known kind; known endings: {known}")
@@ -140,8 +162,10 @@ class CustomSource:
         return {**self.settings(), "files": {str(path): sha256_of(path) for path in reads.files}}
 
     def settings(self) -> dict[str, Any]:
-        """Kind, domain, columns, and what is read."""
+        """Kind, domain, columns, and what is read; with amounts, what makes marks of them."""
+        made = {"marks": self.marks, "scale": asdict(self.domain.scale)} if self.marks is not None else {}
         return {
+            **made,
             "kind": "custom",
             "domain": self.domain.name,
             "columns": asdict(self.columns),
@@ -166,8 +190,11 @@ class CustomSource:
             self._load_relation(connection, self._relation, name)
             answer = None if complete else self._hashed(connection, "given")
         connection.execute("USE memory")  # no table of the user's is taken for one of ours
-        make_ratings(connection, name)
-        return ReadReport(placed=False, answer=answer)
+        make_ratings(connection, name, repeats=self.marks is not None)
+        if self.marks is None:
+            return ReadReport(placed=False, answer=answer)
+        merged = make_marks(connection, self.domain.scale, self.marks, counted=self.columns.amount is None)
+        return ReadReport(placed=False, merged_copies=merged, answer=answer)
 
     @property
     def _called(self) -> str:
@@ -301,8 +328,9 @@ class CustomSource:
         return ", ".join(f"{text} AS {name}" for name, text in typed(connection, self._texts()).items())
 
     def _texts(self) -> dict[str, str]:
-        """SQL for the text of each column that there is."""
-        return {name: f"CAST({identifier(column)} AS VARCHAR)" for name, column in self._mapped().items()}
+        """SQL for the text of each column that there is; an amount stands as a rating, as does a row."""
+        texts = {name: f"CAST({identifier(column)} AS VARCHAR)" for name, column in self._mapped().items()}
+        return {"rating": texts.pop("amount", "'1'"), **texts}
 
     def _unreadable(self, called: str, error: duckdb.Error) -> DeeperError:
         hint = ""

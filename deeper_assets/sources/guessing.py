@@ -45,6 +45,10 @@ _NO_ITEMS = _set("review rating row line index session order transaction event p
 _FIGURES = _set("count counts avg average mean number num max min total sum helpful votes vote")
 """Words of columns that sum up."""
 
+_AMOUNTS = _set(
+    "plays play playcount count minutes seconds hours duration amount quantity qty clicks views purchases"
+    " times price spent listens watched"
+)
 _NO_NAMES = _set("ratings rating reviews review log logs data dataset events the my raw all")
 """Words of a file's name that do not say what was rated."""
 
@@ -72,8 +76,9 @@ def guess_columns(look: Look, given: Mapping[str, str]) -> Guessed:
         given: what a column is → its name, or NONE, where that is said and not to be guessed.
 
     Raises:
-        DeeperError: a column that is given is not there; or user, item or rating can neither be guessed nor
-            are they given. The message shows the columns, and the flag that answers.
+        DeeperError: a column that is given is not there; or the user, the item or the rating (without which
+            there may be an amount) can neither be guessed nor is it given. The message shows the columns, and
+            the flag that answers.
     """
     return _Guessing(look, given).guessed()
 
@@ -96,6 +101,8 @@ class _Guessing:
 
     def guessed(self) -> Guessed:
         self._guess("rating", _rating)
+        if "rating" not in self.columns:
+            self._guess("amount", _amount)
         self._guess("time", _time)
         self._guess("split", _split)
         self._guess("user", _user)
@@ -108,7 +115,7 @@ class _Guessing:
             self.columns["item"] = self.columns.pop("title")
         self._refuse_missing()
         self._say_what_is_left()
-        roles = ("user", "item", "rating", "title", "time", "order", "split", "categories")
+        roles = ("user", "item", "rating", "amount", "title", "time", "order", "split", "categories")
         return Guessed(
             {role: self.columns[role] for role in roles if role in self.columns}, self.unsure, self.notes
         )
@@ -158,10 +165,14 @@ class _Guessing:
         return 2.0 + ("title" in words) + bool(words & _ITEMS)
 
     def _refuse_missing(self) -> None:
-        missing = [role for role in ("user", "item", "rating") if role not in self.columns]
+        missing = [role for role in ("user", "item") if role not in self.columns]
+        if "rating" not in {*self.columns, *self.none} and "amount" not in self.columns:
+            missing.append("rating")
         if not missing:
             return
         asked = " and ".join(f"--{role} COLUMN" for role in missing)
+        if "rating" in missing:
+            asked += " (where nobody rated: --amount COLUMN, or --marks domain if each row counts one)"
         raise DeeperError(
             f"no column of {self.look.called} looks like the {' or the '.join(missing)}; say which it is with"
             f" {asked}{self._without_header()}. Its columns:\n{self.look}"
@@ -196,12 +207,17 @@ class _Guessing:
 
 def _rating(column: Column) -> float:
     words = _words(column.name)
-    if column.share(column.numbers) < 0.9 or words & (_FIGURES | {"id"}) or column.distinct > 250:
+    if column.share(column.numbers) < 0.9 or words & (_FIGURES | _AMOUNTS | {"id"}) or column.distinct > 250:
         return 0
     if words & _RATINGS and not words & _TIMES:
         return 3.0 + (len(words) == 1)
     few = 2 <= column.distinct <= 11 and len(column.values) == column.distinct
     return 0.5 * (few and _guess_of(column) in USUAL)
+
+
+def _amount(column: Column) -> float:
+    words = _words(column.name)
+    return (2.0 + (len(words) == 1)) * bool(words & _AMOUNTS and column.share(column.numbers) > 0.9)
 
 
 def _time(column: Column) -> float:

@@ -117,18 +117,19 @@ _TYPES = {
 # ------------------------------------------------------------------------------------------------ statements
 
 
-def make_ratings(connection: DuckDBPyConnection, called: str) -> None:
+def make_ratings(connection: DuckDBPyConnection, called: str, *, repeats: bool = False) -> None:
     """Make the view `ratings` from `given` and, where there is one, `items`.
 
     Args:
         connection: one that has these relations.
         called: what `given` was read from, as rows and messages call it.
+        repeats: whether rows that are alike are no copies: they say that something was done again.
     """
     columns = _columns(connection, "given")
     has_items = bool(_columns(connection, "items"))
     if has_items:
         connection.execute(NAMES)
-    connection.execute(TWICE)
+    connection.execute(TWICE if not repeats else "CREATE OR REPLACE TEMP TABLE twice (sign UBIGINT)")
     same = ["user_id", "item", "rating", "CASE WHEN rating IS NULL THEN rating_text END"]
     same += [name for name in ("rated_at", "time_text", "order_at", "order_text") if name in columns]
     connection.execute(duplicates(", ".join(same)))

@@ -86,7 +86,7 @@ class ReadReport:
 
     Attributes:
         placed: whether it says each rating's position; otherwise the user's time order does.
-        merged_copies: how many agreeing copies of a rating it merged into its row.
+        merged_copies: how many rows it merged into others: agreeing copies of a rating, further amounts.
         answer: of a query of which only its answer tells whether that has changed, what was read.
     """
 

@@ -146,20 +146,30 @@ def test_a_guess_by_contents_alone_says_so(tmp_path: Path) -> None:
 
 def test_what_cannot_be_guessed_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(DeeperError) as refused:
-        guessed(tmp_path, a="user", b="item", amount="amount")
+        guessed(tmp_path, a="user", b="item", grams="amount")
     lines = str(refused.value).splitlines()
     assert lines[0] == (
-        "no column of ratings.csv looks like the user or the item or the rating; say which it is with --user "
-        "COLUMN and --item COLUMN and --rating COLUMN. Its columns:"
+        "no column of ratings.csv looks like the user or the item or the rating; say which it is with --user"
+        " COLUMN and --item COLUMN and --rating COLUMN (where nobody rated: --amount COLUMN, or --marks"
+        " domain if each row counts one). Its columns:"
     )
     assert [line.split() for line in lines[1:]] == [
         ["column", "different", "for", "example"],
         ["a", "7", "u0,", "u1,", "u2"],
         ["b", "13", "B000,", "B001,", "B002"],
-        ["amount", "40", "100,", "137,", "174"],
+        ["grams", "40", "100,", "137,", "174"],
     ]
     with pytest.raises(DeeperError, match=r"Its first line seems to be a rating, not a header \(4\.0, 137\)"):
         guessed(tmp_path, **{"A3X": "user", "B09": "item", "4.0": "mark", "137": "epoch"})
+
+
+def test_without_ratings_there_are_amounts(tmp_path: Path) -> None:
+    found = guessed(tmp_path, user_id="user", track_id="item", play_count="mark", ts="epoch")
+    assert found.columns == {"user": "user_id", "item": "track_id", "amount": "play_count", "time": "ts"}
+    found = guessed(tmp_path, {"rating": "none"}, user_id="user", track_id="item", rating="mark")
+    assert found.columns == {"user": "user_id", "item": "track_id"}
+    with pytest.raises(DeeperError, match=r"looks like the rating; .* or --marks domain if each row counts"):
+        guessed(tmp_path, user_id="user", track_id="item")
 
 
 def test_what_is_missing_is_noted(tmp_path: Path) -> None:
