@@ -60,6 +60,7 @@ def _columns(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option("--item-type", metavar="WORDS", help="One item, in the singular.  [default: a guess]")
 @click.option("--name", help="Of the domain.  [default: of the file, or of an item]")
+@click.option("--hash-ids", is_flag=True, help="Salt and hash the ids of users; none of them is shown.")
 @click.option("--extends", default="offline", show_default=True, help="The profile that yours builds on.")
 @click.option(
     "--profile", type=click.Path(dir_okay=False, path_type=Path), help="File to write.  [default: NAME.yaml]"
@@ -73,6 +74,7 @@ def init_command(
     marks: "Marks | None",
     item_type: str | None,
     name: str | None,
+    hash_ids: bool,
     extends: str,
     profile: Path | None,
     force: bool,
@@ -93,7 +95,7 @@ def init_command(
     place = place_of(source, database, dsn_env, folder)
     given = {role: column for role, column in columns.items() if column is not None}
     written, proposal, preview = write_profile(
-        place, Said(given, scale, marks, item_type, name, extends), profile, force=force
+        place, Said(given, scale, marks, item_type, name, extends, hash_ids), profile, force=force
     )
     click.echo(proposal_as_text(as_values(proposal), proposal.remarks, proposal.notes))
     click.echo("\n" + preview_as_text(preview))

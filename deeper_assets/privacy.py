@@ -1,20 +1,26 @@
 """Who may read a home: it holds people's ratings, their personas, and answers that were paid for.
 
+The salt of hashed user ids is for the owner alone, whoever else may read the home.
+
 A process has one umask. It is set for what is made in the home, and lifted where something is written for
 others. Processes inherit it from the one that starts them.
 """
 
 import os
+import re
+import secrets
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from deeper_assets.method.exceptions import DeeperError
+
 GROUP_AND_OTHERS, OTHERS = 0o077, 0o007
 
 OURS = (
-    *("warehouse.duckdb*", "journal.sqlite*", "settings.yaml*", "run.lock"),
+    *("warehouse.duckdb*", "journal.sqlite*", "settings.yaml*", "run.lock", "salt"),
     *("dagster", "models", "training", "scratch", "gpu", "texts"),
 )
 """What a home holds. A folder may be given as a home that holds other things, too."""
@@ -85,3 +91,29 @@ def _close_one(path: Path) -> None:
         mode = path.lstat().st_mode
         if not stat.S_ISLNK(mode) and mode & GROUP_AND_OTHERS:
             path.chmod(stat.S_IMODE(mode) & ~GROUP_AND_OTHERS)
+
+
+def salt_of(home: Path) -> str:
+    """The secret that user ids of a home are hashed with; it is made once, and stays.
+
+    Raises:
+        DeeperError: the file of the salt holds none.
+    """
+    path = home / "salt"
+    if not path.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        made = path.with_name(f"salt.{secrets.token_hex(8)}")
+        with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32) + "\n")
+        with suppress(FileExistsError):  # another process was first: its salt is the one
+            os.link(made, path)
+        made.unlink()
+    salt = path.read_text().strip()
+    if not re.fullmatch("[0-9a-f]{64}", salt):
+        raise DeeperError(
+            f"{path} holds no salt; put back what stood there, or delete it: then the ids of all users"
+            " change, and all is made anew"
+        )
+    if path.stat().st_mode & GROUP_AND_OTHERS:
+        path.chmod(0o600)
+    return salt

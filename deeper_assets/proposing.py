@@ -5,6 +5,7 @@ statements of a run, under the profile that is proposed.
 """
 
 import re
+import secrets
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,9 +24,10 @@ from deeper_assets.settings import ALL
 from deeper_assets.sources.amounts import Marks
 from deeper_assets.sources.custom import ColumnMap, CustomSource
 from deeper_assets.sources.guessing import NONE, guess_columns, guess_item_type, guess_name
+from deeper_assets.sources.hashed import HashedSource
 from deeper_assets.sources.looking import Place, looked_at, tables_of
 from deeper_assets.sources.scales import guess_scale
-from deeper_assets.sources.shape import Workshop, quarter_of_memory
+from deeper_assets.sources.shape import Source, Workshop, quarter_of_memory
 
 _DATABASES = (".duckdb", ".ddb", ".db")
 _QUERY = re.compile(r"\s*(select|from|with|table|values|pivot|unpivot)\b", re.IGNORECASE)
@@ -44,6 +46,7 @@ class Said:
         item_type: what one item is called.
         name: of the domain.
         extends: the profile that the new one builds on.
+        hash_ids: whether user ids are to be hashed.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -52,6 +55,7 @@ class Said:
     item_type: str | None = None
     name: str | None = None
     extends: str = "offline"
+    hash_ids: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Proposal:
             column is.
         notes: what else was seen that may matter.
         marks: how amounts become ratings; None where there are ratings.
+        hash_ids: whether user ids are hashed.
     """
 
     place: Place
@@ -76,6 +81,7 @@ class Proposal:
     remarks: Mapping[str, str]
     notes: Sequence[str]
     marks: Marks | None = None
+    hash_ids: bool = False
 
 
 def place_of(source: str, database: Path | None, dsn_env: str | None, folder: Path) -> Place:
@@ -186,7 +192,7 @@ def _named(
         remarks["scale"] = "" if said.scale else "five marks, as nobody gave any; otherwise --scale"
     domain = Domain(name, item_type, scale, seen=True)
     told = {of: remark for of, remark in remarks.items() if remark}
-    return Proposal(place, domain, columns, said.extends, told, notes, marks)
+    return Proposal(place, domain, columns, said.extends, told, notes, marks, said.hash_ids)
 
 
 _RANKED = (
@@ -214,9 +220,9 @@ def _called(place: Place) -> str:
     return table[1] if table else ""
 
 
-def _source(proposal: Proposal) -> CustomSource:
+def _source(proposal: Proposal) -> Source:
     place = proposal.place
-    return CustomSource(
+    source = CustomSource(
         proposal.domain,
         ColumnMap(**proposal.columns),
         file=place.file,
@@ -226,6 +232,8 @@ def _source(proposal: Proposal) -> CustomSource:
         folder=place.folder,
         marks=proposal.marks,
     )
+    # No home is there yet that has a salt.
+    return HashedSource(source, lambda: secrets.token_hex(32)) if proposal.hash_ids else source
 
 
 @contextmanager
@@ -259,6 +267,7 @@ def profile_text(proposal: Proposal, target: Path) -> str:
     lines = [
         "# Written by `deeper init`. What was guessed can be corrected here, or by the flags that are named.",
         _line(0, "extends", proposal.extends, "or paper, local: real models"),
+        *(["hash_ids: true"] if proposal.hash_ids else []),
         "domains:",
         f"  {domain.name}:",
         _line(4, "item_type", domain.item_type, proposal.remarks.get("item_type", "")),

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -29,8 +29,10 @@ from deeper_assets.method.protocols import ChatModel, Sampler
 from deeper_assets.method.recipes import Recipe, Training, policy_methods, training_of, trainings_of
 from deeper_assets.method.updates import FROZEN_POLICY, MAIN_METHOD, PROMPT_METHODS
 from deeper_assets.method.windows import UserSampling, WindowRules
+from deeper_assets.privacy import salt_of
 from deeper_assets.settings import ALL, Settings
 from deeper_assets.sources.custom import CustomSource
+from deeper_assets.sources.hashed import HashedSource
 from deeper_assets.sources.originals import OriginalSource, expected_names, expected_original, find_original
 from deeper_assets.sources.published import PublishedSource
 from deeper_assets.sources.shape import Source, Workshop, quarter_of_memory
@@ -124,7 +126,16 @@ class Experiment:
         return find_domain(name, self.domains.values())
 
     def source(self, name: str) -> Source:
-        """Where the ratings of the domain called `name` come from."""
+        """Where the ratings of the domain called `name` come from.
+
+        Generated users are nobody, so their ids are never hashed.
+        """
+        source = self._source(name)
+        if not self.settings.hash_ids or self.is_generated(name):
+            return source
+        return HashedSource(source, partial(salt_of, self.home))
+
+    def _source(self, name: str) -> Source:
         domain, settings = self.domain(name), self.settings
         if name in self.originals:
             return self.originals[name]

@@ -6,6 +6,7 @@ the units whose inputs are there, in the order of the graph: while one process t
 on with the units that do not need it.
 """
 
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
@@ -226,8 +227,11 @@ def _unchecked(instance: DagsterInstance, planner: Planner, unit: Unit) -> set[s
 
 
 def _sweep(scratch: Path) -> None:
-    """Deletes files that a killed run left behind; younger ones may belong to a run of the UI."""
+    """Deletes what a killed run left behind; what is younger may belong to a run of the UI."""
     for path in scratch.glob("*"):
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > 24 * 3600:
-                path.unlink()
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()

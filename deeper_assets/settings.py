@@ -219,6 +219,9 @@ class Settings(BaseModel):
         " files lie there is read from them",
     )
     domains: dict[str, DomainSettings] = Field(default_factory=dict, description="domains of one's own")
+    hash_ids: bool = Field(
+        False, description="user ids are salted and hashed before anything is stored; the home has the salt"
+    )
     synthetic_users: int = Field(120, ge=1, le=1_000_000, description="generated users a domain")
 
     train_users: Count = Field(

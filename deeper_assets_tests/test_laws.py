@@ -92,6 +92,7 @@ STALE: Mapping[str, frozenset[str]] = {
     "domains.podcasts.dsn_env": HISTORIES,
     "domains.podcasts.format": HISTORIES,
     "domains.podcasts.refresh": NOTHING,
+    "hash_ids": HISTORIES,
     "synthetic_users": HISTORIES | PLANTED,
     "train_users": HISTORIES,
     "eval_users": HISTORIES,

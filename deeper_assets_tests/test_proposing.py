@@ -1,6 +1,7 @@
 """`deeper init`: what it writes, what it says, and that a run reads just what it has told."""
 
 import gzip
+import re
 from pathlib import Path
 
 import duckdb
@@ -270,6 +271,16 @@ def test_behaviour_without_ratings(here: Path) -> None:
     with scratch() as (connection, folder):
         experiment.source("plays").load(connection, folder)
         assert connection.execute("SELECT DISTINCT rating FROM ratings").fetchall() == [(2,)]
+
+
+def test_hashed_ids_are_not_shown(here: Path) -> None:
+    done = deeper("init", "podcasts.csv", "--hash-ids")
+    assert done.exit_code == 0, done.output
+    assert re.search(r"\n  2     [0-9a-f]{28}…  e0 ", done.output)
+    assert "u0" not in done.output
+    assert "5 users have enough windows" in done.output
+    assert yaml.safe_load((here / "podcasts.yaml").read_text())["hash_ids"] is True
+    assert sorted(path.name for path in here.iterdir()) == ["podcasts.csv", "podcasts.yaml"]
 
 
 plain = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=20)
