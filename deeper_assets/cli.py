@@ -398,7 +398,7 @@ def _print_tables(experiment: "Experiment") -> None:
 
 
 def _sample_of_personas(experiment: "Experiment") -> Any:
-    """One evaluation user's personas in each domain, for people to read: the first by id.
+    """One user's personas in each domain, for people to read: of those in all rounds the first by id.
 
     They are those of `deeper`, or of IncUpdate where no policy has been trained.
     """
@@ -409,7 +409,8 @@ def _sample_of_personas(experiment: "Experiment") -> Any:
         for method in ("deeper", "inc_update"):
             rows = experiment.warehouse.load("persona_rounds", {"domain": [domain], "method": [method]})
             if not rows.empty:
-                samples.append(rows[rows["user_id"] == rows["user_id"].min()])
+                furthest = rows.loc[rows["round"] == rows["round"].max(), "user_id"]
+                samples.append(rows[rows["user_id"] == furthest.min()])
                 break
     return pd.concat(samples, ignore_index=True) if samples else pd.DataFrame()
 

@@ -111,7 +111,7 @@ def estimate(experiment: Experiment, rates: Rates) -> Estimate:
     shares = {f"candidates_{i}": share for i, share in known.items()}
     tally = Tally()
     graph = counting_graph(experiment, tally, chat, policy, _by_schema(settings), shares)
-    for split in ("train", "eval"):
+    for split in ("train", "eval", "short"):
         _play(plays, graph, tally, people, split)
     asked = tuple(_chat_step(*made, settings, rates) for made in _ordered(tally.requests))
     notes = [
@@ -182,11 +182,11 @@ def _play(
 ) -> None:
     """Plays everything with the users of one split: those of the other stand for other numbers of users.
 
-    With evaluation users, what serves training is left out: it would have no rows.
+    With users who do not train, what serves training is left out: it would have no rows.
     """
     frames = {(WINDOWS, name): some.windows[some.windows["split"] == split] for name, some in people.items()}
     for play in plays:
-        if split == "eval" and play.asset.training and play.partition:
+        if split != "train" and play.asset.training and play.partition:
             continue
         tally.made = play.made
         some = people.get(play.partition.get("domain", ""))

@@ -207,7 +207,8 @@ class Experiment:
             in_paper[split] if given == "paper" else given
             for split, given in (("train", settings.train_users), ("eval", settings.eval_users))
         )
-        return UserSampling(settings.seed, settings.train_share, train, evaluated, seen)
+        share = settings.train_share
+        return UserSampling(settings.seed, share, train, evaluated, seen, settings.short_users)
 
     @cached_property
     def policies(self) -> dict[str, tuple[str, int]]:

@@ -89,6 +89,9 @@ _ELSEWHERE = re.compile(rf"^[\w+.-]+:/|{_PASSWORD.pattern}", re.IGNORECASE)
 Count = Annotated[Annotated[int, Field(ge=1)] | Literal["paper"] | None, BeforeValidator(_all_is_none)]
 """How many users; None (written `all`) for every one; `paper` for as many as the paper has of a domain."""
 
+CountOrNone = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_all_is_none)]
+"""How many users, or 0; None (written `all`) for every one."""
+
 Listed = Annotated[list[str], BeforeValidator(_listed)]
 """Names, in a list or separated by commas."""
 
@@ -232,6 +235,10 @@ class Settings(BaseModel):
     )
     train_share: float = Field(0.5, ge=0, le=1, description="share that trains where the source has no split")
     windows_at_least: int = Field(5, ge=2, description="windows a user must have to be used")
+    short_users: CountOrNone = Field(
+        0,
+        description="users a domain with fewer windows, at most, or `all`: they get personas alone",
+    )
     windows_at_most: int = Field(7, ge=2, description="windows of a user that are used, from the first on")
     categories_in_titles: bool = Field(
         False, description="whether an item's genres, tags or categories stand behind its title, in brackets"

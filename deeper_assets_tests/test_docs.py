@@ -56,7 +56,8 @@ PACKAGE = REPOSITORY / "deeper_assets"
 PATHS = [README, *sorted(DOCS.glob("*.md"))]
 
 OTHER_NAMES = {"extends", "like", "deeper_pairwise", "count_windows", "chromium", "postgresql"}
-"""Names in backticks that are of profiles, of examples, or of other people's programs."""
+OTHER_NAMES |= {"salt", "short"}
+"""Names in backticks that are of profiles, examples, files, values, or of other people's programs."""
 
 OTHER_FOLDERS = {"texts/", "training/", "gpu/", "scratch/", "run.lock"}
 IN_HOME = {

@@ -124,6 +124,35 @@ def counts(steps: Sequence[Step]) -> dict[tuple[str, str], int]:
     return {(step.table, step.by): step.count for step in steps}
 
 
+def test_users_with_short_histories_are_counted(tmp_path: Path) -> None:
+    """Six users have six windows; six others have one or two."""
+    lines = [
+        f"u{user},Tale of Dragon {item},{1 + user * item % 5}"
+        for user in range(12)
+        for item in range(60 if user < 6 else 13 + user)
+    ]
+    (tmp_path / "tales.csv").write_text("\n".join(["user,tale,stars", *lines]) + "\n")
+    own = {
+        **{"item_type": "tale", "scale": {"lowest": 1, "highest": 5, "step": 1}},
+        **{"file": tmp_path / "tales.csv"},
+        "columns": {"user": "user", "item": "tale", "rating": "stars"},
+    }
+
+    def asked(short_users: int | str) -> dict[tuple[str, str], int]:
+        settings = Settings(domains={"tales": own}, train_recipes=[], short_users=short_users)
+        return counts(estimate(Experiment(tmp_path, settings), Rates()).chat)
+
+    without, with_all = asked(0), asked("all")
+    more = {step: number - without[step] for step, number in with_all.items() if number != without[step]}
+    # Those with 20 ratings and more predict W1 and learn from it.
+    assert more == {
+        **{("initial_personas", ""): 6, ("initial_predictions", ""): 5},
+        **{("persona_rounds", method): 5 for method in ("full_regen", "slide_regen", "inc_update")},
+        ("persona_rounds", "hier_merge"): 10,
+    }
+    assert asked(2)["initial_personas", ""] == without["initial_personas", ""] + 2
+
+
 def small(home: Path, **changed: Any) -> Experiment:
     values = {
         **{"synthetic_users": 12, "train_users": 3, "eval_users": 2, "persona_words": 40, "candidates": 4},

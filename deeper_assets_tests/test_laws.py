@@ -97,6 +97,7 @@ STALE: Mapping[str, frozenset[str]] = {
     "train_users": HISTORIES,
     "eval_users": HISTORIES,
     "train_share": HISTORIES,
+    "short_users": HISTORIES,
     "windows_at_least": HISTORIES,
     "categories_in_titles": HISTORIES,
     "memory": NOTHING,

@@ -34,7 +34,8 @@ def _templates(values: Values, partition: Partition) -> Sequence[str]:
 @table(
     "evaluation",
     tables={
-        "persona_rounds": "Personas S0 … S4 of a domain's evaluation users, updated by one method.",
+        "persona_rounds": "Personas S0 … S4 of users who do not train, as far as their windows reach; by one"
+        " method.",
         "round_predictions": "What the persona of each round predicts for the window after it.",
     },
     templates=_templates,
@@ -64,8 +65,13 @@ def persona_rounds(
 def round_errors(
     rating_windows: pd.DataFrame, persona_rounds: pd.DataFrame, round_predictions: pd.DataFrame
 ) -> Output[pd.DataFrame]:
-    """ε(r+1|S_r) of every evaluation user and round; unknown where a prediction could not be read."""
-    measured = _measured(round_predictions, rating_windows, "method")
+    """ε(r+1|S_r) of every evaluation user and round; unknown where a prediction could not be read.
+
+    Users with short histories are left out: they reach few rounds, so they would change who is averaged.
+    """
+    evaluated = rating_windows[rating_windows["split"] == "eval"]
+    counted = round_predictions[round_predictions["user_id"].isin(evaluated["user_id"])]
+    measured = _measured(counted, evaluated, "method")
     marked = mark_kept(measured.value, persona_rounds)
     share = float(marked["kept"].mean()) if len(marked) else 0.0
     return Output(marked, metadata={**measured.metadata, "share kept": share})

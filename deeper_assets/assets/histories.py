@@ -55,6 +55,7 @@ def figures(accounting: Accounting) -> dict[str, int]:
     return {
         "training users": accounting.train_users,
         "evaluation users": accounting.eval_users,
+        "users with short histories": accounting.short_users,
         **{
             f"{what} {row['part'].replace('_', ' ')}": row[what]
             for what in ("users", "ratings")

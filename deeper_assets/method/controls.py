@@ -88,6 +88,7 @@ def control_predictions(
         no other user has one, nothing is asked, and predicted is NaN.
     """
     windows = windows[windows["split"] == "eval"]
+    personas = personas[personas["user_id"].isin(windows["user_id"])]  # of nobody whose history is short
     turns, at = _turns(windows), places(windows)
     donors: dict[tuple[str, int], Donor] = {}
     if control == SHUFFLED:

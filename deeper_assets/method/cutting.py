@@ -213,7 +213,7 @@ WITH counted AS (
     SELECT user_id, count(*) AS windows, bool_or("window" = 0) AS has_first
     FROM slots WHERE usable > 0 GROUP BY user_id
 )
-SELECT people.*, coalesce(windows, 0) AS windows, CASE
+SELECT people.*, coalesce(windows, 0) AS windows, has_first, CASE
     WHEN coalesce(windows, 0) < {rules.at_least} THEN 'too_few_windows'
     WHEN NOT has_first THEN 'no_first_window'
 END AS reason, CASE reason
@@ -225,26 +225,30 @@ FROM people LEFT JOIN counted USING (user_id)
 
 
 def dealt(domain: Domain, sampling: UserSampling) -> str:
-    """The usable users, dealt to train and eval, and whether each is sampled: those with the least shares."""
+    """The usable users, dealt to train and eval, and whether each is sampled: those with the least shares.
+
+    Of users with W0 but too few windows, who are `short`, those alone stand here that are sampled.
+    """
     train = f"share < {sampling.train_share!r}" if sampling.seen else "false"
     limits = {
         "train": sampling.train_users if sampling.seen else 0,
         "eval": sampling.eval_users,
+        "short": sampling.short_users,
     }
     most = " ".join(f"WHEN '{split}' THEN {limit}" for split, limit in limits.items() if limit is not None)
     sampled = f"place <= CASE split {most} ELSE place END" if most else "true"
     return f"""
 CREATE OR REPLACE TEMP TABLE dealt AS
 WITH shares AS (
-    SELECT user_id, usable, split AS given,
+    SELECT user_id, usable, CASE WHEN reason IS NULL THEN split ELSE 'short' END AS given,
         stable_share('{sampling.seed}', {_quoted(domain.name)}, user_id) AS share
-    FROM standing WHERE reason IS NULL
+    FROM standing WHERE reason IS NULL OR (has_first AND reason = 'too_few_windows')
 ), splits AS (
     SELECT *, coalesce(given, CASE WHEN {train} THEN 'train' ELSE 'eval' END) AS split FROM shares
 ), ranked AS (
     SELECT *, row_number() OVER (PARTITION BY split ORDER BY share, user_id) AS place FROM splits
 )
-SELECT user_id, usable, split, {sampled} AS sampled FROM ranked
+SELECT user_id, usable, split, {sampled} AS sampled FROM ranked WHERE sampled OR split <> 'short'
 """
 
 
@@ -295,7 +299,7 @@ SELECT {_quoted(domain.name)} AS domain, user_id, "row", file, line, reason, bec
 FROM unusable
 UNION ALL
 SELECT {_quoted(domain.name)}, user_id, NULL, file, line, reason, because, usable
-FROM standing WHERE reason IS NOT NULL
+FROM standing ANTI JOIN dealt USING (user_id) WHERE reason IS NOT NULL
 """
 
 
@@ -311,7 +315,8 @@ SELECT
     (SELECT count(*) FROM ratings) AS read_ratings,
     (SELECT count(DISTINCT user_id) FROM {WINDOWS}) AS used_users,
     (SELECT count(*) FROM {WINDOWS}) AS used_ratings,
-    (SELECT count(*) FROM standing WHERE reason IS NOT NULL) AS rejected_users,
+    (SELECT count(*) FROM standing ANTI JOIN dealt USING (user_id) WHERE reason IS NOT NULL)
+        AS rejected_users,
     (SELECT coalesce(sum(ratings), 0) FROM {REJECTED}) AS rejected_ratings,
     (SELECT count(*) FROM dealt WHERE NOT sampled) AS left_users,
     (SELECT coalesce(sum(usable), 0) FROM dealt WHERE NOT sampled) AS left_ratings,
@@ -319,6 +324,7 @@ SELECT
     (SELECT coalesce(sum(usable), 0) FROM slots WHERE user_id IN ({_SAMPLED})) AS in_slots,
     (SELECT count(DISTINCT user_id) FROM {WINDOWS} WHERE split = 'train') AS train_users,
     (SELECT count(DISTINCT user_id) FROM {WINDOWS} WHERE split = 'eval') AS eval_users,
+    (SELECT count(DISTINCT user_id) FROM {WINDOWS} WHERE split = 'short') AS short_users,
     (SELECT count(*) FROM dealt WHERE NOT sampled AND split = 'train') AS left_train_users,
     (SELECT coalesce(sum(usable), 0) FROM dealt WHERE NOT sampled AND split = 'train') AS left_train_ratings
 """
@@ -341,6 +347,7 @@ def account(connection: DuckDBPyConnection, sampling: UserSampling) -> Accountin
         left_over=of["sampled_ratings"] - of["in_slots"],
         train_users=of["train_users"],
         eval_users=of["eval_users"],
+        short_users=of["short_users"],
     )
 
 

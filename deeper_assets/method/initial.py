@@ -23,9 +23,9 @@ def initial_personas(windows: pd.DataFrame, domain: Domain, chat: ChatSetup) -> 
     )
 
 
-INITIAL_WINDOWS = {"train": (0, 1, 2), "eval": (1,)}
+INITIAL_WINDOWS = {"train": (0, 1, 2), "eval": (1,), "short": (1,)}
 """Windows that S0 predicts: a training context (S0, O1) needs the previous, current and future window of its
-rewards; evaluation needs the first window ahead."""
+rewards; rounds need the first window ahead."""
 
 
 def initial_predictions(

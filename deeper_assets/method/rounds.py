@@ -54,7 +54,7 @@ def play_rounds(
     domain: Domain,
     chat: ChatSetup,
 ) -> Rounds:
-    """Plays the rounds of one method on one domain's evaluation users.
+    """Plays the rounds of one method on one domain's evaluation users, and on those with short histories.
 
     Args:
         windows: rating_windows rows of the domain (training users are left out here).
@@ -69,7 +69,7 @@ def play_rounds(
         One persona row a user and round r that the user's windows reach, one prediction row a usable rating
         of window r + 1. Both in the order of rounds and users, whatever the order of the rows given.
     """
-    windows = windows[windows["split"] == "eval"]
+    windows = windows[windows["split"] != "train"]
     game = _Game(method, update, domain, chat, places(windows))
     players = [_Player(user, history) for user, history in histories(windows).items()]
     game.begin(players, personas, predictions)

@@ -57,7 +57,8 @@ class UserSampling:
     """Who is in: the share of users (0–1) that train where the source does not say; users a split at most.
 
     None takes every user; N takes the N with the smallest `stable_share(seed, domain, user)`. In a domain
-    that is not `seen`, nobody trains: who trains by the source is left out.
+    that is not `seen`, nobody trains: who trains by the source is left out. `short_users` are users with W0
+    but too few windows to train or to be evaluated: they get personas, and are in no figure.
     """
 
     seed: int = 0
@@ -65,6 +66,7 @@ class UserSampling:
     train_users: int | None = None
     eval_users: int | None = None
     seen: bool = True
+    short_users: int | None = 0
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Accounting:
 
     Attributes:
         read: distinct users, and all rows of the source.
-        used: users and ratings in windows; `train_users` + `eval_users` of them.
+        used: users and ratings in windows; `train_users` + `eval_users` + `short_users` of them.
         rejected: users without enough windows; ratings rejected for themselves or with such a user.
         not_sampled: usable users that `UserSampling` left out, and their usable ratings.
         unseen_train: users that the source trains on in a domain that only evaluates.
@@ -96,6 +98,7 @@ class Accounting:
     left_over: int
     train_users: int
     eval_users: int
+    short_users: int = 0
 
     @property
     def adds_up(self) -> bool:

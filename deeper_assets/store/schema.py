@@ -26,7 +26,11 @@ from deeper_assets.store.columns import number as _number
 from deeper_assets.store.columns import text as _text
 from deeper_assets.store.evaluation_tables import CONTROLS, EVALUATION, RESULTS, TRUTH
 
-_SPLIT = _text("split", "train or eval; a user is never in both", check="split IN ('train', 'eval')")
+_SPLIT = _text(
+    "split",
+    "train or eval, and never both; short: too few windows for either, so the user is in no figure",
+    check="split IN ('train', 'eval', 'short')",
+)
 _RATED_AT = _moment("rated_at", "when it was given, UTC; NULL where the source only orders", nullable=True)
 _TEMPLATE = _text("template", "prompt template that the policy gets: refinement or inc_update")
 _RECIPE = _text("recipe", "how the policy is trained, e.g. balanced; balanced_seed_2 is its second training")

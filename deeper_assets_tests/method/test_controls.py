@@ -167,6 +167,12 @@ def test_one_who_is_alone_is_not_asked_for() -> None:
     assert rows["note"].tolist() == [NO_PERSONA]
 
 
+def test_the_persona_of_a_short_history_is_given_to_nobody() -> None:
+    rated = pd.concat([windows({"u": [[5.0], [1.0]]}), windows({"s": [[5.0], [1.0]]}, "short")])
+    rows, asked = predicted("control_shuffled", rated, personas({("u", 0): "own", ("s", 0): "short"}))
+    assert (rows["user_id"].tolist(), asked) == (["u"], [])
+
+
 def test_a_persona_that_could_not_be_read_is_given_to_nobody() -> None:
     written = personas({("a", 0): None, ("b", 0): "of b", ("c", 0): "of c"})
     got = shuffled(written, [(user, 0) for user in "abc"], "book")

@@ -6,6 +6,7 @@ import re
 import pandas as pd
 import pytest
 
+from deeper_assets.assets.evaluation import round_errors
 from deeper_assets.method.asking import ChatSetup, ask, ask_predictions
 from deeper_assets.method.domains import find_domain
 from deeper_assets.method.exceptions import UnreadableAnswer
@@ -69,6 +70,30 @@ def refined(prompt: str, seed: int) -> Sample:
 
 
 FULL = [[5.0, 4.0]] * 7
+
+
+def test_short_histories_get_personas_as_far_as_their_windows_reach_and_are_in_no_error() -> None:
+    frame = windows(
+        {
+            **{"e": ("eval", FULL), "t": ("train", FULL)},
+            **{"three": ("short", FULL[:3]), "one": ("short", FULL[:1])},
+        }
+    )
+    setup = ChatSetup(ScriptedChat(steady), PROMPTS, 1)
+    written = initial_personas(frame, BOOK, setup)
+    assert dict(zip(written["user_id"], written["split"], strict=True)) == {
+        **{"e": "eval", "t": "train", "three": "short", "one": "short"},
+    }
+    played = play(ScriptedChat(steady), frame, "inc_update")
+    assert played.personas.groupby("user_id")["round"].max().to_dict() == {"e": 4, "three": 2, "one": 0}
+    assert played.personas["persona"].notna().all()
+    assert played.predictions.groupby("user_id")["round"].max().to_dict() == {"e": 4, "three": 1}
+    errors = round_errors(frame, played.personas, played.predictions).value
+    assert errors[["user_id", "round"]].to_numpy().tolist() == [["e", round_] for round_ in range(5)]
+    assert (errors["error"] == 0.5).all()
+    alone = frame[frame["split"] == "eval"]
+    without = play(ScriptedChat(steady), alone, "inc_update")
+    pd.testing.assert_frame_equal(errors, round_errors(alone, without.personas, without.predictions).value)
 
 
 def test_unreadable_answers_are_asked_again_and_then_counted() -> None:

@@ -174,6 +174,37 @@ def test_0_can_be_a_mark(scale: Scale) -> None:
     assert windows["rating"].tolist() == [1, 1, 1, 0, 1, 1]
 
 
+def test_users_with_short_histories_are_let_in_by_number() -> None:
+    """Two places a window, two windows needed: u has them, a to d have one, e lacks W0, f has half of it."""
+    rows = [*history("u", 4), *(row for user in "abcd" for row in history(user, 3))]
+    rows += [rating("e", 0, rating=0.0), rating("e", 1, rating=0.0), rating("e", 2), rating("e", 3)]
+    rows += [rating("f", 0)]
+    raw = raw_frame(rows)
+    first = sorted("abcd", key=lambda user: stable_share(0, "book", user))
+    for number, let_in in ((0, []), (1, first[:1]), (3, first[:3]), (None, first)):
+        rejected, windows, counts = cut(raw, sampling=UserSampling(short_users=number))
+        short = windows[windows["split"] == "short"]
+        assert sorted(set(short["user_id"])) == sorted(let_in)
+        assert places(short) == [(user, 0, place) for user in sorted(let_in) for place in (0, 1)]
+        assert (counts.short_users, counts.used.users, counts.left_over) == (
+            len(let_in),
+            1 + len(let_in),
+            len(let_in),
+        )
+        fell_out = rejected[rejected["row"].isna()]
+        assert set(fell_out["user_id"]) == {*"abcdef"} - set(let_in)
+        assert set(fell_out["reason"]) == {"too_few_windows"}
+
+
+def test_short_histories_do_not_depend_on_the_split_of_the_source() -> None:
+    rows = [*history("u", 4, split="train"), *history("a", 3, split="train"), *history("b", 3, split="eval")]
+    for seen in (True, False):
+        _, windows, counts = cut(raw_frame(rows), sampling=UserSampling(short_users=None, seen=seen))
+        split = dict(values(windows, "user_id", "split"))
+        assert split == {"a": "short", "b": "short", **({"u": "train"} if seen else {})}
+        assert counts.unseen_train.users == (0 if seen else 1)
+
+
 def reasons(rejected: pd.DataFrame) -> dict[Any, int]:
     """Rejected ratings per reason."""
     return rejected.groupby("reason")["ratings"].sum().to_dict()
