@@ -32,6 +32,7 @@ from deeper_assets.method.prompts import BUILT_IN, REQUIRED, Prompts, RatedItem
 from deeper_assets.method.windows import WindowRules
 from deeper_assets.settings import ChatSettings, SamplerSettings, Settings
 from deeper_assets.sources.custom import ColumnMap, CustomSource
+from deeper_assets_tests.memory import highest_memory
 from deeper_assets_tests.sources.reading import cut_source
 
 GIGABYTE = 2**30
@@ -213,12 +214,6 @@ KINDS: Mapping[str, tuple[SearchStrategy, Callable[..., None], int]] = {
     "templates": (templates, _one_template, 1500),
     "ratings": (ratings, _one_file_of_ratings, 400),
 }
-
-
-def highest_memory() -> int:
-    """Bytes that this process had at most. `getrusage` would count those of whoever started it, too."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ FOLDER = Path(__file__).parent
 MODULES = sorted(
     path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__" and not path.stem.startswith("test_")
 )
-MODULES += ["chat_clients.with_deeper", "generated_files.__main__"]
+MODULES += ["chat_clients.with_deeper", "generated_files.__main__", "straightforward.ways"]
 
 
 def test_benchmarks_are_imported_without_pytest() -> None:
