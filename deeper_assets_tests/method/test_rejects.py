@@ -2,20 +2,12 @@
 
 import pandas as pd
 
-from deeper_assets.method.rejects import WAYS_OUT, reject_counts, why_nobody_is_evaluated
+from deeper_assets.method.rejects import WAYS_OUT, why_nobody_is_evaluated
 from deeper_assets.method.windows import REASONS, UserSampling, WindowRules
 
-REJECTED = pd.DataFrame(
-    [
-        ("a", 0, "outside_scale", 1),
-        ("a", 1, "outside_scale", 1),
-        ("b", 2, "outside_scale", 1),
-        (None, 3, "missing_user", 1),
-        ("a", None, "too_few_windows", 40),
-        ("b", None, "too_few_windows", 2),
-        ("c", None, "no_first_window", 3),
-    ],
-    columns=["user_id", "row", "reason", "ratings"],
+COUNTS = pd.DataFrame(
+    [("too_few_windows", 2, 42), ("no_first_window", 1, 3), ("outside_scale", 2, 3), ("missing_user", 0, 1)],
+    columns=["reason", "users", "ratings"],
 )
 NOBODY = pd.DataFrame({"user_id": [], "split": []})
 
@@ -24,18 +16,8 @@ def test_every_reason_says_what_would_change_it() -> None:
     assert set(WAYS_OUT) == set(REASONS)
 
 
-def test_users_and_ratings_are_counted_by_reason() -> None:
-    assert reject_counts(REJECTED).values.tolist() == [
-        ["too_few_windows", 2, 42],
-        ["no_first_window", 1, 3],
-        ["outside_scale", 2, 3],
-        ["missing_user", 0, 1],
-    ]
-    assert reject_counts(REJECTED.iloc[:0]).empty
-
-
 def test_where_users_fell_out_the_counts_and_settings_are_named() -> None:
-    said = why_nobody_is_evaluated(NOBODY, REJECTED, UserSampling(), WindowRules(at_least=6))
+    said = why_nobody_is_evaluated(NOBODY, COUNTS, UserSampling(), WindowRules(at_least=6))
     first = "windows_at_least (6), or a source with longer histories"
     assert said == (
         f"too_few_windows: 2 users, 42 ratings (change {first}); "
@@ -47,7 +29,7 @@ def test_where_users_fell_out_the_counts_and_settings_are_named() -> None:
 
 def test_where_all_train_the_share_is_named() -> None:
     windows = pd.DataFrame({"user_id": ["a", "a", "b"], "split": "train"})
-    said = why_nobody_is_evaluated(windows, REJECTED, UserSampling(train_share=0.95), WindowRules())
+    said = why_nobody_is_evaluated(windows, COUNTS, UserSampling(train_share=0.95), WindowRules())
     assert said == (
         "all 2 users train; lower train_share (0.95), or name some as eval in the column that columns.split"
         " names"
@@ -55,5 +37,5 @@ def test_where_all_train_the_share_is_named() -> None:
 
 
 def test_where_nobody_fell_out_the_source_is_named() -> None:
-    said = why_nobody_is_evaluated(NOBODY, REJECTED.iloc[:0], UserSampling(seen=False), WindowRules())
+    said = why_nobody_is_evaluated(NOBODY, COUNTS.iloc[:0], UserSampling(seen=False), WindowRules())
     assert said.startswith("the source holds no ratings, or only those of training users")
