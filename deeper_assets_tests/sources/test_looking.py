@@ -102,7 +102,7 @@ def test_lines_that_do_not_fit_hinder_no_look(tmp_path: Path) -> None:
         ("r.csv", b"", r"r\.csv is empty"),
         ("r.txt", b"a,b\n1,2\n", r"r\.txt is of no known kind; known endings: \.csv, "),
         ("r.parquet", b"a,b\n1,2\n", r"r\.parquet cannot be read: "),
-        ("r.csv.gz", b"a,b\n1,2\n", r"r\.csv\.gz cannot be read"),
+        ("r.csv.gz", b"a,b\n1,2\n", r"r\.csv\.gz cannot be unpacked"),
     ],
 )
 def test_what_cannot_be_looked_at(tmp_path: Path, name: str, content: bytes, message: str) -> None:
