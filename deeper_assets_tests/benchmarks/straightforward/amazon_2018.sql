@@ -7,7 +7,7 @@ FROM read_json(
     columns = {'reviewerID': 'VARCHAR', 'asin': 'VARCHAR', 'overall': 'VARCHAR', 'unixReviewTime': 'VARCHAR'}
 );
 
--- Of a line that is not JSON, all fields are NULL. These lines are read again as text: some are Python literals.
+-- Of a line that is not JSON, all fields are NULL. It is read again as text: some are Python literals.
 CREATE TEMP TABLE texts AS
 SELECT rowid AS number, text FROM (
     SELECT row_number() OVER () - 1 AS rowid, text FROM read_csv(
@@ -20,11 +20,14 @@ CREATE TEMP MACRO literal(text, field) AS
     nullif(regexp_extract(text, concat('''', field, ''': "?([^",}]+)'), 1), '');
 
 CREATE TEMP VIEW given AS
-SELECT parsed.rowid + 1 AS line, 'Movies_and_TV.json.gz' AS file, text IS NOT NULL AND text NOT LIKE '%}' AS broken,
-    coalesce(user_id, literal(text, 'reviewerID')) AS user_id, coalesce(item_id, literal(text, 'asin')) AS item_id,
+SELECT parsed.rowid + 1 AS line, 'Movies_and_TV.json.gz' AS file,
+    text IS NOT NULL AND text NOT LIKE '%}' AS broken,
+    coalesce(user_id, literal(text, 'reviewerID')) AS user_id,
+    coalesce(item_id, literal(text, 'asin')) AS item_id,
     coalesce(rating_text, literal(text, 'overall')) AS rating_text,
     TRY_CAST(coalesce(rating_text, literal(text, 'overall')) AS DOUBLE) AS rating,
-    make_timestamp(TRY_CAST(coalesce(seconds, literal(text, 'unixReviewTime')) AS BIGINT) * 1000000) AS rated_at
+    make_timestamp(TRY_CAST(coalesce(seconds, literal(text, 'unixReviewTime')) AS BIGINT) * 1000000)
+        AS rated_at
 FROM parsed LEFT JOIN texts ON number = parsed.rowid;
 
 CREATE TEMP TABLE items AS

@@ -8,7 +8,8 @@ FROM read_csv(
     columns = {'userId': 'VARCHAR', 'movieId': 'VARCHAR', 'rating': 'VARCHAR', 'timestamp': 'VARCHAR'}
 );
 
-CREATE TEMP VIEW given AS SELECT *, rowid + 2 AS line, 'ratings.csv' AS file, NULL::BOOLEAN AS broken FROM lines;
+CREATE TEMP VIEW given AS
+SELECT *, rowid + 2 AS line, 'ratings.csv' AS file, NULL::BOOLEAN AS broken FROM lines;
 
 CREATE TEMP TABLE items AS
 SELECT movieId AS item_id, trim(regexp_replace(title, '\s+', ' ', 'g')) AS title, genres AS categories

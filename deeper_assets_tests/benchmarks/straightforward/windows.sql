@@ -14,16 +14,19 @@ SELECT line, user_id, file, CASE
         WHEN rated_at IS NULL THEN 'unreadable_time'
         WHEN length(title) > 1000 THEN 'unusable_text'
         WHEN rating IS NULL THEN 'not_a_number'
-        WHEN rating < getvariable('step') OR rating > 5 OR rating % getvariable('step') <> 0 THEN 'outside_scale'
+        WHEN rating < getvariable('step') OR rating > 5 OR rating % getvariable('step') <> 0
+        THEN 'outside_scale'
         WHEN coalesce(title, '') = '' THEN 'empty_title'
-    END AS reason, reason IN ('malformed_line', 'missing_user', 'duplicate_row', 'unreadable_time') AS unplaced
+    END AS reason,
+    reason IN ('malformed_line', 'missing_user', 'duplicate_row', 'unreadable_time') AS unplaced
 FROM given LEFT JOIN items USING (item_id) LEFT JOIN repeated USING (line)
 WHERE reason IS NOT NULL;
 
 CREATE TEMP TABLE slots AS
 SELECT user_id, position // 10 AS "window", count(*) FILTER (reason IS NULL) AS usable
 FROM (
-    SELECT given.user_id, reason, row_number() OVER (PARTITION BY given.user_id ORDER BY rated_at, line) - 1 AS position
+    SELECT given.user_id, reason,
+        row_number() OVER (PARTITION BY given.user_id ORDER BY rated_at, line) - 1 AS position
     FROM given LEFT JOIN bad USING (line) WHERE coalesce(NOT unplaced, true)
 ) WHERE position < 70 GROUP BY ALL HAVING count(*) = 10;
 
@@ -55,19 +58,21 @@ SELECT user_id, NULL, file, first_line, reason, usable FROM people WHERE reason 
 CREATE TEMP TABLE kept AS
 WITH placed AS (
     SELECT *, CASE
-            WHEN NOT unplaced THEN row_number() OVER (PARTITION BY user_id, unplaced ORDER BY rated_at, line) - 1
+            WHEN NOT unplaced
+            THEN row_number() OVER (PARTITION BY user_id, unplaced ORDER BY rated_at, line) - 1
         END AS position
     FROM (
         SELECT given.*, reason, coalesce(unplaced, false) AS unplaced
         FROM given LEFT JOIN (SELECT line, reason, unplaced FROM bad) USING (line)
     ) WHERE user_id IN (SELECT user_id FROM sampled UNION SELECT user_id FROM bad) OR reason IS NOT NULL
 )
-SELECT line - 1 AS "row", user_id, item_id, left(title, 1000) AS title, categories, rating_text, rating, rated_at,
-    position, file, line, reason
+SELECT line - 1 AS "row", user_id, item_id, left(title, 1000) AS title, categories, rating_text, rating,
+    rated_at, position, file, line, reason
 FROM placed LEFT JOIN items USING (item_id)
 WHERE reason IS NOT NULL OR user_id IN (SELECT user_id FROM sampled);
 
 CREATE TEMP TABLE windows AS
 SELECT user_id, split, "window", position % 10 AS place, item_id, title, rating, rated_at
-FROM kept JOIN sampled USING (user_id) JOIN slots ON slots.user_id = kept.user_id AND "window" = position // 10
+FROM kept JOIN sampled USING (user_id)
+JOIN slots ON slots.user_id = kept.user_id AND "window" = position // 10
 WHERE reason IS NULL;
