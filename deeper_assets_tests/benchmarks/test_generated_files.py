@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from deeper_assets.method.domains import find_domain
+from deeper_assets.sources.originals import find_original
 from deeper_assets_tests.benchmarks.generated_files import (
     FORMATS,
     amazon,
@@ -20,6 +22,7 @@ from deeper_assets_tests.benchmarks.generated_files import (
     movielens,
     write,
 )
+from deeper_assets_tests.sources.reading import cut_source
 
 ROWS = 40_000
 
@@ -56,6 +59,24 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(any_format: s
         one, same, other = ((tmp_path / folder / name).read_bytes() for folder in ("one", "same", "other"))
         assert one == same
         assert one != other
+
+
+def test_this_project_reads_every_format(any_format: str, tmp_path: Path) -> None:
+    domain, reasons = {
+        "movielens": ("movielens", set()),
+        "amazon_2018": ("movies_tv", {"duplicate_row", "empty_title"}),
+        "amazon_2023": ("movies_tv", {"duplicate_row", "empty_title"}),
+        "google_local": ("local_business", {"duplicate_row", "not_a_number"}),
+        "food": ("recipe", {"duplicate_row", "outside_scale"}),
+    }[any_format]
+    write(any_format, 20_000, tmp_path / "files")
+    source = find_original(find_domain(domain), tmp_path / "files")
+    assert source is not None
+    cut = cut_source(source, tmp_path)
+    assert cut.accounting.adds_up
+    assert cut.accounting.read.ratings == 20_000
+    assert len(cut.windows) > 500
+    assert set(cut.rejected["reason"]) - {"malformed_line", "unusable_text"} == {"too_few_windows", *reasons}
 
 
 def test_movielens(tmp_path: Path) -> None:

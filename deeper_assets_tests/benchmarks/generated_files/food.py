@@ -33,7 +33,7 @@ WITHOUT_NAME = 1 / 231_637
 
 
 def write_food(connection: duckdb.DuckDBPyConnection, rows: int, folder: Path) -> None:
-    """`rows` interactions, on more lines; a date is a day."""
+    """`rows` interactions, on more lines; a date is a day. A few of them come twice, by chance."""
     histories(connection, rows, f"least({MOST}, floor(pow(1 - uniform('n', u), -1 / {TAIL})))", LEAST_MEAN)
     recipes = max(1, rows // PER_RECIPE)
     reviews_by_item(connection, recipes)
