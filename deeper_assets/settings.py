@@ -157,7 +157,9 @@ class DomainSettings(BaseModel):
 
     @model_validator(mode="after")
     def _ratings_or_amounts(self) -> "DomainSettings":
-        if (wrong := wrong_marks(self.columns, self.marks)) is not None:
+        if self.columns is None and self.marks is not None:
+            raise ValueError("marks says how amounts become ratings; files of a format hold ratings")
+        if self.columns is not None and (wrong := wrong_marks(self.columns, self.marks)) is not None:
             raise ValueError(wrong)
         return self
 
