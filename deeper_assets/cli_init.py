@@ -20,6 +20,7 @@ COLUMNS = {
     "time": "When it was given.",
     "order": "A number that orders a user's ratings.",
     "split": "train or eval.",
+    "categories": "Genres, tags or categories of the item.",
 }
 """What a column can be, with the help of its flag."""
 

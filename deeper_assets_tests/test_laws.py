@@ -85,6 +85,7 @@ STALE: Mapping[str, frozenset[str]] = {
     "domains.podcasts.columns.order": HISTORIES,
     "domains.podcasts.columns.split": HISTORIES,
     "domains.podcasts.columns.amount": HISTORIES,
+    "domains.podcasts.columns.categories": HISTORIES,
     "domains.podcasts.marks": HISTORIES,
     "domains.podcasts.file": HISTORIES,
     "domains.podcasts.query": HISTORIES,
@@ -254,6 +255,7 @@ def changes(folder: Path) -> Mapping[str, Any]:
         f"{own}columns.time": "stars",
         f"{own}columns.order": "stars",
         f"{own}columns.split": "stars",
+        f"{own}columns.categories": "stars",
         # Ratings and amounts exclude each other, and amounts need marks.
         f"{own}columns.amount": {"marks": "user", "columns": {**unrated, "amount": "stars"}},
         f"{own}marks": {"marks": "user", "columns": unrated},

@@ -221,6 +221,21 @@ def test_other_sources_make_the_same_windows(here: Path) -> None:
         assert users == 6, source
 
 
+def test_categories_are_kept(here: Path) -> None:
+    genres = [HEAD + ",genres", *(line + ",Drama|Horror" for line in log()[1:])]
+    (here / "films.csv").write_text("\n".join(genres) + "\n")
+    done = deeper("init", "films.csv")
+    assert done.exit_code == 0, done.output
+    assert "  categories  genres\n" in done.output
+    experiment = Experiment(here, load_settings(here, {"profile": "films.yaml"}))
+    with scratch() as (connection, folder):
+        experiment.source("films").load(connection, folder)
+        [(kept,)] = connection.execute(
+            "SELECT DISTINCT categories FROM ratings WHERE defect IS NULL"
+        ).fetchall()
+    assert kept == "Drama|Horror"
+
+
 def test_a_database_with_several_tables_is_asked_about(here: Path) -> None:
     with duckdb.connect(here / "two.duckdb") as connection:
         connection.execute("CREATE TABLE a (n INT); CREATE TABLE b (n INT)")

@@ -55,6 +55,7 @@ class ColumnMap:
         order: a number that orders a user's ratings; the time without it, and without both the rows' order.
         split: train or eval; without it (or where it is empty) users are divided by a hash.
         amount: in the place of ratings, how much was done: plays, minutes, what was paid; see `amounts`.
+        categories: genres, tags or categories of the item, as one text.
     """
 
     user: str
@@ -65,6 +66,7 @@ class ColumnMap:
     order: str | None = None
     split: str | None = None
     amount: str | None = None
+    categories: str | None = None
 
 
 def wrong_marks(columns: ColumnMap, marks: Marks | None) -> str | None:
