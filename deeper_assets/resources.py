@@ -326,9 +326,12 @@ class Experiment:
         if adapter is not None:
             name = f"{name}+{identity(adapter)}"
             folder = self.adapter_folder(adapter)
-        given = self.settings.sampler
-        about = {"engine": self.engine, "max_length": given.max_length, "dtype": given.dtype}
-        return RememberedSampler(self._writer(name, base, folder), self.home / "texts", about)
+        writer, given = self._writer(name, base, folder), self.settings.sampler
+        weights = _weights(base)
+        if weights is None:
+            return writer
+        about = {"engine": self.engine, "max_length": given.max_length, "dtype": given.dtype, "base": weights}
+        return RememberedSampler(writer, self.home / "texts", about)
 
     def _writer(self, name: str, base: pd.DataFrame, adapter: Path | None) -> Sampler:
         place, given = self.base_folder(base), self.settings.sampler
@@ -407,6 +410,21 @@ class Experiment:
 
 REFERENCE = "reference"
 """File name of the one row of `base_policy` that only names a base: a folder or hub name of the user's."""
+
+
+def _weights(base: pd.DataFrame) -> list[tuple[str, int, int]] | None:
+    """What tells a base of this name from another one: of a folder, its files, their sizes and times.
+
+    None where nothing tells: a model on the Hub may be another one by now.
+    """
+    if list(base["file"]) != [REFERENCE]:
+        return []  # its rows are its files, and its name says what they hold
+    folder = Path(bytes(base["content"].iloc[0]).decode())
+    if not folder.is_dir():
+        return None
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    stats = [(path, path.stat()) for path in files]
+    return [(str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
 
 
 @lru_cache(maxsize=2)

@@ -11,7 +11,7 @@ from deeper_assets.engines.sampling.transformers_sampler import ReloadedSampler,
 from deeper_assets.engines.sampling.vllm_sampler import GivenServers, VllmSampler
 from deeper_assets.engines.sampling.vllm_server import OwnServer, ServerOptions
 from deeper_assets.layers import load_settings
-from deeper_assets.resources import Experiment
+from deeper_assets.resources import Experiment, base_policy_rows
 from deeper_assets.store.adapters import as_rows, identity
 
 BASE = as_rows(SHIPPED)
@@ -46,7 +46,7 @@ def test_settings_reach_the_server_that_a_home_starts(tmp_path: Path, adapter: P
         training={"lora_rank": 4},
     ).sampler(BASE, rows)
     assert isinstance(sampler, RememberedSampler)
-    assert sampler.about == {"engine": "vllm", "max_length": 99, "dtype": "float16"}
+    assert sampler.about == {"engine": "vllm", "max_length": 99, "dtype": "float16", "base": []}
     assert sampler.folder == tmp_path / "texts"
     assert sampler.sampler == VllmSampler(
         f"base-{identity(BASE)}+{identity(rows)}",
@@ -111,6 +111,21 @@ def test_a_policy_of_ones_own_is_not_kept_by_transformers(tmp_path: Path) -> Non
     assert sampler.sampler == ReloadedSampler(
         TransformersSampler(f"base-{identity(BASE)}", folder, max_length=9), tmp_path / "gpu"
     )
+
+
+def test_texts_are_remembered_of_a_base_that_can_be_told_from_others(tmp_path: Path) -> None:
+    folder = tmp_path / "my model"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    of = experiment(tmp_path, policy=str(folder), sampler={"engine": "transformers"})
+    before = of.sampler(base_policy_rows(str(folder)))
+    (folder / "model.safetensors").write_bytes(b"others, of that name")
+    after = of.sampler(base_policy_rows(str(folder)))
+    assert isinstance(before, RememberedSampler) and isinstance(after, RememberedSampler)
+    assert before.name == after.name
+    assert before.about != after.about
+    on_the_hub = of.sampler(base_policy_rows("some/model"))  # another revision has the same name
+    assert isinstance(on_the_hub, ReloadedSampler)
 
 
 def test_the_tiny_policy_stays_loaded_in_the_process(tmp_path: Path) -> None:

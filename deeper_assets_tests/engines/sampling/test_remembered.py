@@ -1,7 +1,5 @@
 """Texts that a policy has written are not written again."""
 
-import multiprocessing
-import signal
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -60,27 +58,25 @@ def test_greedy_texts_have_no_seed(tmp_path: Path) -> None:
     assert asked(writer) == []
 
 
-def killed_in_its_second_piece(folder: Path) -> None:
-    """Writes the first piece, and is killed while it writes the next."""
-
-    def deadly(prompt: str, seed: int) -> Sample:
-        if prompt == "2":
-            signal.raise_signal(signal.SIGKILL)
-        return write(prompt, seed)
-
-    remembered.PIECE = 2
-    sampler = RememberedSampler(ScriptedSampler(deadly), folder / "texts", {})
-    sampler.sample(list("0123"), [[0]] * 4, DRAWN)
+def test_new_texts_are_written_in_one_call(tmp_path: Path) -> None:
+    sampler, writer = policy(tmp_path)
+    sampler.sample([str(n) for n in range(1000)], [[n] for n in range(1000)], DRAWN)
+    assert [len(prompts) for prompts in asked(writer)] == [1000]
 
 
-def test_a_kill_loses_one_piece(tmp_path: Path) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=killed_in_its_second_piece, args=[tmp_path])
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+def test_an_error_that_passes_costs_no_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    policy(tmp_path)[0].sample(["a"], [[1]], DRAWN)
+    (tmp_path / "texts" / "cache.db").rename(tmp_path / "texts" / "away")
+    (tmp_path / "texts" / "cache.db").mkdir()  # SQLite is unable to open it
     again, writer = policy(tmp_path)
-    assert again.sample(list("0123"), [[0]] * 4, DRAWN) == [[write(sign, 0)] for sign in "0123"]
-    assert asked(writer) == [["2", "3"]]
+    assert again.sample(["a"], [[1]], DRAWN) == [[write("a", 1)]]
+    assert asked(writer) == [["a"]]
+    assert "unable to open" in caplog.text
+    (tmp_path / "texts" / "cache.db").rmdir()
+    (tmp_path / "texts" / "away").rename(tmp_path / "texts" / "cache.db")
+    third, writer = policy(tmp_path)
+    third.sample(["a"], [[1]], DRAWN)
+    assert asked(writer) == []
 
 
 def test_a_damaged_file_is_begun_anew_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -89,7 +85,7 @@ def test_a_damaged_file_is_begun_anew_and_told(tmp_path: Path, caplog: pytest.Lo
     again, writer = policy(tmp_path)
     assert again.sample(["a"], [[1]], DRAWN) == [[write("a", 1)]]
     assert asked(writer) == [["a"]]
-    assert "is damaged" in caplog.text
+    assert "cannot be read" in caplog.text
     third, writer = policy(tmp_path)
     third.sample(["a"], [[1]], DRAWN)
     assert asked(writer) == []
