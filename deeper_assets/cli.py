@@ -112,9 +112,10 @@ def run(home: Path | None, refresh: str | None, **flags: Any) -> None:
     anew = _names(refresh, "--refresh") if refresh else []
     read_again = experiment.domains_in_force if isinstance(anew, str) else anew
 
-    from deeper_assets.instance import quiet_dagster
+    from deeper_assets.instance import quiet_dagster, show_readings
 
     quiet_dagster()
+    show_readings()
     with _progress() as progress:
         outcome = run_everything(experiment, progress, given, read_again)
     _say_what_was_done(outcome)

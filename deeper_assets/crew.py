@@ -36,6 +36,7 @@ from deeper_assets.instance import (
     latest_checks,
     open_instance,
     quiet_dagster,
+    show_readings,
 )
 from deeper_assets.planning import Unit
 from deeper_assets.resources import Experiment
@@ -236,6 +237,7 @@ _this_worker: Worker
 def _start_worker(home: Path, settings: Settings) -> None:
     global _this_worker  # noqa: PLW0603 - a pool's initializer has no other way to hand something on
     quiet_dagster()
+    show_readings()
     # Dagster gives SIGTERM whatever SIGINT does: by default a traceback from every worker that is stopped.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     _this_worker = Worker(Experiment(home, settings))

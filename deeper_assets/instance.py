@@ -255,3 +255,11 @@ def prune(instance: DagsterInstance, planner: Planner) -> None:
 def quiet_dagster() -> None:
     """Keeps Dagster's own log lines off the terminal; they are all in the run's page in the UI."""
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
+
+
+def show_readings() -> None:
+    """Puts what sources tell of long readings on standard error; it is in the run's page as well."""
+    logger = logging.getLogger("deeper_assets.sources")
+    logger.setLevel(logging.INFO)
+    if not logger.handlers:
+        logger.addHandler(logging.StreamHandler())

@@ -49,6 +49,10 @@ run_coordinator:
   config:
     max_concurrent_runs: 2
     dequeue_interval_seconds: 1
+python_logs:
+  managed_python_loggers:
+    - deeper_assets.sources
+  python_log_level: INFO
 """
 
 
