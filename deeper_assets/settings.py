@@ -123,7 +123,9 @@ class DomainSettings(BaseModel):
     scale: Scale
     seen: bool = Field(True, description="whether its training users train the policy")
     columns: ColumnMap | None = Field(None, description="what the columns hold; a `format` says that itself")
-    file: LocalPath | None = Field(None, description="CSV, TSV (also .gz) or Parquet file, or of a `format`")
+    file: LocalPath | None = Field(
+        None, description="CSV, TSV, JSON lines (also .gz) or Parquet, or of a `format`"
+    )
     format: FormatName | None = Field(
         None, description="of an original file: movielens, amazon, google_local or food"
     )

@@ -202,7 +202,10 @@ def test_other_sources_make_the_same_windows(here: Path) -> None:
         connection.execute("COPY ratings TO 'podcasts.parquet'")
     with gzip.open(here / "podcasts.csv.gz", "wt") as file:
         file.write((here / "podcasts.csv").read_text())
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY (FROM {rows}) TO 'podcasts.jsonl.gz' (FORMAT json, COMPRESSION gzip)")
     for source, flags in (
+        ("podcasts.jsonl.gz", []),
         ("podcasts.csv.gz", []),
         ("podcasts.parquet", []),
         ("rated.duckdb", []),

@@ -16,6 +16,7 @@ from deeper_assets.method.domains import Domain
 from deeper_assets.method.exceptions import DeeperError, did_you_mean, first_line
 from deeper_assets.sources.amounts import Marks, make_marks
 from deeper_assets.sources.csv_files import load_csv, read_header
+from deeper_assets.sources.json_lines import load_json_lines
 from deeper_assets.sources.logs import make_ratings, typed
 from deeper_assets.sources.postgres import PostgresQuery, asked_of_postgres
 from deeper_assets.sources.reads import Reads, named_files, what_is_read
@@ -30,7 +31,10 @@ from deeper_assets.sources.shape import (
 )
 
 _CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+_JSON_LINES = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz", ".ndjson.gz")
 _PARQUET = (".parquet",)
+KNOWN = (*_CSV, *_JSON_LINES, *_PARQUET)
+"""Endings of files that can be read."""
 
 _LONGEST_LINE = 64 * 2**20
 """Bytes of a record that Postgres answers."""
@@ -90,7 +94,8 @@ class CustomSource:
     Attributes:
         domain: whose ratings these are.
         columns: which column holds what.
-        file: a .csv, .tsv (also .gz; a header line, UTF-8) or .parquet file.
+        file: a .csv, .tsv (with a header line, UTF-8), .jsonl (also .json, .ndjson; of each also .gz) or
+            .parquet file.
         database: a DuckDB file that `query` is asked of; it is opened read-only.
         query: SQL that gives the rows; alone, DuckDB's SQL over files ("FROM 'ratings.csv' JOIN …").
         dsn_env: the environment variable with the connection string of the Postgres that `query` is asked of.
@@ -125,9 +130,8 @@ class CustomSource:
             )
         if (wrong := wrong_marks(self.columns, self.marks)) is not None:
             raise DeeperError(f"the source of domain {self.domain.name!r}: {wrong}")
-        if self.file is not None and not self.file.name.lower().endswith((*_CSV, *_PARQUET)):
-            known = ", ".join((*_CSV, *_PARQUET))
-            raise DeeperError(f"{self.file} is of no known kind; known endings: {known}")
+        if self.file is not None and not self.file.name.lower().endswith(KNOWN):
+            raise DeeperError(f"{self.file} is of no known kind; known endings: {', '.join(KNOWN)}")
 
     def files(self) -> list[Path]:
         """The files that the settings name and that exist, those of the database included; none is opened."""
@@ -287,9 +291,13 @@ class CustomSource:
     def _load_file(
         self, connection: duckdb.DuckDBPyConnection, folder: Path, path: Path, called: str
     ) -> None:
-        """Make the relation `given` from a CSV or Parquet file."""
+        """Make the relation `given` from a CSV, Parquet or JSON lines file."""
         if path.name.lower().endswith(_PARQUET):
             self._load_relation(connection, f"read_parquet({quoted(path)})", called)
+            return
+        if path.name.lower().endswith(_JSON_LINES):
+            fields = list(dict.fromkeys(self._mapped().values()))  # that a line lacks one is no error
+            load_json_lines(connection, folder, path, "given", fields, typed(connection, self._texts()))
             return
         names, _ = read_header(path)
         self._check_columns(names, called)

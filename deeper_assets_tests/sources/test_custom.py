@@ -449,3 +449,18 @@ def test_sums_of_floats_behind_a_view_have_the_same_hash_each_time(tmp_path: Pat
         pass
     assert report.answer is not None
     assert {source._answer() for _ in range(4)} == {report.answer}
+
+
+def test_json_lines_are_read_as_a_csv_is(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text(
+        '{"u": 1, "i": "a", "r": 4.0, "more": {"x": 1}}\n{"u": 1, "i":\n\n'
+        '{"u": 1, "i": "b", "r": "good"}\n{"i": "c", "r": 1}\n'
+    )
+    rows, _ = written(CustomSource(FILMS, PLAIN, file=path), tmp_path)
+    assert picked(rows, "line", "user_id", "item_id", "rating", "rating_text", "defect") == [
+        (1, "1", "a", 4.0, "4.0", None),
+        (2, None, None, None, None, "malformed_line"),
+        (4, "1", "b", None, "good", None),
+        (5, None, "c", 1.0, "1", "missing_user"),
+    ]
