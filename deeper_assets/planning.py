@@ -187,6 +187,9 @@ class Planner:
         known = stored.get(_stored_at(table, partition))
         if known is None:
             return True
+        beside = [stored.get(_stored_at(other, partition)) for other in self.graph.tables[table].tables]
+        if any(other is not None and other.run_id != known.run_id for other in beside):
+            return True  # a run was killed between tables that are made together
         asset = canonical_json([id(self.graph.tables[table]), known.ingredients.settings])
         if asset not in seen:
             seen[asset] = self.graph.ingredients(table, partition, known.ingredients)

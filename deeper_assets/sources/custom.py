@@ -6,7 +6,7 @@ Everything is SQL inside DuckDB, which spills to disk. So tens of millions of ro
 import glob
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -190,12 +190,12 @@ class CustomSource:
         elif self.dsn_env is not None:
             answer = self._load_answer(connection, folder / "answer.csv")
         else:
-            complete = self._planned(connection).complete
-            if not complete:
-                _add_up_in_order(connection)
+            reads = self._planned(connection)
+            if not (reads.complete and reads.in_order):
+                _one_after_another(connection)
             self._load_relation(connection, self._relation, name)
-            answer = None if complete else self._hashed(connection, "given")
-        connection.execute("USE memory")  # no table of the user's is taken for one of ours
+            answer = None if reads.complete else self._hashed(connection, "given")
+            connection.execute("RESET threads")
         make_ratings(connection, name, repeats=self.marks is not None)
         if self.marks is None:
             return ReadReport(placed=False, answer=answer)
@@ -258,7 +258,7 @@ class CustomSource:
             reads = what_is_read(connection, _bare(self.query))
         except duckdb.Error as error:
             raise self._unreadable(self._called, error) from error
-        return Reads(tuple(sorted({*self._database_files(), *reads.files})), reads.complete)
+        return replace(reads, files=tuple(sorted({*self._database_files(), *reads.files})))
 
     def _answer(self) -> Answer:
         """What the query answers now."""
@@ -266,12 +266,9 @@ class CustomSource:
             with asked_of_postgres(_bare(self.query), self.dsn_env) as asked:
                 return self._counted(asked)
         with self._connection() as connection:
-            _add_up_in_order(connection)
-            try:
-                columns = self._selected(connection, self._relation, self._called)
-                return self._hashed(connection, f"(SELECT {columns} FROM {self._relation})")
-            except duckdb.Error as error:
-                raise self._unreadable(self._called, error) from error
+            _one_after_another(connection)
+            self._load_relation(connection, self._relation, self._called)
+            return self._hashed(connection, "given")
 
     def _counted(self, asked: PostgresQuery) -> Answer:
         """The rows that Postgres answers in the columns of `_mapped`, counted and hashed there."""
@@ -320,8 +317,18 @@ class CustomSource:
 
     def _load_relation(self, connection: duckdb.DuckDBPyConnection, relation: str, called: str) -> None:
         """Make the relation `given` from a table function, or a query in brackets."""
+        texts = self._texts()
         try:
-            columns = self._selected(connection, relation, called)
+            described = connection.execute(f"DESCRIBE FROM {relation}").fetchall()
+            self._check_columns([name for name, *_ in described], called)
+            if self.database is not None:
+                # Its tables and macros may be called as ours are: so texts are all that is taken from it.
+                selected = ", ".join(f"{text} AS {identifier(name)}" for name, text in texts.items())
+                connection.execute(f"CREATE TEMP TABLE asked_texts AS SELECT {selected} FROM {relation}")
+                connection.execute("USE memory.main")
+                connection.execute("DETACH asked")
+                relation, texts = "asked_texts", {name: identifier(name) for name in texts}
+            columns = ", ".join(f"{text} AS {name}" for name, text in typed(connection, texts).items())
             connection.execute(f"CREATE TEMP TABLE given_rows AS SELECT {columns} FROM {relation}")
         except duckdb.Error as error:
             raise self._unreadable(called, error) from error
@@ -330,12 +337,6 @@ class CustomSource:
             "CREATE TEMP VIEW given AS"
             " SELECT rowid + 1 AS line, NULL::VARCHAR AS malformed, * FROM given_rows"
         )
-
-    def _selected(self, connection: duckdb.DuckDBPyConnection, relation: str, called: str) -> str:
-        """The columns of `typed`, as SQL that selects them from a relation."""
-        described = connection.execute(f"DESCRIBE FROM {relation}").fetchall()
-        self._check_columns([name for name, *_ in described], called)
-        return ", ".join(f"{text} AS {name}" for name, text in typed(connection, self._texts()).items())
 
     def _texts(self) -> dict[str, str]:
         """SQL for the text of each column that there is; an amount stands as a rating, as does a row."""
@@ -371,10 +372,16 @@ class CustomSource:
 
 
 def _bare(query: str | None) -> str:
-    """The query without the semicolon at its end."""
-    return (query or "").strip().rstrip(";")
+    """The query without the semicolon at its end, and without comments behind that."""
+    text = query or ""
+    last = max(
+        (place for place, kind in duckdb.tokenize(text) if kind != duckdb.token_type.comment), default=0
+    )
+    if text[last : last + 1] != ";":
+        return text.strip()
+    return text[:last].strip().rstrip(";")
 
 
-def _add_up_in_order(connection: duckdb.DuckDBPyConnection) -> None:
-    """Has sums of floats be the same each time, so that their hash is."""
+def _one_after_another(connection: duckdb.DuckDBPyConnection) -> None:
+    """Has rows come in the same order each time, and sums of floats be the same, so that their hash is."""
     connection.execute("SET threads = 1")

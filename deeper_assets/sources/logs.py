@@ -72,8 +72,6 @@ def typed(connection: DuckDBPyConnection, texts: Mapping[str, str]) -> dict[str,
     user, item, rating = (f"({texts[name]})" for name in ("user", "item", "rating"))
     number = f"TRY_CAST({rating} AS DOUBLE)"
     time, order = texts.get("time"), texts.get("order")
-    same = [f"trim({user})", f"trim({item})", number, f"CASE WHEN {number} IS NULL THEN {rating} END"]
-    same += [text for text in (time, order) if text is not None]
     ids = {"user id": user, "item id": item} | ({"title": texts["title"]} if "title" in texts else {})
     may_be_odd = [f"contains({text}, chr(0)) OR strlen({text}) > {LONGEST_TEXT}" for text in ids.values()]
     oddness = ", ".join(f"oddness('{what}', {text})" for what, text in ids.items())
@@ -82,7 +80,6 @@ def typed(connection: DuckDBPyConnection, texts: Mapping[str, str]) -> dict[str,
         "item": f"nullif(trim({item}), '')",
         "rating_text": rating,
         "rating": f"CASE WHEN isfinite({number}) THEN {number} END",
-        "sign": f"hash({', '.join(same)})",
         "odd": f"CASE WHEN {' OR '.join(may_be_odd)} THEN coalesce({oddness}) END",
     }
     for name in ("title", "categories"):
@@ -98,8 +95,13 @@ def typed(connection: DuckDBPyConnection, texts: Mapping[str, str]) -> dict[str,
         )
     if "split" in texts:
         columns["split"] = f"lower(trim(left({texts['split']}, 80)))"
-    return columns
+    same = [columns["user_id"], columns["item"], number, f"CASE WHEN {number} IS NULL THEN {rating} END"]
+    same += [columns[name] for name in _PLACES if name in columns]
+    return {**columns, "sign": f"hash({', '.join(same)})"}
 
+
+_PLACES = ("rated_at", "time_text", "order_at", "order_text")
+"""Columns that say where in a user's order a rating stands."""
 
 _TYPES = {
     "title": "VARCHAR",
@@ -131,7 +133,7 @@ def make_ratings(connection: DuckDBPyConnection, called: str, *, repeats: bool =
         connection.execute(NAMES)
     connection.execute(TWICE if not repeats else "CREATE OR REPLACE TEMP TABLE twice (sign UBIGINT)")
     same = ["user_id", "item", "rating", "CASE WHEN rating IS NULL THEN rating_text END"]
-    same += [name for name in ("rated_at", "time_text", "order_at", "order_text") if name in columns]
+    same += [name for name in _PLACES if name in columns]
     connection.execute(duplicates(", ".join(same)))
     odd, repeated = (
         connection.execute(f"SELECT EXISTS ({query})").fetchall() == [(True,)]

@@ -9,7 +9,7 @@ known here, some of what the query reads may be out of sight: then only its answ
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,10 @@ _INSIDE = frozenset([*_SCANS, "empty_result", "range", "generate_series", "unnes
 """What a plan calls the sources of rows that lie in the database or in the query itself."""
 
 
+_STREAMING = frozenset({"projection", "filter", "union", "streaming_limit", "streaming_window"})
+"""What a plan calls operators that leave rows in their order; groups, joins and sorts with ties do not."""
+
+
 @dataclass(frozen=True)
 class Reads:
     """What a query reads outside of the database that it is asked of.
@@ -35,10 +39,12 @@ class Reads:
     Attributes:
         files: the local files, in order.
         complete: whether nothing else is read. Otherwise the answer may change while no file does.
+        in_order: whether rows come in the order of what is read, however many threads there are.
     """
 
     files: tuple[Path, ...]
     complete: bool
+    in_order: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ def what_is_read(connection: duckdb.DuckDBPyConnection, query: str) -> Reads:
         DeeperError: a relative path could mean two files.
     """
     text = _text(connection, query)
-    opened, sources = _planned(connection, query)
+    opened, sources, others = _planned(connection, query)
     files = {path for one in text.paths for path in _matches(connection, one)}
     for name in text.tables:  # perhaps a table or a subquery, although a file is called so
         matches = _matches(connection, name)
@@ -96,7 +102,8 @@ def what_is_read(connection: duckdb.DuckDBPyConnection, query: str) -> Reads:
     through = text.clear and not text.names & (_hidden(connection) | _changing(connection))
     known = _INSIDE | _READERS if through else _INSIDE
     complete = opened <= files and sources <= known
-    return Reads(tuple(sorted(files | {path for path in opened if path.is_file()})), complete)
+    whole = sorted(files | {path for path in opened if path.is_file()})
+    return Reads(tuple(whole), complete, in_order=others <= _STREAMING)
 
 
 def _text(connection: duckdb.DuckDBPyConnection, query: str) -> _Text:
@@ -176,8 +183,8 @@ def _local(connection: duckdb.DuckDBPyConnection, path: str) -> Path:
     return here
 
 
-def _planned(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[set[Path], set[str]]:
-    """The files that DuckDB opens to plan a query, and what the plan calls its sources, in lower case."""
+def _planned(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[set[Path], set[str], set[str]]:
+    """The files that DuckDB opens to plan a query; what the plan calls its sources, and other operators."""
     refuse_several(connection, query)
     connection.execute("CALL enable_logging('FileSystem')")
     try:
@@ -188,8 +195,10 @@ def _planned(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[set[Pat
     finally:
         connection.execute("CALL disable_logging()")
         connection.execute("CALL truncate_duckdb_logs()")
-    sources = {node["name"].lower() for node in _nodes(json.loads(plan)) if node.get("children") == []}
-    return {_local(connection, path) for (path,) in rows}, sources
+    operators = [node for node in _nodes(json.loads(plan)) if "children" in node]
+    sources = {node["name"].lower() for node in operators if not node["children"]}
+    others = {node["name"].lower() for node in operators if node["children"]}
+    return {_local(connection, path) for (path,) in rows}, sources, others
 
 
 def _hidden(connection: duckdb.DuckDBPyConnection) -> set[str]:

@@ -464,3 +464,67 @@ def test_json_lines_are_read_as_a_csv_is(tmp_path: Path) -> None:
         (4, "1", "b", None, "good", None),
         (5, None, "c", 1.0, "1", "missing_user"),
     ]
+
+
+def test_names_and_macros_of_the_database_are_not_taken_for_ours(tmp_path: Path) -> None:
+    with duckdb.connect(tmp_path / "mine.duckdb") as database:
+        database.execute(
+            "CREATE TABLE log AS SELECT 'u' || i % 3 AS u, 'i' || i AS i, i % 5 + 1 AS r FROM range(30) t(i)"
+        )
+        for name in (
+            "ratings",
+            "given",
+            "given_rows",
+            "items",
+            "names",
+            "twice",
+            "duplicates",
+            "kept",
+            "people",
+        ):
+            database.execute(f"CREATE TABLE {name} AS SELECT 'x' AS item, 'y' AS title, 'z' AS categories")
+        database.execute(
+            "CREATE SCHEMA memory; CREATE TABLE memory.items AS SELECT 'i1' AS item, 'no' AS title"
+        )
+        database.execute("CREATE MACRO trim(text) AS 'all'; CREATE MACRO cleaned(text) AS 'mine ' || text")
+    query = "SELECT u, cleaned(i) AS i, r FROM log"
+    rows, _ = written(CustomSource(FILMS, PLAIN, query=query, database=tmp_path / "mine.duckdb"), tmp_path)
+    assert [row["defect"] for row in rows if row["defect"]] == []
+    assert picked(rows[:2], "user_id", "title") == [("u0", "mine i0"), ("u1", "mine i1")]
+    assert {row["user_id"] for row in rows} == {"u0", "u1", "u2"}
+
+
+def test_whether_a_row_is_a_copy_does_not_depend_on_others(tmp_path: Path) -> None:
+    def copies(*times: str) -> int:
+        text = "u,i,r,t\n" + "".join(f"1,a,4,{time}\n" for time in times)
+        return sum(row["defect"] == "duplicate_row" for row in read(tmp_path, text, TIMED))
+
+    assert copies("1", "1.0") == 1
+    assert copies("1", "1", "1.0", "1.0") == 3
+    assert copies("1", "2", "soon", "later") == 0
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT u, i, max(r) AS r FROM 'log.csv' GROUP BY ALL",
+        "SELECT a.u, a.i, b.r FROM 'log.csv' a JOIN 'log.csv' b USING (n)",
+        "SELECT u, i, r FROM 'log.csv' ORDER BY r",
+    ],
+)
+def test_the_rows_of_a_query_come_in_one_order(tmp_path: Path, query: str) -> None:
+    duckdb.execute(
+        "COPY (SELECT n, 'u' || hash(n) % 50 AS u, 'i' || n % 3000 AS i, n % 5 + 1 AS r"
+        " FROM range(300000) t(n))"
+        f" TO '{tmp_path}/log.csv'"
+    )
+    source = CustomSource(FILMS, PLAIN, query=query, folder=tmp_path)
+    orders = {tuple(picked(written(source, tmp_path)[0], "user_id", "item_id", "position")) for _ in range(3)}
+    assert len(orders) == 1
+
+
+@pytest.mark.parametrize("end", ["; -- all of it", ";;", " -- it's;\n;", "\n/* ; */"])
+def test_a_query_may_end_in_a_semicolon_and_a_comment(tmp_path: Path, end: str) -> None:
+    (tmp_path / "log.csv").write_text("u,i,r\n1,a,4\n")
+    source = CustomSource(FILMS, PLAIN, query=f"SELECT * FROM 'log.csv' WHERE i <> ';'{end}", folder=tmp_path)
+    assert picked(written(source, tmp_path)[0], "user_id", "item_id") == [("1", "a")]
