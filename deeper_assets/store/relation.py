@@ -43,7 +43,7 @@ class Relation:
     def first(self, count: int) -> tuple[pd.DataFrame, int]:
         """The first rows, and how many there are in all."""
         total = int(self.ask("SELECT count(*) AS rows FROM stored")["rows"].iloc[0])
-        return self.ask("FROM stored LIMIT ?", [count]), total
+        return self.ask("FROM stored ORDER BY ALL LIMIT ?", [count]), total
 
     @property
     def rows(self) -> Query:
