@@ -17,7 +17,7 @@ from deeper_assets.method.exceptions import DeeperError, first_line
 from deeper_assets.sources.csv_lines import Layout, by_line, mended
 from deeper_assets.sources.csv_records import as_plain_csv
 from deeper_assets.sources.shape import identifier, quoted
-from deeper_assets.sources.streams import LONGEST_LINE, Blocks, through_fifo
+from deeper_assets.sources.streams import LONGEST_LINE, Blocks, is_packed, through_fifo
 
 _DELIMITERS = ",\t;|"
 
@@ -130,7 +130,7 @@ class _Reader:
             f"header = true, delim = {quoted(self.delimiter)}, store_rejects = true, rejects_limit = 0, "
             f"rejects_table = '{self.table}_errors', rejects_scan = '{self.table}_scans'"
         )
-        as_it_is = self.blocks.path.suffix != ".gz"
+        as_it_is = not is_packed(self.blocks.path)
         layout = Layout(self.delimiter.encode())
         if as_it_is:
             for block in self.blocks:
@@ -153,7 +153,7 @@ class _Reader:
         self.connection.execute(
             f"CREATE OR REPLACE TEMP TABLE {self.table}_rows AS SELECT {select} FROM read_csv("
             f"{quoted(place)}, auto_detect = false, compression = 'none', quote = '\"', escape = '\"', "
-            f"columns = {{{types}}}, {options})"
+            f"hive_partitioning = false, columns = {{{types}}}, {options})"
         )
 
 

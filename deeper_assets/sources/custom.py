@@ -290,7 +290,9 @@ class CustomSource:
     ) -> None:
         """Make the relation `given` from a CSV, Parquet or JSON lines file."""
         if path.name.lower().endswith(_PARQUET):
-            self._load_relation(connection, f"read_parquet({quoted(path)})", called)
+            self._load_relation(
+                connection, f"read_parquet({quoted(path)}, hive_partitioning = false)", called
+            )
             return
         if path.name.lower().endswith(_JSON_LINES):
             fields = list(dict.fromkeys(self._mapped().values()))  # that a line lacks one is no error
@@ -309,7 +311,7 @@ class CustomSource:
         columns = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in names)
         read = (
             f"read_csv({quoted(path)}, auto_detect = false, header = true, quote = '\"', escape = '\"', "
-            f"max_line_size = {_LONGEST_LINE}, columns = {{{columns}}})"
+            f"hive_partitioning = false, max_line_size = {_LONGEST_LINE}, columns = {{{columns}}})"
         )
         self._load_relation(connection, read, f"the answer of the {self._called}")
         path.unlink()

@@ -123,7 +123,7 @@ def _read_json(path: Path, columns: Mapping[str, str]) -> str:
     types = ", ".join(f"{quoted(name)}: '{type_}'" for name, type_ in columns.items())
     return (
         f"read_json({quoted(path)}, format = 'newline_delimited', compression = 'none', auto_detect = false, "
-        f"records = true, ignore_errors = true, columns = {{{types}}})"
+        f"records = true, ignore_errors = true, hive_partitioning = false, columns = {{{types}}})"
     )
 
 

@@ -15,6 +15,7 @@ from deeper_assets.sources.csv_files import read_header
 from deeper_assets.sources.postgres import asked_of_postgres
 from deeper_assets.sources.reads import refuse_several
 from deeper_assets.sources.shape import identifier, quoted, readable, scratch
+from deeper_assets.sources.streams import is_packed
 
 SAMPLE = 100_000
 """Rows that are looked at, at most: the first ones."""
@@ -185,10 +186,12 @@ def _relation(connection: duckdb.DuckDBPyConnection, folder: Path, place: Place)
 def _of_file(path: Path) -> str:
     name = path.name.lower()
     if name.endswith(_PARQUET):
-        return f"read_parquet({quoted(path)})"
+        return f"read_parquet({quoted(path)}, hive_partitioning = false)"
+    # Names of folders such as `stars=4` are no columns.
+    how = f"hive_partitioning = false, compression = '{'gzip' if is_packed(path) else 'none'}'"
     if name.endswith(_JSON_LINES):
-        how = "format = 'newline_delimited', maximum_depth = 1, ignore_errors = true"
-        return f"read_json({quoted(path)}, {how})"
+        lines = "format = 'newline_delimited', maximum_depth = 1, ignore_errors = true"
+        return f"read_json({quoted(path)}, {lines}, {how})"
     if not name.endswith(_CSV):
         known = ", ".join((*_CSV, *_JSON_LINES, *_PARQUET))
         raise DeeperError(f"{path} is of no known kind; known endings: {known}")
@@ -196,7 +199,8 @@ def _of_file(path: Path) -> str:
     columns = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in names)
     return (  # what does not fit is looked at later, when all is read
         f"read_csv({quoted(path)}, auto_detect = false, header = true, delim = {quoted(delimiter)}, "
-        f"quote = '\"', escape = '\"', columns = {{{columns}}}, ignore_errors = true, strict_mode = false)"
+        f"quote = '\"', escape = '\"', columns = {{{columns}}}, ignore_errors = true, "
+        f"strict_mode = false, {how})"
     )
 
 

@@ -20,6 +20,7 @@ from deeper_assets.sources.custom import Refresh
 from deeper_assets.sources.json_lines import load_json_lines
 from deeper_assets.sources.logs import make_ratings, typed
 from deeper_assets.sources.shape import ReadReport, readable, sha256_of
+from deeper_assets.sources.streams import is_packed
 
 LOG = logging.getLogger(__name__)
 
@@ -222,8 +223,8 @@ def _load(
 
 
 def _parted(path: Path) -> tuple[str, str]:
-    """A file's name without its endings, and its ending without .gz."""
-    bare = Path(path.name.removesuffix(".gz"))
+    """A file's name without its endings, and its ending without `.gz`."""
+    bare = Path(path.stem if is_packed(path) else path.name)
     return bare.stem, bare.suffix
 
 

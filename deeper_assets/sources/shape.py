@@ -220,7 +220,10 @@ def load_rows(connection: duckdb.DuckDBPyConnection, folder: Path, rows: Iterabl
             # Lone surrogates are no UTF-8; as NULs they are rejected with the NULs.
             file.write(_SURROGATE.sub(r"\\u0000", line) + "\n")
     columns = ", ".join(f"{name}: '{type_}'" for name, type_ in COLUMNS.items())
-    read = f"FROM read_json({quoted(lines)}, format = 'newline_delimited', columns = {{{columns}}})"
+    read = (
+        f"FROM read_json({quoted(lines)}, format = 'newline_delimited', hive_partitioning = false, "
+        f"columns = {{{columns}}})"
+    )
     connection.execute(ODDNESS)
     odd = ", ".join(f"oddness('{what}', {name})" for what, name in _TOLD.items())
     is_nobody = f"coalesce({nobody('user_id')}, false)"

@@ -37,6 +37,11 @@ _LOOKS_EVERY = 0.1
 """Seconds after which a thread that waits looks whether it is still needed."""
 
 
+def is_packed(path: Path) -> bool:
+    """Whether a file is gzip, as its name says; `.GZ` is said by some systems."""
+    return path.suffix.lower() == ".gz"
+
+
 @dataclass
 class Blocks:
     """The content of a file in blocks of whole lines, as often as it is iterated over.
@@ -44,7 +49,7 @@ class Blocks:
     A gzip file that breaks off, or is damaged, gives the whole lines before that.
 
     Attributes:
-        path: the file; gzip where its name ends in .gz.
+        path: the file; gzip where `is_packed`.
         tells: whether the log is told of progress.
         breaks_off: after the last block, why there are no more, where more were expected.
 
@@ -78,7 +83,7 @@ class Blocks:
         with self.path.open("rb") as file:
             progress = _Progress(self.path.name, os.fstat(file.fileno()).st_size)
             as_it_is = iter(lambda: file.read(BLOCK), b"")
-            for block in self._unpacked(file) if self.path.suffix == ".gz" else as_it_is:
+            for block in self._unpacked(file) if is_packed(self.path) else as_it_is:
                 if self.tells:
                     progress.tell(file.tell())
                 yield block
@@ -93,7 +98,7 @@ class Blocks:
             if not begun:
                 raise DeeperError(
                     f"{self.path} cannot be unpacked: it is no gzip file, or damaged from its start; if it "
-                    "is not packed, take .gz off its name"
+                    f"is not packed, take {self.path.suffix} off its name"
                 ) from error
             self.breaks_off = f"the file cannot be unpacked from here on: {first_line(error)}"
 

@@ -3,6 +3,7 @@
 Names in the SQL come from `schema.py`; values are bound as parameters.
 """
 
+import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ def first_rows(data: pd.DataFrame | Path, count: int) -> tuple[pd.DataFrame, int
     if isinstance(data, pd.DataFrame):
         return data, len(data)
     with duckdb.connect() as connection:
-        rows = connection.read_parquet(str(data))
+        rows = connection.read_parquet(glob.escape(str(data)), hive_partitioning=False)
         [(total,)] = rows.count("*").fetchall()
         return rows.limit(count).df(), total
 

@@ -70,6 +70,20 @@ def test_a_line_that_is_not_utf8_is_one_bad_line(tmp_path: Path) -> None:
     assert good == (3, None, "2", "b")
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.CSV.GZ"])
+def test_a_folder_that_is_called_like_a_column_is_none(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB would take the folder's name for the values of the column, also that of a FIFO."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "i=7"))
+    (tmp_path / "i=7").mkdir()
+    (tmp_path / "i=9").mkdir()
+    for content in (b"u,i\n1,a\n", b'u,i\n1,"a"\n2,b" "c\n'):
+        path = tmp_path / "i=9" / name
+        path.write_bytes(gzip.compress(content) if name.lower().endswith(".gz") else content)
+        assert loaded(path)[0] == (2, None, "1", "a")
+
+
 def test_packed_with_a_mark_and_tabs(tmp_path: Path) -> None:
     path = tmp_path / "ratings.tsv.gz"
     path.write_bytes(gzip.compress(b'\xef\xbb\xbfu\t"i\nj"\n1\ta, b\n\n2\t\n'))

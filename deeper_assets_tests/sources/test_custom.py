@@ -233,6 +233,18 @@ def test_packed_and_parquet_files_say_the_same(tmp_path: Path) -> None:
         assert picked(rows, "file", "line") == [(path.name, first), (path.name, first + 1)]
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.GZ", "a.parquet"])
+def test_folders_that_are_called_like_columns_are_none(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "r=9" / name
+    path.parent.mkdir()
+    text = b"u,i,r\n1,a,4\n"
+    path.write_bytes(gzip.compress(text) if name.endswith("GZ") else text)
+    if name.endswith("parquet"):
+        duckdb.connect().execute(f"COPY (SELECT 1 AS u, 'a' AS i, 4 AS r) TO '{path}'")
+    rows, _ = written(CustomSource(FILMS, PLAIN, file=path), tmp_path / "r=7")
+    assert picked(rows, "user_id", "item_id", "rating_text") == [("1", "a", "4")]
+
+
 def test_a_query_on_a_database_file(tmp_path: Path) -> None:
     path = tmp_path / "it's.duckdb"
     with duckdb.connect(path) as connection:

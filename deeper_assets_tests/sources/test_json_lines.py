@@ -28,6 +28,19 @@ def read(folder: Path, content: bytes, name: str = "a.json") -> list[tuple[Any, 
     return loaded(path)
 
 
+@pytest.mark.parametrize("name", ["a.json", "a.JSON.GZ"])
+def test_a_folder_that_is_called_like_a_field_is_none(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "b=7"))
+    (tmp_path / "b=7").mkdir()
+    (tmp_path / "b=9").mkdir()
+    path = tmp_path / "b=9" / name
+    content = b'{"a": "x", "b": 1}\n{"a": "\\ud800", "b": 2}\n'
+    path.write_bytes(gzip.compress(content) if name.endswith("GZ") else content)
+    assert loaded(path) == [(1, None, "x", "1"), (2, None, "\0", "2")]
+
+
 @pytest.mark.parametrize("name", ["a.json", "a.json.gz"])
 def test_every_line_is_there_with_its_number(tmp_path: Path, name: str) -> None:
     lines = [

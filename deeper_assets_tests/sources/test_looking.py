@@ -36,6 +36,21 @@ def test_what_columns_of_a_csv_hold(tmp_path: Path) -> None:
     assert columns(Place(file=tmp_path / "r.tsv.gz")) == (*COLUMNS, more)
 
 
+@pytest.mark.parametrize("name", ["r.csv", "r.csv.GZ", "r.jsonl", "r.jsonl.GZ", "r.parquet"])
+def test_a_folder_that_is_called_like_a_column_is_none(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "stars=9" / name
+    path.parent.mkdir()
+    text = b"who,stars\nanna,4\n" if "csv" in name else b'{"who": "anna", "stars": 4}\n'
+    path.write_bytes(gzip.compress(text) if name.endswith("GZ") else text)
+    if name.endswith("parquet"):
+        duckdb.connect().execute(f"COPY (SELECT 'anna' AS who, 4 AS stars) TO '{path}'")
+    with looked_at(Place(file=path)) as look:
+        assert [(column.name, column.examples) for column in look.columns] == [
+            ("who", ("anna",)),
+            ("stars", ("4",)),
+        ]
+
+
 def test_other_kinds_of_sources_look_the_same(tmp_path: Path) -> None:
     rows = "(VALUES ('anna', 4, '2024-01-01'), ('ben', NULL, '1700000000'), ('anna', 4.5, 'never'))"
     query = f'SELECT who, stars::DOUBLE AS stars, "at" FROM {rows} AS t(who, stars, "at")'

@@ -28,6 +28,12 @@ def test_rows_are_numbered(tmp_path: Path) -> None:
     assert ratings([]) == []
 
 
+def test_a_home_that_is_called_like_a_column_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "rating=7"))
+    (tmp_path / "rating=7").mkdir()
+    assert picked(ratings([RawRating(user_id="u", rating=3.0, position=0)]), "rating") == [(3.0,)]
+
+
 def test_any_text_survives_but_nuls_and_halves() -> None:
     titles = ['"It\'s", she said', "two\nlines", "日本 🎬", "nul\x00", "half a pair \ud83d"]
     rows = ratings([RawRating(title=title) for title in titles])
