@@ -6,13 +6,9 @@ the units whose inputs are there, in the order of the graph: while one process t
 on with the units that do not need it.
 """
 
-import shutil
-import time
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from dagster import DagsterInstance
@@ -34,6 +30,7 @@ from deeper_assets.method.exceptions import DeeperError, one_line
 from deeper_assets.planning import Edges, Planner, Unit
 from deeper_assets.privacy import close_to_others
 from deeper_assets.resources import Experiment
+from deeper_assets.sources.folders import sweep
 from deeper_assets.ui import databases_open
 
 
@@ -104,7 +101,7 @@ def run_everything(
     with alone_in(experiment.home), Crew(worker) as crew:
         record_settings(experiment.home, flags or {})
         bury_the_dead(worker.instance)  # which makes the databases that are kept open
-        _sweep(experiment.home / "scratch")
+        sweep(experiment.home / "scratch")
         with databases_open(experiment.home):
             _make_all(crew, planner, {*refresh, *always}, outcome, report)
             for event in corrections(worker.instance, planner, sources=[]):
@@ -224,14 +221,3 @@ def _unchecked(instance: DagsterInstance, planner: Planner, unit: Unit) -> set[s
     latest = latest_checks(instance, planner.assets, unit, blocking_only=True)
     passed = AssetCheckExecutionRecordStatus.SUCCEEDED
     return {key.asset_key.to_user_string() for key, record in latest.items() if record.status != passed}
-
-
-def _sweep(scratch: Path) -> None:
-    """Deletes what a killed run left behind; what is younger may belong to a run of the UI."""
-    for path in scratch.glob("*"):
-        with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > 24 * 3600:
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink()

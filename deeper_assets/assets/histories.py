@@ -11,7 +11,7 @@ from deeper_assets.method.cutting import KEPT, REJECTED, WINDOWS, cut_histories
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.windows import Accounting, UserSampling, WindowRules
-from deeper_assets.sources.shape import Source, Workshop
+from deeper_assets.sources.shape import Source, Workshop, write
 
 HISTORIES = {
     "raw_ratings": "What the source says of the users who take part, rating by rating, and what it says that"
@@ -33,11 +33,10 @@ def histories(
     with workshop.open() as (connection, folder):
         report = source.load(connection, folder)
         accounting = cut_histories(connection, domain, rules, user_sampling, report.placed)
-        files = [workshop.write(connection, relation) for relation in (KEPT, REJECTED, WINDOWS)]
-    if source.identity() != before:
-        for file in files:
-            file.unlink()
-        raise DeeperError(f"the source of {source.domain.name} changed while it was read; run it again")
+        written = [write(connection, relation, folder) for relation in (KEPT, REJECTED, WINDOWS)]
+        if source.identity() != before:
+            raise DeeperError(f"the source of {source.domain.name} changed while it was read; run it again")
+        files = workshop.hand_over(written)
     accounts = pd.DataFrame(accounting.rows()).assign(domain=domain.name)
     share = accounting.rejected.ratings / max(accounting.read.ratings, 1)
     metadata: list[Mapping[str, int | float]] = [

@@ -16,7 +16,7 @@ import duckdb
 from deeper_assets.method.exceptions import DeeperError, first_line
 from deeper_assets.sources.csv_lines import Layout, by_line, mended
 from deeper_assets.sources.csv_records import as_plain_csv
-from deeper_assets.sources.shape import identifier, quoted
+from deeper_assets.sources.shape import identifier, lacks_room, quoted
 from deeper_assets.sources.streams import LONGEST_LINE, Blocks, is_packed, through_fifo
 
 _DELIMITERS = ",\t;|"
@@ -70,9 +70,9 @@ def load_csv(
         if (why := reader.blocks.breaks_off) is not None:
             rows += f" UNION ALL BY NAME SELECT {reader.lines + 1} AS line, {quoted(why)} AS malformed"
         connection.execute(f"CREATE TEMP VIEW {table} AS {rows}")
-    except duckdb.OutOfMemoryException:
-        raise  # no matter of the file
     except (duckdb.Error, OSError) as error:
+        if lacks_room(error):
+            raise  # no matter of the file
         raise DeeperError(f"{path} cannot be read as CSV: {first_line(error)}") from error
 
 

@@ -24,6 +24,7 @@ from deeper_assets.sources.shape import (
     Answer,
     ReadReport,
     identifier,
+    lacks_room,
     quoted,
     readable,
     scratch,
@@ -241,6 +242,8 @@ class CustomSource:
                 connection.execute(f"ATTACH {quoted(self._input())} AS asked (READ_ONLY)")
                 connection.execute("USE asked")
             except duckdb.Error as error:
+                if lacks_room(error):
+                    raise
                 raise DeeperError(f"{self.database} cannot be opened: {first_line(error)}") from error
 
     def _reads(self) -> Reads:
@@ -257,6 +260,8 @@ class CustomSource:
         try:
             reads = what_is_read(connection, _bare(self.query))
         except duckdb.Error as error:
+            if lacks_room(error):
+                raise
             raise self._unreadable(self._called, error) from error
         return replace(reads, files=tuple(sorted({*self._database_files(), *reads.files})))
 
@@ -333,6 +338,8 @@ class CustomSource:
             columns = ", ".join(f"{text} AS {name}" for name, text in typed(connection, texts).items())
             connection.execute(f"CREATE TEMP TABLE given_rows AS SELECT {columns} FROM {relation}")
         except duckdb.Error as error:
+            if lacks_room(error):
+                raise
             raise self._unreadable(called, error) from error
         # The rows of a table that was made in one go have the order of its query, and `rowid` counts them.
         connection.execute(

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deeper_assets.method.exceptions import DeeperError, first_line
-from deeper_assets.sources.shape import identifier, quoted
+from deeper_assets.sources.shape import identifier, lacks_room, quoted
 from deeper_assets.sources.streams import Blocks, through_fifo
 
 _BLANK = re.compile(rb"\n[ \t\r\v\f]*(?=\n)")
@@ -86,9 +86,9 @@ def load_json_lines(
             )
             rows += f" UNION ALL BY NAME FROM {table}_odd"
         connection.execute(f"CREATE TEMP VIEW {table} AS {rows}")
-    except duckdb.OutOfMemoryException:
-        raise  # no matter of the file
     except (duckdb.Error, OSError) as error:
+        if lacks_room(error):
+            raise  # no matter of the file
         raise DeeperError(f"{path} cannot be read as JSON lines: {first_line(error)}") from error
 
 

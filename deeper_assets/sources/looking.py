@@ -14,7 +14,7 @@ from deeper_assets.method.exceptions import DeeperError, first_line
 from deeper_assets.sources.csv_files import read_header
 from deeper_assets.sources.postgres import asked_of_postgres
 from deeper_assets.sources.reads import refuse_several
-from deeper_assets.sources.shape import identifier, quoted, readable, scratch
+from deeper_assets.sources.shape import identifier, lacks_room, quoted, readable, scratch
 from deeper_assets.sources.streams import is_packed
 
 SAMPLE = 100_000
@@ -144,6 +144,8 @@ def looked_at(place: Place) -> Iterator[Look]:
             )
             yield _look(connection, place, list(types))
         except duckdb.Error as error:
+            if lacks_room(error):
+                raise
             raise DeeperError(f"{place.called} cannot be read: {first_line(error)}") from error
 
 

@@ -5,13 +5,14 @@ It has a row a rating, or a row a line that cannot be read: that one has a `defe
 columns mean.
 """
 
+import errno
 import hashlib
 import json
 import os
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +23,7 @@ import duckdb
 
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.exceptions import DeeperError, first_line
+from deeper_assets.sources.folders import CUTTING, cutting_folder, handing_folder, turn
 
 COLUMNS: Mapping[str, str] = {
     "row": "BIGINT",
@@ -167,15 +169,25 @@ class Workshop:
 
     @contextmanager
     def open(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
-        """A connection (UTC, rows in order) and a folder for files, both gone afterwards."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="cutting-", dir=self.folder) as folder:
+        """A connection (UTC, rows in order) and an empty folder for files, both gone afterwards.
+
+        One is open at a time in a `folder`, over all processes: so `memory` is what all of them take. What a
+        process left there that was killed is deleted.
+
+        Raises:
+            DeeperError: memory or the disk did not suffice.
+        """
+        with turn(self.folder), cutting_folder(self.folder) as folder:
+            files = folder / "files"
+            files.mkdir()
             config: dict[str, Any] = {"temp_directory": f"{folder}/spill", "memory_limit": self.memory}
             connection = duckdb.connect(":memory:", config=config)
             try:
                 connection.execute("SET TimeZone = 'UTC'")
-                yield connection, Path(folder)
-            except duckdb.OutOfMemoryException as error:
+                yield connection, files
+            except (duckdb.Error, OSError) as error:
+                if not lacks_room(error):
+                    raise
                 raise DeeperError(
                     f"the histories cannot be cut in {self.memory} of memory and the space in {self.folder}: "
                     f"{first_line(error)}; raise the setting memory, or make room on the disk"
@@ -183,12 +195,34 @@ class Workshop:
             finally:
                 connection.close()
 
-    def write(self, connection: duckdb.DuckDBPyConnection, relation: str) -> Path:
-        """A Parquet file with the rows of a relation of the connection; whoever stores them deletes it."""
-        handle, name = tempfile.mkstemp(suffix=".parquet", dir=self.folder)
-        os.close(handle)
-        connection.execute(f"COPY {identifier(relation)} TO {quoted(name)} (FORMAT parquet)")
-        return Path(name)
+    def hand_over(self, files: Sequence[Path]) -> list[Path]:
+        """The files, of the folder that is open, where they stay until whoever stores them deletes them.
+
+        What is not deleted is swept once this process has ended.
+        """
+        folder = handing_folder(self.folder)
+        return [file.rename(folder / f"{file.parents[1].name}-{file.name}") for file in files]
+
+
+def write(connection: duckdb.DuckDBPyConnection, relation: str, folder: Path) -> Path:
+    """A Parquet file in `folder` with the rows of a relation of the connection."""
+    file = folder / f"{relation}.parquet"
+    connection.execute(f"COPY {identifier(relation)} TO {quoted(file)} (FORMAT parquet)")
+    return file
+
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def lacks_room(error: BaseException) -> bool:
+    """Whether memory or the disk of a `Workshop` did not suffice, which is no matter of what is read."""
+    if isinstance(error, OSError):
+        return error.errno in _NO_ROOM
+    if isinstance(error, duckdb.IOException):
+        # DuckDB gives no code. Where it cannot use a file of ours, its message has the path or the reason.
+        named = re.search(rf"/{CUTTING}\w+/(spill|files)", str(error))
+        return named is not None or any(os.strerror(code) in str(error) for code in _NO_ROOM)
+    return isinstance(error, duckdb.OutOfMemoryException)
 
 
 def quarter_of_memory() -> str:
