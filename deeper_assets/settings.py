@@ -28,6 +28,7 @@ from deeper_assets.method.recipes import DEFAULT_RECIPE, RECIPES, Recipe, Traini
 from deeper_assets.sources.amounts import Marks
 from deeper_assets.sources.custom import ColumnMap, Refresh, wrong_marks
 from deeper_assets.sources.originals import FormatName
+from deeper_assets.sources.shape import SIZE, enough_memory
 
 DEFAULT_PROFILE = "offline"
 
@@ -103,7 +104,7 @@ Names = Annotated[list[str], Field(min_length=1), BeforeValidator(_all_or_listed
 LocalPath = Annotated[Path, BeforeValidator(_local), MAY_BE_SECRET]
 """A file or folder; a connection string that stands here by mistake is not repeated."""
 
-Size = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)? ?[KMGT]i?B$")]
+Size = Annotated[str, Field(pattern=rf"^{SIZE}$"), AfterValidator(enough_memory)]
 """Bytes, as DuckDB writes them."""
 
 Query = Annotated[str, AfterValidator(_without_password), MAY_BE_SECRET]

@@ -418,6 +418,15 @@ def test_what_is_no_path_is_an_error(tmp_path: Path, setting: str, path: str) ->
         load_settings(tmp_path, {"profile": str(profile)})
 
 
+@pytest.mark.parametrize("memory", ["0 GB", "1 KB", "199.9MB", "190 MiB"])
+def test_too_little_memory_is_an_error(tmp_path: Path, memory: str) -> None:
+    profile = write(tmp_path / "mine.yaml", memory=memory)
+    with pytest.raises(DeeperError, match=f"memory of {memory} is too little .* 200 MB at least"):
+        load_settings(tmp_path, {"profile": str(profile)})
+    write(profile, memory="200 MB")
+    assert load_settings(tmp_path, {"profile": str(profile)}).memory == "200 MB"
+
+
 def test_a_profile_that_extends_itself_is_an_error(tmp_path: Path) -> None:
     profile = tmp_path / "a.yaml"
     write(profile, extends=str(profile))

@@ -17,7 +17,7 @@ from deeper_assets.method.exceptions import DeeperError, first_line
 from deeper_assets.sources.csv_lines import Layout, by_line, mended
 from deeper_assets.sources.csv_records import as_plain_csv
 from deeper_assets.sources.shape import identifier, lacks_room, quoted
-from deeper_assets.sources.streams import LONGEST_LINE, Blocks, is_packed, through_fifo
+from deeper_assets.sources.streams import BLOCK, LONGEST_LINE, Blocks, is_packed, through_fifo
 
 _DELIMITERS = ",\t;|"
 
@@ -117,7 +117,9 @@ class _Reader:
         own = {"line": "line of the file", "malformed": "what is wrong with it"}
         columns = {own["line"]: "BIGINT"} | dict.fromkeys([own["malformed"], *self.names], "VARCHAR")
         keep = {name: identifier(column) for name, column in own.items()} | dict(self.keep)
-        options = f"header = false, delim = ',', max_line_size = {2 * LONGEST_LINE}"
+        # DuckDB's own choice is a buffer of 16 of the longest lines, half a gigabyte.
+        longest = 2 * LONGEST_LINE
+        options = f"header = false, delim = ',', max_line_size = {longest}, buffer_size = {longest + BLOCK}"
         with through_fifo(plain, self.folder) as fifo:
             self._make_rows(keep, fifo, columns, options)
         self.lines = layout.lines

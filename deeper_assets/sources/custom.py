@@ -30,6 +30,7 @@ from deeper_assets.sources.shape import (
     scratch,
     sha256_of,
 )
+from deeper_assets.sources.streams import BLOCK
 
 _CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _JSON_LINES = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz", ".ndjson.gz")
@@ -316,7 +317,8 @@ class CustomSource:
         columns = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in names)
         read = (
             f"read_csv({quoted(path)}, auto_detect = false, header = true, quote = '\"', escape = '\"', "
-            f"hive_partitioning = false, max_line_size = {_LONGEST_LINE}, columns = {{{columns}}})"
+            f"hive_partitioning = false, max_line_size = {_LONGEST_LINE}, "
+            f"buffer_size = {_LONGEST_LINE + BLOCK}, columns = {{{columns}}})"
         )
         self._load_relation(connection, read, f"the answer of the {self._called}")
         path.unlink()

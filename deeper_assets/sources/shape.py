@@ -225,6 +225,27 @@ def lacks_room(error: BaseException) -> bool:
     return isinstance(error, duckdb.OutOfMemoryException)
 
 
+SIZE = r"([0-9]+(?:\.[0-9]+)?) ?([KMGT])(i?)B"
+"""How DuckDB writes sizes, as a regular expression."""
+
+LEAST_MEMORY = 200
+"""Megabytes of a `Workshop` in which every kind of source can be read."""
+
+
+def enough_memory(size: str) -> str:
+    """A size that DuckDB can cut histories in.
+
+    Raises:
+        ValueError: it is less than `LEAST_MEMORY`, or no size.
+    """
+    if (match := re.fullmatch(SIZE, size)) is None:
+        raise ValueError(f"{size!r} is no size; expected one such as 4 GB")
+    number, prefix, binary = match.groups()
+    if float(number) * (1024 if binary else 1000) ** (1 + "KMGT".index(prefix)) < LEAST_MEMORY * 10**6:
+        raise ValueError(f"memory of {size} is too little for histories; give {LEAST_MEMORY} MB or more")
+    return size
+
+
 def quarter_of_memory() -> str:
     """A quarter of the memory that this machine, or the container that it is, has; at least 1 GB."""
     bytes_ = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

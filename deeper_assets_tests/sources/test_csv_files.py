@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.sources.csv_files import load_csv, read_header
-from deeper_assets.sources.shape import identifier, scratch
+from deeper_assets.sources.shape import LEAST_MEMORY, Workshop, identifier, scratch
 
 
 def loaded(path: Path) -> list[tuple[Any, ...]]:
@@ -213,6 +213,15 @@ def test_two_columns_of_which_one_is_quoted_oddly_in_a_long_file(tmp_path: Path)
         for n in range(30_000)
         for row in ((3 * n + 2, None, str(n), '6" nail'), (3 * n + 3, None, str(n), "a\nb"))
     ]
+
+
+def test_a_record_that_duckdb_passes_over_is_read_in_the_least_memory(tmp_path: Path) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text('u,i,r\n"" "a,"1,2\n' + "".join(f'{n},"a{n}",{n % 5}\n' for n in range(20_000)))
+    with Workshop(tmp_path / "shop", f"{LEAST_MEMORY} MB").open() as (connection, folder):
+        load_csv(connection, folder, path, "read", {"i": "i"})
+        read = connection.execute("SELECT count(*), max(line), count(malformed) FROM read").fetchall()
+    assert read == [(20_001, 20_002, 1)]
 
 
 def as_python_reads(content: bytes) -> list[tuple[Any, ...]]:
