@@ -103,9 +103,9 @@ class _Reader:
             f"SELECT (SELECT count(*) FROM {self.table}_rows), "
             f"(SELECT count(DISTINCT line) FROM {self.table}_errors)"
         ).fetchall()
-        if 1 + rows + bad + len(layout.blank) != layout.steps:
+        if 1 + rows + bad + layout.blank.total != layout.steps:
             return None
-        if bad or layout.blank or layout.continued:
+        if bad or layout.blank.total or layout.continued.total:
             _number_lines(self.connection, self.table, list(self.keep), layout)
             return f"FROM {self.table}_numbered"
         return f"SELECT rowid + 2 AS line, NULL::VARCHAR AS malformed, * FROM {self.table}_rows"
@@ -170,20 +170,22 @@ def _number_lines(
             || left(trim(any_value(csv_line), E' \\r\\n'), 200) AS malformed
         FROM {table}_errors GROUP BY line"""
     )
+    connection.register("blank_lines", layout.blank.as_table())
     connection.execute(  # before row `number`, so many steps were no rows
         f"""CREATE TEMP TABLE {table}_skips AS
-        SELECT step - skips AS number, max(skips) AS skips FROM (
-            SELECT step, row_number() OVER (ORDER BY step) AS skips
-            FROM (SELECT 1 AS step UNION SELECT step FROM {table}_bad UNION SELECT unnest($blank::BIGINT[]))
-        ) GROUP BY number""",
-        {"blank": layout.blank.tolist()},
+        SELECT step + count - 1 - skips AS number, max(skips)::BIGINT AS skips FROM (
+            SELECT step, count, sum(count) OVER (ORDER BY step) AS skips
+            FROM (SELECT 1 AS step, 1 AS count UNION ALL SELECT step, 1 FROM {table}_bad
+                UNION ALL SELECT step, count FROM blank_lines)
+        ) GROUP BY number"""
     )
+    connection.unregister("blank_lines")
+    connection.register("continued_lines", layout.continued.as_table())
     connection.execute(  # after `step`, so many more lines than steps
         f"""CREATE TEMP TABLE {table}_longer AS
-        SELECT step, sum(count(*)) OVER (ORDER BY step) AS more
-        FROM (SELECT unnest($continued::BIGINT[]) AS step) GROUP BY step""",
-        {"continued": layout.continued.tolist()},
+        SELECT step, sum(sum(count)) OVER (ORDER BY step) AS more FROM continued_lines GROUP BY step"""
     )
+    connection.unregister("continued_lines")
     connection.execute(
         f"""CREATE TEMP TABLE {table}_numbered AS
         WITH steps AS (

@@ -16,14 +16,54 @@ _LINE_FEED, _RETURN, _QUOTE = b'\n\r"'
 
 
 @dataclass
+class Counts:
+    """Ascending numbers, a count with each: 16 bytes an entry, whatever the counts are.
+
+    Attributes:
+        total: of the counts.
+    """
+
+    total: int = 0
+    _numbers: "array[int]" = field(default_factory=lambda: array("q"))
+    _counts: "array[int]" = field(default_factory=lambda: array("q"))
+
+    def add(self, numbers: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> None:
+        """Add entries behind those that are there."""
+        self._numbers.frombytes(numbers.astype(np.int64).tobytes())
+        self._counts.frombytes(counts.astype(np.int64).tobytes())
+        self.total += int(counts.sum())
+
+    def add_runs(self, numbers: npt.NDArray[np.int64]) -> None:
+        """Add ascending numbers: an entry a run, with its first number and its length."""
+        begins = np.flatnonzero(np.diff(numbers, prepend=-1) != 1)
+        self.add(numbers[begins], np.diff(begins, append=len(numbers)))
+
+    def count(self, number: int) -> None:
+        """Add one to the count of a number that is there last, or comes behind it."""
+        if self._numbers and self._numbers[-1] == number:
+            self._counts[-1] += 1
+        else:
+            self._numbers.append(number)
+            self._counts.append(1)
+        self.total += 1
+
+    def as_table(self) -> dict[str, npt.NDArray[np.int64]]:
+        """The columns `step` and `count`, as DuckDB takes them in."""
+        return {
+            "step": np.array(self._numbers, dtype=np.int64),
+            "count": np.array(self._counts, dtype=np.int64),
+        }
+
+
+@dataclass
 class Layout:
     """How the lines of a CSV file make records; blocks of whole lines are added one after another.
 
     Attributes:
         delimiter: one byte.
         steps: how many there are: a record is one, however many lines it has, and a blank line is one.
-        blank: the steps (1-based) that are blank lines.
-        continued: for every line that continues a quoted value, the step it belongs to.
+        blank: the first step (1-based) of each run of blank lines, and how many there are.
+        continued: each step with lines that continue a quoted value, and how many there are.
         one_line_end: whether all lines end alike, and in nothing that DuckDB's reader would stop at.
         inside: whether the end, so far, lies inside of a quoted value.
         plain_quotes: whether quotes stand only where they belong, so that steps are what they seem.
@@ -31,8 +71,8 @@ class Layout:
 
     delimiter: bytes
     steps: int = 0
-    blank: "array[int]" = field(default_factory=lambda: array("q"))
-    continued: "array[int]" = field(default_factory=lambda: array("q"))
+    blank: Counts = field(default_factory=Counts)
+    continued: Counts = field(default_factory=Counts)
     one_line_end: bool = True
     inside: bool = False
     plain_quotes: bool = True
@@ -41,7 +81,7 @@ class Layout:
     @property
     def lines(self) -> int:
         """How many lines there are."""
-        return self.steps + len(self.continued)
+        return self.steps + self.continued.total
 
     def add(self, block: bytes) -> None:
         """Take in a block of whole lines; only that of the end of a file may lack the end of its line."""
@@ -63,15 +103,15 @@ class Layout:
             empty |= (length == 1) & (content[starts] == _RETURN)
         quotes = np.flatnonzero(content == _QUOTE)
         if not len(quotes) and not self.inside:
-            self.blank.extend((self.steps + 1 + np.flatnonzero(empty)).tolist())
+            self.blank.add_runs(self.steps + 1 + np.flatnonzero(empty))
             self.steps += len(ends)
             return
         self._add_quotes(content, quotes)
         after = (self.inside + np.searchsorted(quotes, ends)) % 2 == 1
         goes_on = np.concatenate(([self.inside], after[:-1]))
         steps = self.steps + np.cumsum(~goes_on)
-        self.blank.extend(steps[empty & ~goes_on].tolist())
-        self.continued.extend(steps[goes_on].tolist())
+        self.blank.add_runs(steps[empty & ~goes_on])
+        self.continued.add(*np.unique(steps[goes_on], return_counts=True))
         self.steps = int(steps[-1])
         self.inside = bool(after[-1])
 
@@ -106,11 +146,11 @@ def by_line(blocks: Iterable[bytes], delimiter: bytes) -> Layout:
     layout = Layout(delimiter)
     for line in lines_of(blocks):
         if layout.inside:
-            layout.continued.append(layout.steps)
+            layout.continued.count(layout.steps)
         else:
             layout.steps += 1
             if line in (b"", b"\r"):
-                layout.blank.append(layout.steps)
+                layout.blank.count(layout.steps)
         if b'"' in line:
             at = 0
             while (match := (closing.match if layout.inside else opening.search)(line, at)) is not None:

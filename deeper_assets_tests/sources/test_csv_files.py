@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.sources.csv_files import load_csv, read_header
+from deeper_assets.sources.csv_lines import Layout
 from deeper_assets.sources.shape import LEAST_MEMORY, Workshop, identifier, scratch
 
 
@@ -222,6 +223,15 @@ def test_a_record_that_duckdb_passes_over_is_read_in_the_least_memory(tmp_path: 
         load_csv(connection, folder, path, "read", {"i": "i"})
         read = connection.execute("SELECT count(*), max(line), count(malformed) FROM read").fetchall()
     assert read == [(20_001, 20_002, 1)]
+
+
+def test_lines_of_a_value_and_blank_lines_are_counted_and_not_listed() -> None:
+    layout = Layout(b",")
+    layout.add(b'u,i\n1,"a' + 9000 * b"\n" + b'"\n' + 700 * b"\n" + b"2,b\n\n")
+    for counts, expected in ((layout.continued, {2: 9000}), (layout.blank, {3: 700, 704: 1})):
+        table = counts.as_table()
+        assert dict(zip(table["step"].tolist(), table["count"].tolist(), strict=True)) == expected
+    assert (layout.steps, layout.lines) == (704, 9704)
 
 
 def as_python_reads(content: bytes) -> list[tuple[Any, ...]]:
