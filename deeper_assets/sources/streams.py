@@ -4,13 +4,14 @@ DuckDB unpacks gzip itself, but it does not number the blank lines that it skips
 breaks off, and tells nothing of its progress. So every byte passes through a thread of ours, and a FIFO.
 """
 
+import fcntl
 import logging
 import os
 import select
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -196,9 +197,12 @@ class _Writer:
     def _opened(self) -> int | None:
         """The FIFO's writing end, or None while nobody reads."""
         try:
-            return os.open(self.fifo, os.O_WRONLY | os.O_NONBLOCK)
+            file = os.open(self.fifo, os.O_WRONLY | os.O_NONBLOCK)
         except OSError:
             return None
+        with suppress(OSError):  # a block at a time, rather than 16 parts of it; others may have used it all up
+            fcntl.fcntl(file, fcntl.F_SETPIPE_SZ, BLOCK)
+        return file
 
     def _written(self, file: int, block: bytes) -> bool:
         """Whether all of a block was written, and somebody may want more."""
