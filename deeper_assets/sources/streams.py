@@ -200,7 +200,7 @@ class _Writer:
             file = os.open(self.fifo, os.O_WRONLY | os.O_NONBLOCK)
         except OSError:
             return None
-        with suppress(OSError):  # a block at a time, rather than 16 parts of it; others may have used it all up
+        with suppress(OSError):  # a block at a time; others may have used up what there is
             fcntl.fcntl(file, fcntl.F_SETPIPE_SZ, BLOCK)
         return file
 
