@@ -377,7 +377,8 @@ def _mae_table(experiment: "Experiment") -> Any:
     table = experiment.warehouse.load("mae_table")
     if table.empty:
         raise DeeperError(
-            f"no tables in {experiment.home} yet; `deeper run --home {experiment.home}` makes them"
+            f"no tables in {experiment.home} yet; `deeper run --home {experiment.home}` makes them. If it has"
+            f" run, nobody was evaluated; `deeper rejects --home {experiment.home}` says why"
         )
     return table
 

@@ -37,8 +37,7 @@ def macro_figures(table: pd.DataFrame) -> Figures:
     """
     macro = over_trainings(table[table["domain"] == MACRO])
     ordered = macro.sort_values(["kind", "method", "round"], key=by_kind)
-    names = ordered["method"] + " round " + ordered["round"].astype(str)
-    return _known(dict(zip(names, ordered["mae"], strict=True)))
+    return _known({f"{row['method']} round {row['round']}": row["mae"] for row in ordered.to_dict("records")})
 
 
 def gap_figures(gaps: pd.DataFrame) -> Figures:
