@@ -19,7 +19,7 @@ from deeper_assets.sources.csv_files import load_csv, read_header
 from deeper_assets.sources.json_lines import load_json_lines
 from deeper_assets.sources.logs import make_ratings, typed
 from deeper_assets.sources.postgres import PostgresQuery, asked_of_postgres
-from deeper_assets.sources.reads import Reads, named_files, what_is_read
+from deeper_assets.sources.reads import Reads, named_files, refuse_sqlite, what_is_read
 from deeper_assets.sources.shape import (
     Answer,
     ReadReport,
@@ -240,7 +240,7 @@ class CustomSource:
             connection.execute("SET file_search_path = ?", [str(self.folder)])
         if self.database is not None and attached:
             try:
-                connection.execute(f"ATTACH {quoted(self._input())} AS asked (READ_ONLY)")
+                connection.execute(f"ATTACH {quoted(refuse_sqlite(self._input()))} AS asked (READ_ONLY)")
                 connection.execute("USE asked")
             except duckdb.Error as error:
                 if lacks_room(error):

@@ -13,9 +13,9 @@ import duckdb
 from deeper_assets.method.exceptions import DeeperError, first_line
 from deeper_assets.sources.csv_files import read_header
 from deeper_assets.sources.postgres import asked_of_postgres
-from deeper_assets.sources.reads import refuse_several
-from deeper_assets.sources.shape import identifier, lacks_room, quoted, readable, scratch
-from deeper_assets.sources.streams import is_packed
+from deeper_assets.sources.reads import refuse_several, refuse_sqlite
+from deeper_assets.sources.shape import identifier, quoted, readable, scratch
+from deeper_assets.sources.streams import Blocks
 
 SAMPLE = 100_000
 """Rows that are looked at, at most: the first ones."""
@@ -112,11 +112,12 @@ class Look:
         return None if share is None else float(share)
 
     def __str__(self) -> str:
-        lines = [f"  {'column':<24}{'different':>11}  for example"]
+        told = []
         for column in self.columns:
-            examples = ", ".join(_short(example) for example in column.examples) or "(empty)"
-            lines.append(f"  {_short(column.name):<24}{column.distinct:>11,}  {examples}")
-        return "\n".join(lines)
+            examples = ", ".join(_short(example) for example in column.examples)
+            more = ", …" if column.distinct > len(column.examples) else ""
+            told.append(f"{_short(column.name)} ({examples + more or 'empty'})")
+        return ", ".join(told)
 
 
 @contextmanager
@@ -144,8 +145,6 @@ def looked_at(place: Place) -> Iterator[Look]:
             )
             yield _look(connection, place, list(types))
         except duckdb.Error as error:
-            if lacks_room(error):
-                raise
             raise DeeperError(f"{place.called} cannot be read: {first_line(error)}") from error
 
 
@@ -156,7 +155,10 @@ def tables_of(database: Path) -> list[str]:
         DeeperError: it is none, or cannot be opened.
     """
     try:
-        with duckdb.connect(readable(database, "a DuckDB file"), read_only=True) as connection:
+        path = refuse_sqlite(readable(database, "a DuckDB file"))
+        # An extension that is missing is no reason to go to the internet.
+        config = {"autoinstall_known_extensions": "false"}
+        with duckdb.connect(path, read_only=True, config=config) as connection:
             rows = connection.execute(
                 "SELECT table_name FROM duckdb_tables() WHERE NOT internal "
                 "UNION SELECT view_name FROM duckdb_views() WHERE NOT internal ORDER BY ALL"
@@ -169,7 +171,7 @@ def tables_of(database: Path) -> list[str]:
 def _relation(connection: duckdb.DuckDBPyConnection, folder: Path, place: Place) -> str:
     """SQL that stands behind FROM and gives the rows."""
     if place.file is not None:
-        return _of_file(readable(place.file, "a file of ratings"))
+        return _of_file(readable(place.file, "a file of ratings"), folder)
     query = (place.query or "").strip().rstrip(";")
     if place.dsn_env is not None:
         path = folder / "answer.csv"
@@ -177,39 +179,85 @@ def _relation(connection: duckdb.DuckDBPyConnection, folder: Path, place: Place)
             f"SELECT * FROM (\n{query}\n) AS asked LIMIT {SAMPLE + 1}", place.dsn_env
         ) as asked:
             asked.copy(path)
-        return _of_file(path)
+        return _of_file(path, folder)
     if place.database is not None:
-        connection.execute(f"ATTACH {quoted(readable(place.database, 'a DuckDB file'))} AS asked (READ_ONLY)")
+        path = refuse_sqlite(readable(place.database, "a DuckDB file"))
+        connection.execute(f"ATTACH {quoted(path)} AS asked (READ_ONLY)")
         connection.execute("USE asked")
     refuse_several(connection, query)
     return f"(\n{query}\n)"
 
 
-def _of_file(path: Path) -> str:
+def _of_file(path: Path, folder: Path) -> str:
     name = path.name.lower()
     if name.endswith(_PARQUET):
-        return f"read_parquet({quoted(path)}, hive_partitioning = false)"
-    # Names of folders such as `stars=4` are no columns.
-    how = f"hive_partitioning = false, compression = '{'gzip' if is_packed(path) else 'none'}'"
+        return f"read_parquet({quoted(path)})"
     if name.endswith(_JSON_LINES):
-        lines = "format = 'newline_delimited', maximum_depth = 1, ignore_errors = true"
-        return f"read_json({quoted(path)}, {lines}, {how})"
+        if next(iter(Blocks(path)), b"").lstrip().startswith(b"["):
+            raise DeeperError(
+                f"{path} is a JSON array; one object a line is expected: jq -c '.[]' {path.name}"
+            )
+        path = _unpacked(path, folder)
+        how = "format = 'newline_delimited', maximum_depth = 1, ignore_errors = true"
+        return f"read_json({quoted(path)}, {how})"
     if not name.endswith(_CSV):
         known = ", ".join((*_CSV, *_JSON_LINES, *_PARQUET))
         raise DeeperError(f"{path} is of no known kind; known endings: {known}")
+    first = next(iter(Blocks(path)), b"")
+    if b"\r" in first and b"\n" not in first:
+        raise DeeperError(
+            f"{path} ends its lines in a carriage return alone; convert it: tr '\\r' '\\n' < {path.name}"
+        )
     names, delimiter = read_header(path)
+    path = _unpacked(path, folder)
     columns = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in names)
     return (  # what does not fit is looked at later, when all is read
         f"read_csv({quoted(path)}, auto_detect = false, header = true, delim = {quoted(delimiter)}, "
-        f"quote = '\"', escape = '\"', columns = {{{columns}}}, ignore_errors = true, "
-        f"strict_mode = false, {how})"
+        f"quote = '\"', escape = '\"', columns = {{{columns}}}, ignore_errors = true, strict_mode = false)"
     )
+
+
+def _unpacked(path: Path, folder: Path) -> Path:
+    """The file itself; of a gzip file, which may break off, a file with the lines that are looked at."""
+    if not path.name.lower().endswith(".gz"):
+        return path
+    lines, target = 0, folder / "unpacked"
+    with target.open("wb") as file:
+        for block in Blocks(path):
+            file.write(block)
+            lines += block.count(b"\n")
+            if lines > SAMPLE + 2:
+                break
+    return target
+
+
+def _why_no_rows(path: Path) -> str:
+    """What is wrong with a file of text of which no line could be read."""
+    lines, columns = 0, ""
+    for block in Blocks(path):
+        try:
+            block.decode()
+        except UnicodeDecodeError as error:
+            line = 1 + lines + block.count(b"\n", 0, error.start)
+            return (
+                f"{path} is not UTF-8 (line {line}); convert it: "
+                f"iconv -f latin1 -t utf-8 {path.name} > utf8-{path.name}"
+            )
+        lines += block.count(b"\n") + (not block.endswith(b"\n"))
+    if path.name.lower().endswith(_CSV):
+        lines, columns = lines - 1, f" its header, which has {len(read_header(path)[0])} columns"
+    if lines <= 0:
+        return ""
+    return f"none of the {lines:,} lines of {path} fits{columns or ' one object of JSON a line'}"
 
 
 def _look(connection: duckdb.DuckDBPyConnection, place: Place, names: Sequence[str]) -> Look:
     [(more,)] = connection.execute(f"DELETE FROM memory.looked WHERE rowid >= {SAMPLE}").fetchall()
     [(rows,)] = connection.execute("SELECT count(*) FROM memory.looked").fetchall()
     if not rows:
+        of_lines = place.file is not None and not place.file.name.lower().endswith(_PARQUET)
+        if of_lines and place.file is not None and (why := _why_no_rows(place.file)):
+            raise DeeperError(why)
         raise DeeperError(f"{place.called} has no rows; its columns are {', '.join(names)}")
     counts = ", ".join(
         f"count(c{n}), count(DISTINCT c{n}), count(*) FILTER (isfinite(TRY_CAST(c{n} AS DOUBLE))), "

@@ -231,3 +231,18 @@ def _one(connection: duckdb.DuckDBPyConnection, query: str, *values: Any) -> Any
     """The one value that a query gives."""
     [(value,)] = connection.execute(query, list(values)).fetchall()
     return value
+
+
+def refuse_sqlite(path: Path) -> Path:
+    """`path`, of a database that can be read. DuckDB would fetch an extension from the internet for SQLite's.
+
+    Raises:
+        DeeperError: it is a SQLite file.
+    """
+    with path.open("rb") as file:
+        if file.read(16) == b"SQLite format 3\0":
+            raise DeeperError(
+                f"{path} is a SQLite file, not one of DuckDB; write the ratings to a file: "
+                f"sqlite3 -header -csv {path} 'SELECT * FROM TABLE' > ratings.csv"
+            )
+    return path

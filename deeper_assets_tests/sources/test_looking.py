@@ -1,6 +1,8 @@
 """The first look at somebody's own ratings: columns of every kind of source, and what they hold."""
 
 import gzip
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -118,11 +120,45 @@ def test_lines_that_do_not_fit_hinder_no_look(tmp_path: Path) -> None:
         ("r.txt", b"a,b\n1,2\n", r"r\.txt is of no known kind; known endings: \.csv, "),
         ("r.parquet", b"a,b\n1,2\n", r"r\.parquet cannot be read: "),
         ("r.csv.gz", b"a,b\n1,2\n", r"r\.csv\.gz cannot be unpacked"),
+        (
+            "r.csv",
+            b"a,b\n\xe4,2\n\xe4,3\n",
+            r"r\.csv is not UTF-8 \(line 2\); convert it: iconv -f latin1 -t",
+        ),
+        ("r.csv", b"a,b\n1\n2\n3", r"none of the 3 lines of .*r\.csv fits its header, which has 2 columns"),
+        ("r.csv", b"a,b\r1,2\r", r"r\.csv ends its lines in a carriage return alone; convert it: tr"),
+        ("list.json", b' [{"a": 1}, {"a": 2}]', r"list\.json is a JSON array; one object a line is expected"),
     ],
 )
 def test_what_cannot_be_looked_at(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DeeperError, match=message), looked_at(Place(file=tmp_path / name)):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_of_a_packed_file_that_breaks_off_the_rest_is_looked_at(tmp_path: Path, kind: str) -> None:
+    rows = [
+        f'{{"a": "user {n * n}", "b": {n}}}' if kind == "jsonl" else f"user {n * n},{n}" for n in range(5000)
+    ]
+    packed = gzip.compress("\n".join(["a,b"] * (kind == "csv") + rows).encode())
+    (tmp_path / f"r.{kind}.gz").write_bytes(packed[: len(packed) // 2])
+    with looked_at(Place(file=tmp_path / f"r.{kind}.gz")) as look:
+        assert 1000 < look.rows < 4000
+        assert look.columns[0].examples == ("user 0", "user 1", "user 4")
+
+
+def test_a_file_of_sqlite_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "r.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE rated (n INT)")
+        connection.commit()
+    with pytest.raises(DeeperError, match=r"r\.db is a SQLite file, not one of DuckDB; write the ratings to"):
+        tables_of(path)
+    with (
+        pytest.raises(DeeperError, match=r"r\.db is a SQLite file"),
+        looked_at(Place(database=path, query="FROM rated")),
+    ):
         pass
 
 
