@@ -92,7 +92,8 @@ class _Guessing:
         for role, name in given.items():
             if name not in names and name != NONE:
                 raise DeeperError(
-                    f"{look.called} has no column {name!r}{did_you_mean(name, names)} (--{role})\n{look}"
+                    f"{look.called} has no column {name!r}{did_you_mean(name, names)} (--{role}); "
+                    f"its columns, with values: {look}"
                 )
         self.none = {role for role, name in given.items() if name not in names}
         self.columns = {role: name for role, name in given.items() if name in names}
@@ -114,6 +115,7 @@ class _Guessing:
         if "item" not in self.columns and "title" in self.columns:
             self.columns["item"] = self.columns.pop("title")
         self._refuse_missing()
+        self._say_what_is_odd()
         self._say_what_is_left()
         roles = ("user", "item", "rating", "amount", "title", "time", "order", "split", "categories")
         return Guessed(
@@ -175,17 +177,28 @@ class _Guessing:
             asked += " (where nobody rated: --amount COLUMN, or --marks domain if each row counts one)"
         raise DeeperError(
             f"no column of {self.look.called} looks like the {' or the '.join(missing)}; say which it is with"
-            f" {asked}{self._without_header()}. Its columns:\n{self.look}"
+            f" {asked}{self._without_header()}. Its columns, with values: {self.look}"
         )
 
     def _without_header(self) -> str:
-        figures = [column.name for column in self.look.columns if re.fullmatch(r"-?[\d.]+", column.name)]
-        if not figures:
+        values = [column.name for column in self.look.columns if _called_like_a_value(column)]
+        if not values:
             return ""
         return (
-            f". Its first line seems to be a rating, not a header ({', '.join(figures)}); a query can name"
+            f". Its first line seems to be a rating, not a header ({', '.join(values)}); a query can name"
             " the columns: \"SELECT column0 AS user, … FROM read_csv('FILE', header = false)\""
         )
+
+    def _say_what_is_odd(self) -> None:
+        used = [column for column in self.look.columns if column.name in self.columns.values()]
+        if any(map(_called_like_a_value, used)):
+            self.notes.append(self._without_header().removeprefix(". "))
+        for column in used:
+            roles = [role for role, name in self.columns.items() if name == column.name]
+            if len(roles) > 1:
+                self.notes.append(f"the column {column.name} is taken for the {' and for the '.join(roles)}")
+            if "time" in roles and column.share(column.times) < 0.9:
+                self.unsure["time"] = _no_time(column)
 
     def _say_what_is_left(self) -> None:
         if "title" not in self.columns and "title" not in self.none:
@@ -197,6 +210,9 @@ class _Guessing:
                 )
         if not {"time", "order"} & {*self.columns, *self.none}:
             self.notes.append("no column looks like a time or an order: the order of the rows counts")
+        if "time" not in {*self.columns, *self.none}:
+            free = [column for column in self.look.columns if column.name not in self.columns.values()]
+            self.notes += [_no_time(column) for column in free if column.filled and _is_called_a_time(column)]
         for column in self.look.columns:
             if _words(column.name) & _SPLITS and column.name not in self.columns.values() and column.values:
                 self.notes.append(
@@ -225,9 +241,33 @@ def _time(column: Column) -> float:
     if column.share(column.times) < 0.9:
         return 0
     late = bool(words & {"updated", "modified", "deleted", "birth"})
-    if words & (_TIMES | {"at", "unix"}):
+    if _is_called_a_time(column):
         return 3.0 + ("timestamp" in words) - late
     return 0.5 * (column.numbers == 0)
+
+
+def _is_called_a_time(column: Column) -> bool:
+    return bool(_words(column.name) & (_TIMES | {"at", "unix"}))
+
+
+def _no_time(column: Column) -> str:
+    """That a column holds no time, with an example and the way out."""
+    example = column.examples[0] if column.examples else ""
+    form = "%m/%d/%Y" if "/" in example else "%d.%m.%Y"
+    form += ("", " %H:%M", " %H:%M:%S")[min(example.count(":"), 2)]
+    return (
+        f"{column.name} holds '{example}', which is not read as a time: expected is 2017-12-24 10:00:00, or"
+        f' seconds since 1970; a query can convert it: "SELECT * REPLACE (strptime({column.name},'
+        f" '{form}') AS {column.name}) FROM 'FILE'\""
+    )
+
+
+def _called_like_a_value(column: Column) -> bool:
+    """Whether the name of a column is a number, or has the form of its own values, as i15 beside i7."""
+    if re.fullmatch(r"-?\d[\d.]*", column.name):
+        return True
+    forms = {re.sub(r"\d+", "0", text) for text in column.examples}
+    return forms == {re.sub(r"\d+", "0", column.name)} and bool(re.search(r"\d", column.name))
 
 
 def _split(column: Column) -> float:

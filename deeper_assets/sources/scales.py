@@ -21,6 +21,9 @@ MOST_MARKS = 201
 _RARE = Fraction(1, 1000)
 """A mark that so few ratings have does not decide about the scale."""
 
+_SLIPS, _SLIPS_OF = 2, 100
+"""A mark of so many ratings at most, where there are so many times as many in all, may be a slip."""
+
 
 @dataclass(frozen=True)
 class GuessedScale:
@@ -35,7 +38,8 @@ def guess_scale(counts: Mapping[float, int]) -> GuessedScale:
     """The scale of ratings: lowest and highest mark, and the greatest step that reaches all between.
 
     A 0 below marks from 1 on means that none was given, as in Food.com. Marks that fewer than one rating in
-    a thousand has are off the scale.
+    a thousand has are off the scale. So are marks of one or two ratings without which it is a usual scale,
+    and with which it is none or has gaps.
 
     Args:
         counts: finite rating → how many ratings have it.
@@ -44,7 +48,10 @@ def guess_scale(counts: Mapping[float, int]) -> GuessedScale:
         DeeperError: there are no two marks, or too many to be a scale.
     """
     total = sum(counts.values())
-    often = sorted(round(mark, 6) for mark, count in counts.items() if count >= _RARE * total)
+    often = _without_slips(
+        sorted(round(mark, 6) for mark, count in counts.items() if count >= _RARE * total),
+        {round(mark, 6) for mark, count in counts.items() if _SLIPS_OF * count <= total and count <= _SLIPS},
+    )
     doubts = []
     if often[:1] == [0] and len(often) > 2 and often[1] >= 1 and _even(often[1:]) and often[-1] <= 5:
         doubts.append(
@@ -68,7 +75,8 @@ def guess_scale(counts: Mapping[float, int]) -> GuessedScale:
     off = [mark for mark in sorted(counts) if not scale.holds(mark) and mark != 0]
     if off:
         shown = ", ".join(f"{mark:g}" for mark in off[:5]) + ", …" * (len(off) > 5)
-        doubts.append(f"{sum(counts[mark] for mark in off):,} ratings are off it: {shown}")
+        number = sum(counts[mark] for mark in off)
+        doubts.append(f"{number:,} rating{' is' if number == 1 else 's are'} off it: {shown}")
     if scale not in USUAL:
         wider = next((usual for usual in USUAL if all(map(usual.holds, often))), None)
         hint = f"; the usual scale {wider} holds them too: --scale {flag(wider)}" if wider else ""
@@ -79,6 +87,18 @@ def guess_scale(counts: Mapping[float, int]) -> GuessedScale:
 def flag(scale: Scale) -> str:
     """A scale as the flag takes it."""
     return f"{scale.lowest:g}:{scale.highest:g}:{scale.step:g}"
+
+
+def _without_slips(often: Sequence[float], slips: set[float]) -> list[float]:
+    """The marks without the slips among them, where that makes the scale a usual one; in order."""
+    left = [mark for mark in often if mark not in slips]
+    if len(left) < 2 or len(left) == len(often):
+        return list(often)
+    step = step_of(often)
+    gaps = (often[-1] - often[0]) / step + 1 > len(often) + 0.5
+    usual = Scale(often[0], often[-1], step) in USUAL
+    better = Scale(left[0], left[-1], step_of(left)) in USUAL
+    return left if better and (gaps or not usual) else list(often)
 
 
 def _even(marks: Sequence[float]) -> bool:
