@@ -19,7 +19,7 @@ COLUMNS = {
     "amount": "Without ratings: how much was done.",
     "time": "When it was given.",
     "order": "A number that orders a user's ratings.",
-    "split": "train or eval.",
+    "split": "Whether the user trains or is evaluated: train or eval.",
     "categories": "Genres, tags or categories of the item.",
 }
 """What a column can be, with the help of its flag."""
@@ -60,13 +60,13 @@ def _columns(command: Callable[..., None]) -> Callable[..., None]:
     help="Without ratings: among which amounts each is ranked.  [default: domain]",
 )
 @click.option("--item-type", metavar="WORDS", help="One item, in the singular.  [default: a guess]")
-@click.option("--name", help="Of the domain.  [default: of the file, or of an item]")
+@click.option("--name", help="The domain's name.  [default: a guess, from the file or an item]")
 @click.option("--hash-ids", is_flag=True, help="Salt and hash the ids of users; none of them is shown.")
 @click.option("--extends", default="offline", show_default=True, help="The profile that yours builds on.")
 @click.option(
     "--profile", type=click.Path(dir_okay=False, path_type=Path), help="File to write.  [default: NAME.yaml]"
 )
-@click.option("--force", is_flag=True, help="Write the file anew where it is there.")
+@click.option("--force", is_flag=True, help="Overwrite the profile if it is there.")
 def init_command(
     source: str,
     database: Path | None,
@@ -84,13 +84,13 @@ def init_command(
     """Look at ratings of your own, and write the profile with which `deeper run` takes them.
 
     Ratings lie in a CSV, TSV, JSON lines (also .gz) or Parquet file; or they are what a QUERY gives, asked of
-    files, of a DuckDB file, or of Postgres. Shown is what was guessed and how to say it otherwise, the first
-    rows as they are read, what would be rejected, and how many users have enough ratings.
+    files, of a DuckDB file, or of Postgres. The command shows its guesses and the flags that change them,
+    the first rows as they are read, what would be rejected, and how many users have enough ratings.
 
     A column flag takes `none` for a column that is not to be used.
     """
     from deeper_assets.proposing import Said, as_values, place_of, write_profile
-    from deeper_assets.reports.proposal import preview_as_text, proposal_as_text
+    from deeper_assets.reports.proposal import preview_as_text, proposal_as_text, why_not_run
 
     folder = profile.resolve().parent if profile else Path.cwd()
     place = place_of(source, database, dsn_env, folder)
@@ -100,4 +100,10 @@ def init_command(
     )
     click.echo(proposal_as_text(as_values(proposal), proposal.remarks, proposal.notes))
     click.echo("\n" + preview_as_text(preview))
+    lack = why_not_run(preview)
+    if lack is not None:
+        click.echo(
+            f"\nwrote {written}, but a run with it would come to nothing. {lack[0].upper()}{lack[1:]}."
+        )
+        return
     click.echo(f"\nwrote {written}; next: deeper run --profile {shlex.quote(str(written))}")

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from duckdb import DuckDBPyConnection
 
 from deeper_assets.layers import load_settings
 from deeper_assets.method.cutting import Preview, cut_histories, preview
 from deeper_assets.method.domains import FIVE_STARS, PAPER_DOMAINS, Domain, Scale
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.reports.rejects import shown
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import ALL
 from deeper_assets.sources.amounts import Marks
@@ -27,7 +29,7 @@ from deeper_assets.sources.guessing import NONE, guess_columns, guess_item_type,
 from deeper_assets.sources.hashed import HashedSource
 from deeper_assets.sources.looking import Place, looked_at, tables_of
 from deeper_assets.sources.scales import guess_scale
-from deeper_assets.sources.shape import Source, Workshop, quarter_of_memory
+from deeper_assets.sources.shape import Source, Workshop, identifier, quarter_of_memory
 
 _DATABASES = (".duckdb", ".ddb", ".db")
 _QUERY = re.compile(r"\s*(select|from|with|table|values|pivot|unpivot)\b", re.IGNORECASE)
@@ -101,7 +103,11 @@ def place_of(source: str, database: Path | None, dsn_env: str | None, folder: Pa
             "a query is asked of a DuckDB file (--database) or of Postgres (--dsn-env), not both"
         )
     if database is not None or dsn_env is not None:
-        query = source if re.search(r"\s", source.strip()) else f"SELECT * FROM {source}"
+        tables = tables_of(database) if database is not None else []
+        if source in tables:
+            query = f"SELECT * FROM {source if source.isidentifier() else identifier(source)}"
+        else:
+            query = source if re.search(r"\s", source.strip()) else f"SELECT * FROM {source}"
         return Place(None, database and database.resolve(), query, dsn_env, folder)
     path = Path(source).expanduser()
     if path.name.lower().endswith(_DATABASES):
@@ -111,9 +117,14 @@ def place_of(source: str, database: Path | None, dsn_env: str | None, folder: Pa
                 f"{path} has {len(tables)} tables ({', '.join(tables)}); say which, or ask a query: "
                 f"deeper init TABLE --database {path}"
             )
-        return Place(None, path.resolve(), f'SELECT * FROM "{tables[0]}"', None, folder)
+        return Place(None, path.resolve(), f"SELECT * FROM {identifier(tables[0])}", None, folder)
     if _QUERY.match(source) and not path.exists():
         return Place(query=source, folder=folder)
+    if not path.exists():
+        raise DeeperError(
+            f"{source} does not exist; name a file of ratings, a table with --database or --dsn-env, or a"
+            " query that begins with SELECT or FROM"
+        )
     return Place(file=path.resolve())
 
 
@@ -130,6 +141,7 @@ def write_profile(
             said; or the ratings cannot be read.
     """
     _refuse_there(target, force)
+    _refuse_contradictions(said)
     with looked_at(place) as look:
         unrated = {"rating": NONE} if said.marks is not None else {}
         guessed = guess_columns(look, {**unrated, **said.columns})
@@ -145,7 +157,10 @@ def write_profile(
             marks = connection.execute(
                 "SELECT rating, count(*) FROM ratings WHERE rating IS NOT NULL GROUP BY 1"
             )
-            proposal = _scaled(proposal, dict(marks.fetchall()))
+            counts = dict(marks.fetchall())
+            _refuse_no_numbers(connection, counts)
+            proposal = _scaled(proposal, counts)
+        proposal = _with_blind_policy(proposal)
         with _tried(target, profile_text(proposal, target)) as experiment:
             name = proposal.domain.name
             sampling = experiment.user_sampling(name)
@@ -170,6 +185,14 @@ def as_values(proposal: Proposal) -> dict[str, str]:
 def _refuse_there(target: Path | None, force: bool) -> None:
     if target is not None and target.exists() and not force:
         raise DeeperError(f"{target} is there; --force writes it anew, --profile FILE writes another file")
+
+
+def _refuse_contradictions(said: Said) -> None:
+    rated = said.columns.get("rating", NONE) != NONE
+    if rated and said.columns.get("amount", NONE) != NONE:
+        raise DeeperError("a row has a rating or an amount: give --rating or --amount, not both")
+    if rated and said.marks is not None:
+        raise DeeperError("--marks makes ratings out of amounts: give --rating or --marks, not both")
 
 
 def _named(
@@ -212,12 +235,41 @@ def _scaled(proposal: Proposal, marks: Mapping[float, int]) -> Proposal:
     )
 
 
+def _refuse_no_numbers(connection: DuckDBPyConnection, counts: Mapping[float, int]) -> None:
+    """Raises where there are ratings, and none of them is a number."""
+    [(ratings, example)] = connection.execute(
+        "SELECT count(*), min_by(rating_text, row) FROM ratings WHERE rating_text IS NOT NULL"
+    ).fetchall()
+    if ratings and not counts:
+        raise DeeperError(
+            f"none of {ratings:,} ratings is a number, e.g. '{shown(example)}'; a query can convert them:"
+            " \"SELECT * REPLACE (replace(rating, ',', '.') AS rating) FROM 'FILE'\" for a decimal comma"
+        )
+
+
+def _with_blind_policy(proposal: Proposal) -> Proposal:
+    """The proposal, with a note where the policy of the profile offline reads no such marks."""
+    scale = proposal.domain.scale
+    whole, halves = (
+        all(float(parts * of).is_integer() for of in (scale.lowest, scale.step)) for parts in (1, 2)
+    )
+    known = scale.lowest > 0 and (scale.highest <= (10 if whole else 5)) and halves
+    if proposal.extends != "offline" or known:
+        return proposal
+    note = (
+        "the policy of the profile offline reads marks from 1 to 10, and halves up to 5; with others it"
+        " refines blindly. A query can bring them to such a scale, or --extends can name a profile with"
+        " another policy"
+    )
+    return replace(proposal, notes=[*proposal.notes, note])
+
+
 def _called(place: Place) -> str:
     """The name of the file or the table that was named, without an ending."""
     if place.file is not None:
         return place.file.name.partition(".")[0]
-    table = re.fullmatch(r'SELECT \* FROM "?(?:\w+\.)*(\w+)"?', place.query or "")
-    return table[1] if table else ""
+    table = re.fullmatch(r'SELECT \* FROM (?:"([^"]+)"|(?:\w+\.)*(\w+))', place.query or "")
+    return table[1] or table[2] if table else ""
 
 
 def _source(proposal: Proposal) -> Source:
@@ -243,6 +295,11 @@ def _tried(target: Path, text: str) -> Iterator[Experiment]:
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DeeperError(
+            f"{target} cannot be written ({error.strerror}); --profile FILE writes another file"
+        ) from error
+    try:
         nowhere = partial / "home"  # no home: nothing but the profile and the environment speaks
         yield Experiment(nowhere, load_settings(nowhere, {"profile": str(partial)}))
         partial.replace(target)

@@ -79,8 +79,8 @@ The first 10 rows, as they are read:
   malformed_line               0           1  the line does not fit its file's format
   not_a_number                 1           1  the rating is no number
 
-5 users have enough windows of 10 ratings (5, windows_at_least); 2 would train and 3 be evaluated, as many \
-as train_users and eval_users let in
+5 users have enough windows of 10 ratings (5, windows_at_least); 2 would train and 3 be evaluated, as a hash \
+of each user (train_share) or the column split, train_users and eval_users decide
   users with so many windows or more: 1: 6  2: 6  3: 5  4: 5  5: 5  6: 5
 
 wrote podcasts.yaml; next: deeper run --profile podcasts.yaml
@@ -108,6 +108,33 @@ def test_what_is_said_and_written(here: Path) -> None:
     assert (done.exit_code, done.stdout) == (0, SAID)
     assert (here / "podcasts.yaml").read_text() == WRITTEN
     assert sorted(path.name for path in here.iterdir()) == ["podcasts.csv", "podcasts.yaml"]
+
+
+def test_a_profile_with_which_nothing_can_be_run_says_so(here: Path) -> None:
+    (here / "podcasts.csv").write_text("\n".join(log(ratings=20)) + "\n")
+    done = deeper("init", "podcasts.csv")
+    assert done.exit_code == 0
+    assert done.stdout.endswith(
+        "\nwrote podcasts.yaml, but a run with it would come to nothing. Nobody can be evaluated and nobody "
+        "trains: correct what is rejected most, by flags or by a query, and write the profile anew with "
+        "--force.\n"
+    )
+    whole = [line for line in log(ratings=20) if line != "u0,e99" and "great" not in line]
+    (here / "podcasts.csv").write_text("\n".join(whole) + "\n")
+    done = deeper("init", "podcasts.csv", "--force")
+    assert done.stdout.endswith(
+        "Nobody can be evaluated and nobody trains: lower windows_at_least in the profile, or give users "
+        "more ratings.\n"
+    )
+    split = [HEAD + ",split", *(f"{line},eval" for line in log()[1:] if line != "u0,e99")]
+    (here / "podcasts.csv").write_text("\n".join(split) + "\n")
+    done = deeper("init", "podcasts.csv", "--force")
+    assert "0 would train and 5 be evaluated" in done.stdout
+    assert done.stdout.endswith(
+        "Nobody trains: train_share gives more users to the one side or the other, and so does a column "
+        "split.\n"
+    )
+    assert "next:" not in done.stdout
 
 
 def test_a_run_reads_what_was_told(here: Path) -> None:
@@ -180,6 +207,10 @@ def test_a_profile_that_is_there_stays(here: Path) -> None:
             "(--database) or of Postgres (--dsn-env)",
         ),
         (["rated", "--dsn-env", "NOBODYS_DSN"], "the environment variable NOBODYS_DSN is not set"),
+        (["podcasts.csv", "--marks", "user", "--rating", "stars"], "give --rating or --marks, not both"),
+        (["podcasts.csv", "--rating", "stars", "--amount", "stars"], "give --rating or --amount, not both"),
+        (["podcasts.csv", "--profile", "/proc/x.yaml"], "/proc/x.yaml cannot be written (No such file"),
+        (["podcasts.csv", "--profile", "podcasts.csv/x.yaml"], "podcasts.csv/x.yaml cannot be written ("),
     ],
 )
 def test_what_goes_wrong_leaves_nothing(here: Path, arguments: list[str], message: str) -> None:
@@ -244,6 +275,46 @@ def test_a_database_with_several_tables_is_asked_about(here: Path) -> None:
         connection.execute("CREATE TABLE a (n INT); CREATE TABLE b (n INT)")
     with pytest.raises(DeeperError, match=r"has 2 tables \(a, b\); say which.* deeper init TABLE --database"):
         place_of("two.duckdb", None, None, here)
+
+
+def test_a_table_may_have_a_blank_in_its_name(here: Path) -> None:
+    with duckdb.connect(here / "my.duckdb") as connection:
+        rows = "read_csv('podcasts.csv', ignore_errors = true, all_varchar = true)"
+        connection.execute(f'CREATE TABLE "Odd Table" AS FROM {rows}; CREATE TABLE other (n INT)')
+    done = deeper("init", "Odd Table", "--database", "my.duckdb")
+    assert done.exit_code == 0, done.output
+    domain = yaml.safe_load((here / "odd_table.yaml").read_text())["domains"]["odd_table"]
+    assert domain["query"] == 'SELECT * FROM "Odd Table"'
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ([], False),
+        (["--scale", "0.5:5:0.5"], False),
+        (["--scale", "1:10:1"], False),
+        (["--scale", "0:10:1"], True),
+        (["--scale", "0:100:1"], True),
+        (["--scale=-1:1:1"], True),
+        (["--scale", "0.5:10:0.5"], True),
+        (["--scale", "0:10:1", "--extends", "local"], False),
+    ],
+)
+def test_marks_that_the_offline_policy_does_not_read_are_noted(
+    here: Path, flags: list[str], told: bool
+) -> None:
+    done = deeper("init", "podcasts.csv", *flags)
+    assert done.exit_code == 0, done.output
+    assert ("note: the policy of the profile offline reads marks from 1 to 10" in done.stdout) == told
+
+
+@pytest.mark.parametrize("mark", ["63%", '"4,5"'])
+def test_ratings_that_are_no_numbers_are_shown(here: Path, mark: str) -> None:
+    rows = [HEAD, *(f"u{n % 7},e{n},The Tale of Dragon {n},{mark},2024-01-01" for n in range(770))]
+    (here / "podcasts.csv").write_text("\n".join(rows) + "\n")
+    done = deeper("init", "podcasts.csv", "--rating", "stars")
+    shown = mark.strip('"')
+    assert f"none of 770 ratings is a number, e.g. '{shown}'; a query can convert them" in str(done.exception)
 
 
 def test_a_postgres_is_asked(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,11 +50,33 @@ def preview_as_text(preview: Preview) -> str:
     counts = "  ".join(f"{number}: {users:,}" for number, users in preview.windows.items() if users)
     blocks.append(
         f"{usable:,} users have enough windows of {rules.size} ratings ({rules.at_least}, windows_at_least);"
-        f" {accounts.train_users:,} would train and {accounts.eval_users:,} be evaluated, as many as"
-        " train_users and eval_users let in\n"
+        f" {accounts.train_users:,} would train and {accounts.eval_users:,} be evaluated, as a hash of each"
+        " user (train_share) or the column split, train_users and eval_users decide\n"
         f"  users with so many windows or more: {counts or 'none'}"
     )
     return "\n\n".join(blocks)
+
+
+def why_not_run(preview: Preview) -> str | None:
+    """What a run lacks, and the way out; None where somebody trains and somebody is evaluated."""
+    accounts = preview.accounting
+    lacks = [
+        what
+        for users, what in (
+            (accounts.eval_users, "nobody can be evaluated"),
+            (accounts.train_users, "nobody trains"),
+        )
+        if not users
+    ]
+    if not lacks:
+        return None
+    if accounts.read.users > accounts.rejected.users:
+        out = "train_share gives more users to the one side or the other, and so does a column split"
+    elif set(preview.rejected["reason"]) <= {"too_few_windows", "no_first_window"}:
+        out = "lower windows_at_least in the profile, or give users more ratings"
+    else:
+        out = "correct what is rejected most, by flags or by a query, and write the profile anew with --force"
+    return f"{' and '.join(lacks)}: {out}"
 
 
 def _table(rows: pd.DataFrame) -> str:
