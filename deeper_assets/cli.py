@@ -240,7 +240,7 @@ def rejects(home: Path | None, domain: str | None, reason: str | None) -> None:
     if fell_out.domains.empty:
         what = "nothing" if domain is None else f"nothing of {domain!r}"
         raise DeeperError(f"{what} has been read in {experiment.home} yet; `deeper run` reads it")
-    click.echo(rejects_as_text(fell_out.domains, fell_out.counts, fell_out.examples))
+    click.echo(rejects_as_text(fell_out.domains, fell_out.counts, fell_out.examples, reason))
 
 
 @cli.group(invoke_without_command=True)

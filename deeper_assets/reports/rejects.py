@@ -12,19 +12,24 @@ WIDTH = 60
 """Characters of a value that are shown, at most."""
 
 
-def rejects_as_text(domains: pd.DataFrame, counts: pd.DataFrame, examples: pd.DataFrame) -> str:
+def rejects_as_text(
+    domains: pd.DataFrame, counts: pd.DataFrame, examples: pd.DataFrame, reason: str | None = None
+) -> str:
     """What fell out, a block a domain; see `store.rejects.Rejects` for the frames.
 
     Args:
         domains: rows of the domains to show.
         counts: their reasons; a domain without any is shown in its first line alone.
         examples: rows to show below; none for no examples.
+        reason: the only reason that was asked for, if so.
     """
     blocks = [_block(row, counts[counts["domain"] == row["domain"]]) for row in domains.to_dict("records")]
     blocks += [
-        _examples(str(domain), str(reason), rows)
-        for (domain, reason), rows in examples.groupby(["domain", "reason"], sort=False)
+        _examples(str(domain), str(of), rows)
+        for (domain, of), rows in examples.groupby(["domain", "reason"], sort=False)
     ]
+    if reason is not None and counts.empty:
+        blocks.append(f"no user and no rating is rejected for {reason}")
     return "\n\n".join(blocks)
 
 

@@ -66,3 +66,9 @@ def test_what_a_terminal_obeys_is_spelt_out() -> None:
     assert shown("a\u2028\nb\u202e\ufeff日本") == "a\\u2028\\u000ab\\u202e\\ufeff日本"
     assert shown(None) == ""
     assert shown("x" * 100, 10) == "x" * 10 + "…"
+
+
+def test_a_reason_without_rejects_is_said() -> None:
+    text = rejects_as_text(DOMAINS, COUNTS.iloc[:0], EXAMPLES.iloc[:0], "unreadable_time")
+    assert text.endswith("\n\nno user and no rating is rejected for unreadable_time")
+    assert "is rejected for" not in rejects_as_text(DOMAINS, COUNTS.iloc[1:], EXAMPLES, "outside_scale")
