@@ -250,8 +250,8 @@ class Settings(BaseModel):
     )
     memory: Size | None = Field(
         None,
-        description="for cutting histories, e.g. `4 GB`, beyond which the disk serves; null: a quarter of the"
-        " machine's, at least 1 GB",
+        description="memory that cutting histories may take, e.g. `4 GB`; the rest goes to the disk; null: a"
+        " quarter of the machine's, at least 1 GB",
     )
 
     chat: ChatSettings = Field(ChatSettings.model_validate({}), description="the frozen chat model")
