@@ -1,5 +1,6 @@
 """`deeper download`: the original data sets, from their publishers."""
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -85,7 +86,7 @@ def food_command() -> None:
     """Say how to get Food.com's ratings: they lie at Kaggle, which wants an account."""
     from deeper_assets.sources.downloads.publishers import FOOD
 
-    raise DeeperError(FOOD)
+    click.echo(FOOD)
 
 
 def _download(dataset: "Dataset", folder: Path, accepted: bool) -> None:
@@ -101,10 +102,18 @@ def _download(dataset: "Dataset", folder: Path, accepted: bool) -> None:
                 f"nothing was fetched: --accept says that you accept the licence of {dataset.title}"
             )
         click.confirm("Do you accept that?", abort=True)
-    with _progress() as watcher:
-        paths = download(dataset, folder, watcher)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _progress() as watcher:
+            paths = download(dataset, folder, watcher)
+    except OSError as error:
+        raise DeeperError(
+            f"{error.filename or folder} cannot be written ({error.strerror or error}); --to names another"
+            " folder"
+        ) from error
     for path in paths:
         click.echo(f"there: {path}")
+    click.echo(f"next: DEEPER_DOWNLOADS={shlex.quote(str(folder))} deeper run, or `downloads` in a profile")
 
 
 class _Lines:

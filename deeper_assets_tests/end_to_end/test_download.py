@@ -53,7 +53,10 @@ def test_a_licence_is_shown_and_has_to_be_accepted(tmp_path: Path) -> None:
         assert said in refused.stdout
         assert said in done.stdout
     assert tree(folder) == UNPACKED
-    assert done.stdout.endswith("".join(f"there: {folder / name}\n" for name in UNPACKED))
+    there = "".join(f"there: {folder / name}\n" for name in UNPACKED)
+    assert done.stdout.endswith(
+        f"{there}next: DEEPER_DOWNLOADS={folder} deeper run, or `downloads` in a profile\n"
+    )
     assert internet.tunnels == ["files.grouplens.org:443"] * 2
     assert [asked.path for asked in internet.asked] == [
         "/datasets/movielens/ml-20m.zip.md5",
@@ -132,7 +135,19 @@ def test_a_certificate_that_nobody_vouches_for_is_said_at_once(tmp_path: Path) -
 
 @pytest.mark.parametrize("more", [(), ("--to", "data", "--accept")])
 def test_what_lies_behind_an_account_is_explained(more: tuple[str, ...]) -> None:
-    done = deeper("download", "food", *more, check=False)
-    assert done.returncode == 1
-    assert "RAW_interactions.csv and RAW_recipes.csv" in done.stderr
-    assert "https://www.kaggle.com/datasets/shuyangli94/food-com-recipes-and-user-interactions" in done.stderr
+    done = deeper("download", "food", *more)
+    assert "RAW_interactions.csv and RAW_recipes.csv" in done.stdout
+    assert "https://www.kaggle.com/datasets/shuyangli94/food-com-recipes-and-user-interactions" in done.stdout
+
+
+@pytest.mark.parametrize("where", ["/proc/x", "a file/x", "a file/x/y"])
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, where: str) -> None:
+    (tmp_path / "a file").write_text("")
+    folder = tmp_path / where
+    with official_addresses(tmp_path, FILES) as internet:
+        arguments = ("download", "movielens", "--to", folder, "--accept")
+        done = deeper(*arguments, check=False, **internet.variables)
+    assert (done.returncode, internet.asked) == (1, [])
+    assert done.stderr.startswith("deeper: ")
+    assert " cannot be written (" in done.stderr
+    assert done.stderr.endswith("); --to names another folder\n")
