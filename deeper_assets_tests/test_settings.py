@@ -421,7 +421,9 @@ def test_what_is_no_path_is_an_error(tmp_path: Path, setting: str, path: str) ->
 @pytest.mark.parametrize("memory", ["0 GB", "1 KB", "199.9MB", "190 MiB"])
 def test_too_little_memory_is_an_error(tmp_path: Path, memory: str) -> None:
     profile = write(tmp_path / "mine.yaml", memory=memory)
-    with pytest.raises(DeeperError, match=f"memory of {memory} is too little for histories; give 200 MB or more"):
+    with pytest.raises(
+        DeeperError, match=f"memory of {memory} is too little for histories; give 200 MB or more"
+    ):
         load_settings(tmp_path, {"profile": str(profile)})
     write(profile, memory="200 MB")
     assert load_settings(tmp_path, {"profile": str(profile)}).memory == "200 MB"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -14,8 +15,8 @@ from deeper_assets.method.exceptions import DeeperError, first_line
 from deeper_assets.sources.csv_files import read_header
 from deeper_assets.sources.postgres import asked_of_postgres
 from deeper_assets.sources.reads import refuse_several, refuse_sqlite
-from deeper_assets.sources.shape import identifier, quoted, readable, scratch
-from deeper_assets.sources.streams import Blocks
+from deeper_assets.sources.shape import identifier, lacks_room, quoted, readable, scratch
+from deeper_assets.sources.streams import Blocks, is_packed
 
 SAMPLE = 100_000
 """Rows that are looked at, at most: the first ones."""
@@ -145,6 +146,8 @@ def looked_at(place: Place) -> Iterator[Look]:
             )
             yield _look(connection, place, list(types))
         except duckdb.Error as error:
+            if lacks_room(error):
+                raise
             raise DeeperError(f"{place.called} cannot be read: {first_line(error)}") from error
 
 
@@ -157,7 +160,7 @@ def tables_of(database: Path) -> list[str]:
     try:
         path = refuse_sqlite(readable(database, "a DuckDB file"))
         # An extension that is missing is no reason to go to the internet.
-        config = {"autoinstall_known_extensions": "false"}
+        config: dict[str, Any] = {"autoinstall_known_extensions": "false"}
         with duckdb.connect(path, read_only=True, config=config) as connection:
             rows = connection.execute(
                 "SELECT table_name FROM duckdb_tables() WHERE NOT internal "
@@ -191,15 +194,16 @@ def _relation(connection: duckdb.DuckDBPyConnection, folder: Path, place: Place)
 def _of_file(path: Path, folder: Path) -> str:
     name = path.name.lower()
     if name.endswith(_PARQUET):
-        return f"read_parquet({quoted(path)})"
+        return f"read_parquet({quoted(path)}, hive_partitioning = false)"
+    how = "hive_partitioning = false, compression = 'none'"  # folders such as `stars=4` are no columns
     if name.endswith(_JSON_LINES):
         if next(iter(Blocks(path)), b"").lstrip().startswith(b"["):
             raise DeeperError(
                 f"{path} is a JSON array; one object a line is expected: jq -c '.[]' {path.name}"
             )
         path = _unpacked(path, folder)
-        how = "format = 'newline_delimited', maximum_depth = 1, ignore_errors = true"
-        return f"read_json({quoted(path)}, {how})"
+        lines = "format = 'newline_delimited', maximum_depth = 1, ignore_errors = true"
+        return f"read_json({quoted(path)}, {lines}, {how})"
     if not name.endswith(_CSV):
         known = ", ".join((*_CSV, *_JSON_LINES, *_PARQUET))
         raise DeeperError(f"{path} is of no known kind; known endings: {known}")
@@ -213,13 +217,14 @@ def _of_file(path: Path, folder: Path) -> str:
     columns = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in names)
     return (  # what does not fit is looked at later, when all is read
         f"read_csv({quoted(path)}, auto_detect = false, header = true, delim = {quoted(delimiter)}, "
-        f"quote = '\"', escape = '\"', columns = {{{columns}}}, ignore_errors = true, strict_mode = false)"
+        f"quote = '\"', escape = '\"', columns = {{{columns}}}, ignore_errors = true, "
+        f"strict_mode = false, {how})"
     )
 
 
 def _unpacked(path: Path, folder: Path) -> Path:
     """The file itself; of a gzip file, which may break off, a file with the lines that are looked at."""
-    if not path.name.lower().endswith(".gz"):
+    if not is_packed(path):
         return path
     lines, target = 0, folder / "unpacked"
     with target.open("wb") as file:
