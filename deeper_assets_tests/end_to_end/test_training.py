@@ -147,7 +147,7 @@ def test_the_tree_of_a_model_goes_back_to_the_ratings(home: Path) -> None:
     for table in (
         *("preference_pairs_2", "candidates_2", "contexts_2", "rewards_2", "model_1"),
         *("preference_pairs_1", "candidates_1", "contexts_1", "rewards_1", "base_policy"),
-        *("initial_personas", "rating_windows", "raw_ratings"),
+        *("initial_personas", "rating_windows"),
     ):
         assert f"─ {table} [" in tree or f"─ {table}\n" in tree, table
     pairs = load(home, "preference_pairs_2").groupby("domain")["origin"].value_counts()
