@@ -30,7 +30,7 @@ from deeper_assets.method.exceptions import DeeperError, one_line
 from deeper_assets.planning import Edges, Planner, Unit
 from deeper_assets.privacy import close_to_others
 from deeper_assets.resources import Experiment
-from deeper_assets.sources.folders import sweep
+from deeper_assets.sources.folders import leave, sweep
 from deeper_assets.ui import databases_open
 
 
@@ -108,6 +108,7 @@ def run_everything(
                 worker.instance.report_runless_asset_event(event)
             prune(worker.instance, planner)
             outcome.warnings = worker.warnings(unit for unit, _ in outcome.made)
+    leave(experiment.home / "scratch")
     return outcome
 
 

@@ -36,22 +36,22 @@ def cutting_folder(parent: Path) -> Iterator[Path]:
 
 
 def handing_folder(parent: Path) -> Path:
-    """A folder in `parent`, for this user alone, that this process holds until it ends."""
+    """A folder in `parent`, no more open than that, that this process holds until it ends."""
     key = parent.absolute(), os.getpid()
-    if (folder := _handing.get(key)) is None or not folder.exists():
-        folder, _ = _made(parent, _HANDED)  # its lock goes with the process
-        _handing[key] = folder
-    return folder
+    if key not in _handing or not _handing[key][0].exists():
+        _handing[key] = folder, _ = _made(parent, _HANDED)  # its lock goes with the process
+        folder.chmod(0o750 & parent.stat().st_mode)  # it may stay until the next sweep, as open as its home
+    return _handing[key][0]
 
 
-_handing: dict[tuple[Path, int], Path] = {}
+_handing: dict[tuple[Path, int], tuple[Path, int]] = {}
 
 
 @contextmanager
 def turn(parent: Path) -> Iterator[None]:
     """Has one body at a time run, of all processes; the others wait, and say so."""
     parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(parent / "turn.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    lock = os.open(parent / "turn.lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
         if not _taken(lock):
             LOG.info("other histories are being cut in %s; waiting for them", parent)
@@ -68,13 +68,21 @@ def sweep(parent: Path) -> None:
             _sweep(parent)
 
 
+def leave(parent: Path) -> None:
+    """Deletes what this process has handed over, all of which is stored by now, and sweeps."""
+    if (own := _handing.pop((parent.absolute(), os.getpid()), None)) is not None:
+        shutil.rmtree(own[0], ignore_errors=True)
+        _let_go(own[1])
+    sweep(parent)
+
+
 def _made(parent: Path, prefix: str) -> tuple[Path, int]:
     """A folder, and its lock, which this process holds. Those that nobody holds are deleted."""
     parent.mkdir(parents=True, exist_ok=True)
     with _alone(parent):
         _sweep(parent)
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        lock = os.open(folder / _HELD, os.O_RDWR | os.O_CREAT, 0o600)
+        lock = os.open(folder / _HELD, os.O_RDWR | os.O_CREAT, 0o666)
         fcntl.flock(lock, fcntl.LOCK_EX)
     return folder, lock
 
@@ -82,7 +90,7 @@ def _made(parent: Path, prefix: str) -> tuple[Path, int]:
 @contextmanager
 def _alone(parent: Path) -> Iterator[None]:
     """No folder is made by one process while another one sweeps: it would not be held yet."""
-    lock = os.open(parent / "sweep.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    lock = os.open(parent / "sweep.lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -93,7 +101,7 @@ def _alone(parent: Path) -> Iterator[None]:
 def _sweep(parent: Path) -> None:
     for folder in (*parent.glob(f"{CUTTING}*"), *parent.glob(f"{_HANDED}*")):
         try:
-            lock = os.open(folder / _HELD, os.O_RDWR | os.O_CREAT, 0o600)
+            lock = os.open(folder / _HELD, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError:
             continue  # it is just being deleted, or somebody else's
         try:

@@ -118,6 +118,8 @@ def test_what_is_not_ours_is_not_closed(tmp_path: Path) -> None:
 
 def test_a_home_that_was_closed_to_others_alone_stays_the_groups(copy: Path, tmp_path: Path) -> None:
     copy.chmod(0o750)
+    for left in (copy / "scratch").glob("handed-*"):  # the next run deletes it
+        shutil.rmtree(left)
     before = modes(copy)
     deeper("run", "--home", copy)
     assert modes(copy) == before

@@ -90,7 +90,7 @@ def test_a_workshop_spills_to_disk_and_leaves_nothing(tmp_path: Path) -> None:
     kept = list((tmp_path / "shop").rglob("*.parquet"))
     assert kept == [file]
     assert left(tmp_path / "shop", "cutting-*") == []
-    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o750
     assert duckdb.sql(f"FROM '{file}'").fetchall() == [(7,)]
 
 
