@@ -1,7 +1,7 @@
 """The graph of one experiment: its declared assets and checks, what they take, and how Dagster has them."""
 
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -151,16 +151,18 @@ class Graph:
 
         `known` are those of what is stored: what is not looked at again counts as it was.
         """
-        asset, before = self.tables[table], known.settings if known else {}
-        return {
-            name: described(self._value(asset, name, partition), before.get(name)) for name in asset.values
-        }
+        return self._described(table, partition, self.tables[table].values, known)
 
     def _but_the_source(self, table: str, partition: Partition) -> dict[str, JSON]:
         """`settings` without looking at the source: that may take long, and it may be another by now."""
-        asset = self.tables[table]
-        names = [name for name in asset.values if name != "source"]
-        return {name: described(self._value(asset, name, partition)) for name in names}
+        names = [name for name in self.tables[table].values if name != "source"]
+        return self._described(table, partition, names)
+
+    def _described(
+        self, table: str, partition: Partition, names: Iterable[str], known: Ingredients | None = None
+    ) -> dict[str, JSON]:
+        asset, before = self.tables[table], known.settings if known else {}
+        return {name: described(self._value(asset, name, partition), before.get(name)) for name in names}
 
     def ingredients(self, table: str, partition: Partition, known: Ingredients | None = None) -> Ingredients:
         """What, beside its inputs, decides what a table's partition holds; see `settings` for `known`."""

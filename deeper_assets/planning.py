@@ -169,7 +169,9 @@ class Planner:
             The stale ones, inputs first. What is made from a stale table, or together with it by the same
             computation, counts as stale.
         """
-        seen: dict[str, Ingredients] = {}  # tables that are made together have the same: look once
+        seen: dict[
+            str, Ingredients
+        ] = {}  # by an asset's first table: all of one run have the same, look once
         stale = {table for table in tables if table in unchecked or self._changed(table, key, stored, seen)}
         before: set[str] = set()
         while stale != before:  # until nothing more is made from, or together with, a stale table
@@ -190,7 +192,7 @@ class Planner:
         beside = [stored.get(_stored_at(other, partition)) for other in self.graph.tables[table].tables]
         if any(other is not None and other.run_id != known.run_id for other in beside):
             return True  # a run was killed between tables that are made together
-        asset = canonical_json([id(self.graph.tables[table]), known.ingredients.settings])
+        asset = next(iter(self.graph.tables[table].tables))
         if asset not in seen:
             seen[asset] = self.graph.ingredients(table, partition, known.ingredients)
         ingredients = seen[asset]

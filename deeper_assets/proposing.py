@@ -20,6 +20,7 @@ from deeper_assets.layers import load_settings
 from deeper_assets.method.cutting import Preview, cut_histories, preview
 from deeper_assets.method.domains import FIVE_STARS, PAPER_DOMAINS, Domain, Scale
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.sql import identifier
 from deeper_assets.reports.rejects import shown
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import ALL
@@ -29,7 +30,7 @@ from deeper_assets.sources.guessing import NONE, guess_columns, guess_item_type,
 from deeper_assets.sources.hashed import HashedSource
 from deeper_assets.sources.looking import Place, looked_at, tables_of
 from deeper_assets.sources.scales import guess_scale
-from deeper_assets.sources.shape import Source, Workshop, identifier, quarter_of_memory
+from deeper_assets.sources.shape import Source, Workshop, quarter_of_memory
 
 _DATABASES = (".duckdb", ".ddb", ".db")
 _QUERY = re.compile(r"\s*(select|from|with|table|values|pivot|unpivot)\b", re.IGNORECASE)

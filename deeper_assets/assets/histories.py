@@ -1,7 +1,8 @@
 """Histories: from source files to windows of ratings. By domain."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import pandas as pd
 from dagster import Output
@@ -55,10 +56,15 @@ def figures(accounting: Accounting) -> dict[str, int]:
         "training users": accounting.train_users,
         "evaluation users": accounting.eval_users,
         "users with short histories": accounting.short_users,
-        **{
-            f"{what} {row['part'].replace('_', ' ')}": row[what]
-            for what in ("users", "ratings")
-            for row in accounting.rows()
-            if (what, row["part"]) != ("users", "left_over")
-        },
+        **accounts_told(accounting.rows()),
+    }
+
+
+def accounts_told(rows: Sequence[Mapping[Any, Any]]) -> dict[str, int]:
+    """Rows of rating_accounts, as metadata."""
+    return {
+        f"{what} {row['part'].replace('_', ' ')}": int(row[what])
+        for what in ("users", "ratings")
+        for row in rows
+        if (what, row["part"]) != ("users", "left_over")
     }

@@ -5,12 +5,13 @@ from shlex import quote
 import pandas as pd
 from dagster import AssetCheckResult, AssetCheckSeverity
 
+from deeper_assets.assets.histories import accounts_told
 from deeper_assets.declaring import check
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.flaws import MOST, alike_ratings, code_titles
-from deeper_assets.method.rejects import why_nobody_is_evaluated
+from deeper_assets.method.rejects import counted_by_reason, why_nobody_is_evaluated
 from deeper_assets.method.windows import UserSampling, WindowRules
-from deeper_assets.store.rejects import REASONS_COUNTED, REJECTS_ADDED_UP
+from deeper_assets.store.rejects import REJECTS_ADDED_UP
 from deeper_assets.store.relation import Relation
 from deeper_assets.store.warehouse import Warehouse
 
@@ -41,7 +42,7 @@ def someone_to_evaluate(
     """There is an evaluation user; without one, every table after this would be empty."""
     users = rating_windows.loc[rating_windows["split"] == "eval", "user_id"].nunique()
     description = f"{users} evaluation users"
-    counts = rejected_ratings.ask(REASONS_COUNTED)
+    counts = rejected_ratings.ask(counted_by_reason("stored"))
     if not users:
         why = why_nobody_is_evaluated(rating_windows, counts, user_sampling, rules)
         command = f"deeper rejects --domain {domain.name} --home {quote(str(warehouse.path.parent))}"
@@ -72,15 +73,10 @@ def everything_accounted_for(
     description = f"{users} users with {ratings} ratings, {counted['used'][0]} used"
     if lost:
         description += f"; these do not add up: {', '.join(lost)}"
-    figures = {"read": read, **accounts}
     return AssetCheckResult(
         passed=not lost,
         description=description,
-        metadata={
-            f"{what} {part.replace('_', ' ')}": int(number)
-            for part, tally in figures.items()
-            for what, number in zip(("users", "ratings"), tally, strict=True)
-        },
+        metadata=accounts_told(rating_accounts.to_dict("records")),
     )
 
 

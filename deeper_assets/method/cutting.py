@@ -28,6 +28,8 @@ import pandas as pd
 from duckdb import DuckDBPyConnection
 
 from deeper_assets.method.domains import Domain, Scale
+from deeper_assets.method.rejects import counted_by_reason
+from deeper_assets.method.sql import quoted
 from deeper_assets.method.windows import Accounting, Tally, UserSampling, WindowRules
 
 KEPT = "kept"
@@ -241,7 +243,7 @@ def dealt(domain: Domain, sampling: UserSampling) -> str:
 CREATE OR REPLACE TEMP TABLE dealt AS
 WITH shares AS (
     SELECT user_id, usable, CASE WHEN reason IS NULL THEN split ELSE 'short' END AS given,
-        stable_share('{sampling.seed}', {_quoted(domain.name)}, user_id) AS share
+        stable_share('{sampling.seed}', {quoted(domain.name)}, user_id) AS share
     FROM standing WHERE reason IS NULL OR (has_first AND reason = 'too_few_windows')
 ), splits AS (
     SELECT *, coalesce(given, CASE WHEN {train} THEN 'train' ELSE 'eval' END) AS split FROM shares
@@ -269,7 +271,7 @@ WITH chosen AS (
     UNION ALL
     FROM ratings SEMI JOIN (FROM unusable WHERE user_id IS NULL OR user_id NOT IN ({_SAMPLED})) USING ("row")
 )
-SELECT {_quoted(domain.name)} AS domain, "row", chosen.user_id, item_id, title, categories, rating_text,
+SELECT {quoted(domain.name)} AS domain, "row", chosen.user_id, item_id, title, categories, rating_text,
     rating, rated_at, places.position, split, file, line, defect, detail
 FROM chosen LEFT JOIN places USING ("row")
 """
@@ -280,7 +282,7 @@ def windows(domain: Domain, rules: WindowRules) -> str:
     title = "title || coalesce(' [' || categories || ']', '')" if rules.categories else "title"
     return f"""
 CREATE OR REPLACE TEMP TABLE {WINDOWS} AS
-SELECT {_quoted(domain.name)} AS domain, user_id, dealt.split, slots."window"::INTEGER AS "window",
+SELECT {quoted(domain.name)} AS domain, user_id, dealt.split, slots."window"::INTEGER AS "window",
     (position % {rules.size})::INTEGER AS place, coalesce(item_id, title) AS item_id, {title} AS title,
     rating, rated_at
 FROM {KEPT} JOIN dealt USING (user_id)
@@ -294,17 +296,13 @@ def rejected(domain: Domain) -> str:
     """The ratings that cannot be used (`ratings` 1), then the users (`ratings`: usable ones each had)."""
     return f"""
 CREATE OR REPLACE TEMP TABLE {REJECTED} AS
-SELECT {_quoted(domain.name)} AS domain, user_id, "row", file, line, reason, because AS detail,
+SELECT {quoted(domain.name)} AS domain, user_id, "row", file, line, reason, because AS detail,
     1::BIGINT AS ratings
 FROM unusable
 UNION ALL
-SELECT {_quoted(domain.name)}, user_id, NULL, file, line, reason, because, usable
+SELECT {quoted(domain.name)}, user_id, NULL, file, line, reason, because, usable
 FROM standing ANTI JOIN dealt USING (user_id) WHERE reason IS NOT NULL
 """
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 # --------------------------------------------------------------------------------------------- accounting
@@ -382,7 +380,7 @@ def preview(connection: DuckDBPyConnection, accounting: Accounting, rules: Windo
     having = dict(connection.execute("SELECT windows, count(*) FROM standing GROUP BY windows").fetchall())
     return Preview(
         connection.execute(FIRST).df(),
-        connection.execute(COUNTS).df(),
+        connection.execute(counted_by_reason(REJECTED)).df(),
         {
             number: sum(users for held, users in having.items() if held >= number)
             for number in range(1, rules.at_most + 1)
@@ -395,9 +393,4 @@ def preview(connection: DuckDBPyConnection, accounting: Accounting, rules: Windo
 FIRST = f"""
 SELECT line, user_id, item_id, title, categories, rating_text, rating, rated_at, split, reason
 FROM judged ORDER BY "row" LIMIT {SHOWN}
-"""
-
-COUNTS = f"""
-SELECT reason, count(DISTINCT user_id) AS users, sum(ratings)::BIGINT AS ratings
-FROM {REJECTED} GROUP BY reason ORDER BY ratings DESC, reason
 """

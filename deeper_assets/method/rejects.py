@@ -34,6 +34,15 @@ WAYS_OUT: Mapping[str, str] = {
 """What would change a rejection, by its reason; a domain of one's own has the settings of columns."""
 
 
+COUNTED = "count(DISTINCT user_id) AS users, sum(ratings)::BIGINT AS ratings"
+"""SQL for how much was rejected, over rows of rejected_ratings; nobody's ratings have no users."""
+
+
+def counted_by_reason(relation: str) -> str:
+    """SQL for reason, users and ratings of a relation of rejected_ratings, the most ratings first."""
+    return f"SELECT reason, {COUNTED} FROM {relation} GROUP BY reason ORDER BY ratings DESC, reason"
+
+
 def why_nobody_is_evaluated(
     windows: pd.DataFrame, counts: pd.DataFrame, sampling: UserSampling, rules: WindowRules
 ) -> str:

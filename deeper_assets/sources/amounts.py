@@ -21,7 +21,7 @@ from typing import Literal
 from duckdb import DuckDBPyConnection
 
 from deeper_assets.method.domains import Scale
-from deeper_assets.sources.shape import COLUMNS
+from deeper_assets.sources.shape import view_of_ratings
 
 Marks = Literal["domain", "user", "item"]
 """Among which amounts an amount is ranked: those of its domain, of its user, or of its item."""
@@ -108,12 +108,7 @@ JOIN said ON said."row" = sums."row"
 """
 
 
-_CAST = ", ".join(f'CAST("{name}" AS {type_}) AS "{name}"' for name, type_ in COLUMNS.items())
-
-RATINGS = f"""
-CREATE OR REPLACE TEMP VIEW ratings AS
-SELECT {_CAST} FROM (
+RATINGS = view_of_ratings("""
     SELECT *, true AS has_place, NULL AS position, NULL AS defect, NULL AS detail FROM marked
     UNION ALL BY NAME SELECT * REPLACE (NULL AS rating) FROM amounts WHERE defect IS NOT NULL
-)
-"""
+""")

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import duckdb
 
-from deeper_assets.method.exceptions import DeeperError, first_line
+from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.sql import identifier, quoted
 from deeper_assets.sources.csv_lines import Layout, by_line, mended
 from deeper_assets.sources.csv_records import as_plain_csv
-from deeper_assets.sources.shape import identifier, lacks_room, quoted
+from deeper_assets.sources.shape import unreadable
 from deeper_assets.sources.streams import BLOCK, LONGEST_LINE, Blocks, is_packed, through_fifo
 
 _DELIMITERS = ",\t;|"
@@ -65,15 +66,11 @@ def load_csv(
         DeeperError: the file cannot be read at all (see also `read_header`).
     """
     reader = _Reader(connection, folder, Blocks(path, tells=True), table, keep, *read_header(path))
-    try:
+    with unreadable(f"{path} cannot be read as CSV", OSError):
         rows = reader.load() or reader.load_slowly()
         if (why := reader.blocks.breaks_off) is not None:
             rows += f" UNION ALL BY NAME SELECT {reader.lines + 1} AS line, {quoted(why)} AS malformed"
         connection.execute(f"CREATE TEMP VIEW {table} AS {rows}")
-    except (duckdb.Error, OSError) as error:
-        if lacks_room(error):
-            raise  # no matter of the file
-        raise DeeperError(f"{path} cannot be read as CSV: {first_line(error)}") from error
 
 
 @dataclass

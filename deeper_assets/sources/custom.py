@@ -5,7 +5,7 @@ Everything is SQL inside DuckDB, which spills to disk. So tens of millions of ro
 
 import glob
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,30 +13,16 @@ from typing import Any, Literal
 import duckdb
 
 from deeper_assets.method.domains import Domain
-from deeper_assets.method.exceptions import DeeperError, did_you_mean, first_line
+from deeper_assets.method.exceptions import DeeperError, did_you_mean
+from deeper_assets.method.sql import identifier, quoted
 from deeper_assets.sources.amounts import Marks, make_marks
 from deeper_assets.sources.csv_files import load_csv, read_header
 from deeper_assets.sources.json_lines import load_json_lines
 from deeper_assets.sources.logs import make_ratings, typed
 from deeper_assets.sources.postgres import PostgresQuery, asked_of_postgres
-from deeper_assets.sources.reads import Reads, named_files, refuse_sqlite, what_is_read
-from deeper_assets.sources.shape import (
-    Answer,
-    ReadReport,
-    identifier,
-    lacks_room,
-    quoted,
-    readable,
-    scratch,
-    sha256_of,
-)
-from deeper_assets.sources.streams import BLOCK
-
-_CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-_JSON_LINES = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz", ".ndjson.gz")
-_PARQUET = (".parquet",)
-KNOWN = (*_CSV, *_JSON_LINES, *_PARQUET)
-"""Endings of files that can be read."""
+from deeper_assets.sources.reads import Reads, ask, bare, has_comma, named_files, start_in, what_is_read
+from deeper_assets.sources.shape import Answer, ReadReport, readable, scratch, sha256_of, unreadable
+from deeper_assets.sources.streams import BLOCK, JSON_LINES, KNOWN, PARQUET
 
 _LONGEST_LINE = 64 * 2**20
 """Bytes of a record that Postgres answers."""
@@ -140,7 +126,7 @@ class CustomSource:
         files = [path for path in (self.file, *self._database_files()) if path is not None and path.exists()]
         if self.query is not None and self.dsn_env is None:
             with self._connection(attached=False) as connection:
-                files += named_files(connection, _bare(self.query))
+                files += named_files(connection, bare(self.query))
         return files
 
     def identity(self) -> dict[str, Any]:
@@ -212,7 +198,7 @@ class CustomSource:
 
     @property
     def _relation(self) -> str:
-        return f"(\n{_bare(self.query)}\n)"
+        return f"(\n{bare(self.query)}\n)"
 
     def _input(self) -> Path:
         """The ratings file, or the database, which can be read."""
@@ -235,17 +221,10 @@ class CustomSource:
 
     def _prepare(self, connection: duckdb.DuckDBPyConnection, attached: bool = True) -> None:
         """Make a connection ready for the query; the database is `attached` to it."""
-        connection.execute("SET python_enable_replacements = false")  # no table is a variable of ours
-        if self.folder is not None and not self._comma_in_folder:
-            connection.execute("SET file_search_path = ?", [str(self.folder)])
+        start_in(connection, self.folder)
         if self.database is not None and attached:
-            try:
-                connection.execute(f"ATTACH {quoted(refuse_sqlite(self._input()))} AS asked (READ_ONLY)")
-                connection.execute("USE asked")
-            except duckdb.Error as error:
-                if lacks_room(error):
-                    raise
-                raise DeeperError(f"{self.database} cannot be opened: {first_line(error)}") from error
+            with unreadable(f"{self.database} cannot be opened"):
+                ask(connection, self._input())
 
     def _reads(self) -> Reads:
         """What is read outside of Postgres."""
@@ -258,18 +237,14 @@ class CustomSource:
 
     def _planned(self, connection: duckdb.DuckDBPyConnection) -> Reads:
         """What DuckDB says that the query reads, and the files of the database that it is asked of."""
-        try:
-            reads = what_is_read(connection, _bare(self.query))
-        except duckdb.Error as error:
-            if lacks_room(error):
-                raise
-            raise self._unreadable(self._called, error) from error
+        with self._unreadable(self._called):
+            reads = what_is_read(connection, bare(self.query))
         return replace(reads, files=tuple(sorted({*self._database_files(), *reads.files})))
 
     def _answer(self) -> Answer:
         """What the query answers now."""
         if self.dsn_env is not None:
-            with asked_of_postgres(_bare(self.query), self.dsn_env) as asked:
+            with asked_of_postgres(bare(self.query), self.dsn_env) as asked:
                 return self._counted(asked)
         with self._connection() as connection:
             _one_after_another(connection)
@@ -295,12 +270,12 @@ class CustomSource:
         self, connection: duckdb.DuckDBPyConnection, folder: Path, path: Path, called: str
     ) -> None:
         """Make the relation `given` from a CSV, Parquet or JSON lines file."""
-        if path.name.lower().endswith(_PARQUET):
+        if path.name.lower().endswith(PARQUET):
             self._load_relation(
                 connection, f"read_parquet({quoted(path)}, hive_partitioning = false)", called
             )
             return
-        if path.name.lower().endswith(_JSON_LINES):
+        if path.name.lower().endswith(JSON_LINES):
             fields = list(dict.fromkeys(self._mapped().values()))  # that a line lacks one is no error
             load_json_lines(connection, folder, path, "given", fields, typed(connection, self._texts()))
             return
@@ -310,7 +285,7 @@ class CustomSource:
 
     def _load_answer(self, connection: duckdb.DuckDBPyConnection, path: Path) -> Answer:
         """Make the relation `given` from what Postgres answers, by way of the file `path`."""
-        with asked_of_postgres(_bare(self.query), self.dsn_env or "") as asked:
+        with asked_of_postgres(bare(self.query), self.dsn_env or "") as asked:
             answer = self._counted(asked)
             names = asked.columns
             asked.copy(path)
@@ -327,7 +302,7 @@ class CustomSource:
     def _load_relation(self, connection: duckdb.DuckDBPyConnection, relation: str, called: str) -> None:
         """Make the relation `given` from a table function, or a query in brackets."""
         texts = self._texts()
-        try:
+        with self._unreadable(called):
             described = connection.execute(f"DESCRIBE FROM {relation}").fetchall()
             self._check_columns([name for name, *_ in described], called)
             if self.database is not None:
@@ -339,10 +314,6 @@ class CustomSource:
                 relation, texts = "asked_texts", {name: identifier(name) for name in texts}
             columns = ", ".join(f"{text} AS {name}" for name, text in typed(connection, texts).items())
             connection.execute(f"CREATE TEMP TABLE given_rows AS SELECT {columns} FROM {relation}")
-        except duckdb.Error as error:
-            if lacks_room(error):
-                raise
-            raise self._unreadable(called, error) from error
         # The rows of a table that was made in one go have the order of its query, and `rowid` counts them.
         connection.execute(
             "CREATE TEMP VIEW given AS"
@@ -354,16 +325,11 @@ class CustomSource:
         texts = {name: f"CAST({identifier(column)} AS VARCHAR)" for name, column in self._mapped().items()}
         return {"rating": texts.pop("amount", "'1'"), **texts}
 
-    def _unreadable(self, called: str, error: duckdb.Error) -> DeeperError:
+    def _unreadable(self, called: str) -> AbstractContextManager[None]:
         hint = ""
-        if self.query is not None and self._comma_in_folder:
+        if self.query is not None and has_comma(self.folder):
             hint = f"; relative paths do not start in {self.folder}, because of the comma in its name"
-        return DeeperError(f"{called} cannot be read: {first_line(error)}{hint}")
-
-    @property
-    def _comma_in_folder(self) -> bool:
-        """Whether DuckDB would take the folder for several."""
-        return "," in str(self.folder)
+        return unreadable(f"{called} cannot be read", hint=hint)
 
     def _mapped(self) -> dict[str, str]:
         """What a column holds → its name in the source."""
@@ -380,17 +346,6 @@ class CustomSource:
                 f"{called} has no column {', '.join(missing)}; it has {', '.join(names)}. "
                 f"Correct the columns of domain {self.domain.name!r}."
             )
-
-
-def _bare(query: str | None) -> str:
-    """The query without the semicolon at its end, and without comments behind that."""
-    text = query or ""
-    last = max(
-        (place for place, kind in duckdb.tokenize(text) if kind != duckdb.token_type.comment), default=0
-    )
-    if text[last : last + 1] != ";":
-        return text.strip()
-    return text[:last].strip().rstrip(";")
 
 
 def _one_after_another(connection: duckdb.DuckDBPyConnection) -> None:

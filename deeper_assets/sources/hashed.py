@@ -16,7 +16,8 @@ import duckdb
 from deeper_assets.method.cutting import SHOWS_NOTHING
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.exceptions import DeeperError
-from deeper_assets.sources.shape import COLUMNS, ReadReport, Source, quoted
+from deeper_assets.method.sql import quoted
+from deeper_assets.sources.shape import COLUMNS, ReadReport, Source
 
 T = TypeVar("T")
 

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from deeper_assets.method.exceptions import DeeperError, first_line
-from deeper_assets.sources.shape import identifier, lacks_room, quoted
+from deeper_assets.method.sql import identifier, quoted
+from deeper_assets.sources.shape import unreadable
 from deeper_assets.sources.streams import Blocks, through_fifo
 
 _BLANK = re.compile(rb"\n[ \t\r\v\f]*(?=\n)")
@@ -68,7 +69,7 @@ def load_json_lines(
     lines = _Lines(Blocks(path, tells=True))
     select = ", ".join(f"{sql} AS {name}" for name, sql in keep.items())
     rows = f"SELECT rowid + 1 AS line, NULL::VARCHAR AS malformed, * EXCLUDE (was_read) FROM {table}_rows"
-    try:
+    with unreadable(f"{path} cannot be read as JSON lines", OSError):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of escapes in literals, which Python may refuse some day
             odd = _read_rows(connection, folder, lines, table, fields, select)
@@ -86,10 +87,6 @@ def load_json_lines(
             )
             rows += f" UNION ALL BY NAME FROM {table}_odd"
         connection.execute(f"CREATE TEMP VIEW {table} AS {rows}")
-    except (duckdb.Error, OSError) as error:
-        if lacks_room(error):
-            raise  # no matter of the file
-        raise DeeperError(f"{path} cannot be read as JSON lines: {first_line(error)}") from error
 
 
 def _read_rows(

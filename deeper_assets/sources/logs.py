@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import duckdb
 from duckdb import DuckDBPyConnection
 
-from deeper_assets.sources.shape import COLUMNS, LONGEST_TEXT, ODDNESS, nobody, quoted
+from deeper_assets.method.sql import quoted
+from deeper_assets.sources.shape import LONGEST_TEXT, ODDNESS, nobody, view_of_ratings
 
 # --------------------------------------------------------------------------------------------------- values
 
@@ -231,8 +232,7 @@ def _ratings(called: str, columns: list[str], has_items: bool, odd: bool, repeat
             WHEN coalesce(odd, odd_title) IS NOT NULL THEN 'unusable_text'
         END AS defect FROM (SELECT {", ".join(own)}, {title} AS called, {first} AS first_line FROM {source})
     )"""
-    cast = ", ".join(f'CAST("{name}" AS {type_}) AS "{name}"' for name, type_ in COLUMNS.items())
-    return f"CREATE OR REPLACE TEMP VIEW ratings AS SELECT {cast} FROM ({query})"
+    return view_of_ratings(query)
 
 
 def _found(text: str, expected: str) -> str:

@@ -12,21 +12,18 @@ from typing import Any
 import duckdb
 
 from deeper_assets.method.exceptions import DeeperError, first_line
+from deeper_assets.method.sql import identifier, quoted
 from deeper_assets.sources.csv_files import read_header
 from deeper_assets.sources.postgres import asked_of_postgres
-from deeper_assets.sources.reads import refuse_several, refuse_sqlite
-from deeper_assets.sources.shape import identifier, lacks_room, quoted, readable, scratch
-from deeper_assets.sources.streams import Blocks, is_packed
+from deeper_assets.sources.reads import ask, bare, refuse_several, refuse_sqlite, start_in
+from deeper_assets.sources.shape import readable, scratch, unreadable
+from deeper_assets.sources.streams import CSV, JSON_LINES, KNOWN, PARQUET, Blocks, is_packed
 
 SAMPLE = 100_000
 """Rows that are looked at, at most: the first ones."""
 
 FEW = 12
 """Different values of a column that are listed, at most."""
-
-_CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-_PARQUET = (".parquet",)
-_JSON_LINES = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz", ".ndjson.gz")
 
 
 @dataclass(frozen=True)
@@ -129,10 +126,8 @@ def looked_at(place: Place) -> Iterator[Look]:
         DeeperError: the source is not there, cannot be read, or has no rows.
     """
     with scratch() as (connection, folder):
-        connection.execute("SET python_enable_replacements = false")
-        if place.folder is not None and "," not in str(place.folder):
-            connection.execute("SET file_search_path = ?", [str(place.folder)])
-        try:
+        start_in(connection, place.folder)
+        with unreadable(f"{place.called} cannot be read"):
             relation = _relation(connection, folder, place)
             types = {
                 name: kind for name, kind, *_ in connection.execute(f"DESCRIBE FROM {relation}").fetchall()
@@ -145,10 +140,6 @@ def looked_at(place: Place) -> Iterator[Look]:
                 f"CREATE TABLE memory.looked AS SELECT {texts} FROM {relation} LIMIT {SAMPLE + 1}"
             )
             yield _look(connection, place, list(types))
-        except duckdb.Error as error:
-            if lacks_room(error):
-                raise
-            raise DeeperError(f"{place.called} cannot be read: {first_line(error)}") from error
 
 
 def tables_of(database: Path) -> list[str]:
@@ -175,7 +166,7 @@ def _relation(connection: duckdb.DuckDBPyConnection, folder: Path, place: Place)
     """SQL that stands behind FROM and gives the rows."""
     if place.file is not None:
         return _of_file(readable(place.file, "a file of ratings"), folder)
-    query = (place.query or "").strip().rstrip(";")
+    query = bare(place.query)
     if place.dsn_env is not None:
         path = folder / "answer.csv"
         with asked_of_postgres(
@@ -184,19 +175,17 @@ def _relation(connection: duckdb.DuckDBPyConnection, folder: Path, place: Place)
             asked.copy(path)
         return _of_file(path, folder)
     if place.database is not None:
-        path = refuse_sqlite(readable(place.database, "a DuckDB file"))
-        connection.execute(f"ATTACH {quoted(path)} AS asked (READ_ONLY)")
-        connection.execute("USE asked")
+        ask(connection, readable(place.database, "a DuckDB file"))
     refuse_several(connection, query)
     return f"(\n{query}\n)"
 
 
 def _of_file(path: Path, folder: Path) -> str:
     name = path.name.lower()
-    if name.endswith(_PARQUET):
+    if name.endswith(PARQUET):
         return f"read_parquet({quoted(path)}, hive_partitioning = false)"
     how = "hive_partitioning = false, compression = 'none'"  # folders such as `stars=4` are no columns
-    if name.endswith(_JSON_LINES):
+    if name.endswith(JSON_LINES):
         if next(iter(Blocks(path)), b"").lstrip().startswith(b"["):
             raise DeeperError(
                 f"{path} is a JSON array; one object a line is expected: jq -c '.[]' {path.name}"
@@ -204,9 +193,8 @@ def _of_file(path: Path, folder: Path) -> str:
         path = _unpacked(path, folder)
         lines = "format = 'newline_delimited', maximum_depth = 1, ignore_errors = true"
         return f"read_json({quoted(path)}, {lines}, {how})"
-    if not name.endswith(_CSV):
-        known = ", ".join((*_CSV, *_JSON_LINES, *_PARQUET))
-        raise DeeperError(f"{path} is of no known kind; known endings: {known}")
+    if not name.endswith(CSV):
+        raise DeeperError(f"{path} is of no known kind; known endings: {', '.join(KNOWN)}")
     first = next(iter(Blocks(path)), b"")
     if b"\r" in first and b"\n" not in first:
         raise DeeperError(
@@ -249,7 +237,7 @@ def _why_no_rows(path: Path) -> str:
                 f"iconv -f latin1 -t utf-8 {path.name} > utf8-{path.name}"
             )
         lines += block.count(b"\n") + (not block.endswith(b"\n"))
-    if path.name.lower().endswith(_CSV):
+    if path.name.lower().endswith(CSV):
         lines, columns = lines - 1, f" its header, which has {len(read_header(path)[0])} columns"
     if lines <= 0:
         return ""
@@ -260,7 +248,7 @@ def _look(connection: duckdb.DuckDBPyConnection, place: Place, names: Sequence[s
     [(more,)] = connection.execute(f"DELETE FROM memory.looked WHERE rowid >= {SAMPLE}").fetchall()
     [(rows,)] = connection.execute("SELECT count(*) FROM memory.looked").fetchall()
     if not rows:
-        of_lines = place.file is not None and not place.file.name.lower().endswith(_PARQUET)
+        of_lines = place.file is not None and not place.file.name.lower().endswith(PARQUET)
         if of_lines and place.file is not None and (why := _why_no_rows(place.file)):
             raise DeeperError(why)
         raise DeeperError(f"{place.called} has no rows; its columns are {', '.join(names)}")

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deeper_assets.method.exceptions import DeeperError
-from deeper_assets.sources.shape import Answer, identifier
+from deeper_assets.method.sql import identifier
+from deeper_assets.sources.shape import Answer
 
 if TYPE_CHECKING:
     from psycopg import Connection

@@ -24,16 +24,10 @@ import duckdb
 
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.exceptions import DeeperError, first_line
+from deeper_assets.method.sql import quoted
 from deeper_assets.method.windows import WINDOW
 from deeper_assets.sources.csv_files import load_csv, read_header
-from deeper_assets.sources.shape import (
-    RawRating,
-    ReadReport,
-    load_rows,
-    quoted,
-    readable,
-    sha256_of,
-)
+from deeper_assets.sources.shape import RawRating, ReadReport, load_rows, readable, sha256_of
 
 Pair = tuple[object, object] | None
 """A window's place: title and rating, neither read yet; None where it is uncertain what belongs together."""

@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.sql import quoted
 
 _JSON = [f"read_{form}{kind}" for form in ("json", "ndjson") for kind in ("", "_auto", "_objects")]
 _READERS = frozenset(
@@ -62,6 +63,39 @@ class _Text:
     tables: tuple[str, ...]
     paths: tuple[str, ...]
     clear: bool
+
+
+def bare(query: str | None) -> str:
+    """A query without the semicolon at its end, and without comments behind that."""
+    text = query or ""
+    last = max(
+        (place for place, kind in duckdb.tokenize(text) if kind != duckdb.token_type.comment), default=0
+    )
+    if text[last : last + 1] != ";":
+        return text.strip()
+    return text[:last].strip().rstrip(";")
+
+
+def has_comma(folder: Path | None) -> bool:
+    """Whether DuckDB would take a folder for several."""
+    return "," in str(folder)
+
+
+def start_in(connection: duckdb.DuckDBPyConnection, folder: Path | None) -> None:
+    """Has relative paths of a query start in a folder, where there is one without a comma."""
+    connection.execute("SET python_enable_replacements = false")  # no table is a variable of ours
+    if folder is not None and not has_comma(folder):
+        connection.execute("SET file_search_path = ?", [str(folder)])
+
+
+def ask(connection: duckdb.DuckDBPyConnection, database: Path) -> None:
+    """Has what follows be asked of a DuckDB file, which is opened read-only as `asked`.
+
+    Raises:
+        DeeperError: it is a file of SQLite.
+    """
+    connection.execute(f"ATTACH {quoted(refuse_sqlite(database))} AS asked (READ_ONLY)")
+    connection.execute("USE asked")
 
 
 def named_files(connection: duckdb.DuckDBPyConnection, query: str) -> list[Path]:

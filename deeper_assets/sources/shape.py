@@ -23,6 +23,7 @@ import duckdb
 
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.exceptions import DeeperError, first_line
+from deeper_assets.method.sql import identifier, quoted
 from deeper_assets.sources.folders import CUTTING, cutting_folder, handing_folder, turn
 
 COLUMNS: Mapping[str, str] = {
@@ -44,6 +45,14 @@ COLUMNS: Mapping[str, str] = {
     "detail": "VARCHAR",
 }
 """Of the relation `ratings`."""
+
+_CAST = ", ".join(f'CAST("{name}" AS {type_}) AS "{name}"' for name, type_ in COLUMNS.items())
+
+
+def view_of_ratings(query: str) -> str:
+    """The statement that makes the view `ratings` of a query that gives its columns, in any order."""
+    return f"CREATE OR REPLACE TEMP VIEW ratings AS SELECT {_CAST} FROM ({query})"
+
 
 LONGEST_TEXT = 1_000
 """Characters of an id or a title, at most; the longest published title has 352. Longer ones fill prompts."""
@@ -225,6 +234,22 @@ def lacks_room(error: BaseException) -> bool:
     return isinstance(error, duckdb.OutOfMemoryException)
 
 
+@contextmanager
+def unreadable(told: str, *kinds: type[Exception], hint: str = "") -> Iterator[None]:
+    """What goes wrong in reading, as a DeeperError: `told`, the first line of the error, the `hint`.
+
+    A lack of room is no matter of what is read: `Workshop.open` tells of it. `kinds` are of errors beside
+    those of DuckDB.
+    """
+    caught: tuple[type[Exception], ...] = (duckdb.Error, *kinds)
+    try:
+        yield
+    except caught as error:
+        if lacks_room(error):
+            raise
+        raise DeeperError(f"{told}: {first_line(error)}{hint}") from error
+
+
 SIZE = r"([0-9]+(?:\.[0-9]+)?) ?([KMGT])(i?)B"
 """How DuckDB writes sizes, as a regular expression."""
 
@@ -297,16 +322,6 @@ def load_rows(connection: duckdb.DuckDBPyConnection, folder: Path, rows: Iterabl
 
 _TOLD = {"user id": "user_id", "item id": "item_id", "title": "title"}
 """What a person is told is odd → its column."""
-
-
-def quoted(value: object) -> str:
-    """`value` as a SQL string."""
-    return "'" + str(value).replace("'", "''") + "'"
-
-
-def identifier(name: str) -> str:
-    """`name` as a SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def readable(path: Path, what: str) -> Path:

@@ -25,6 +25,12 @@ LOG = logging.getLogger(__name__)
 BLOCK = 1 << 20
 """Bytes of a block, roughly."""
 
+CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+JSON_LINES = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz", ".ndjson.gz")
+PARQUET = (".parquet",)
+KNOWN = (*CSV, *JSON_LINES, *PARQUET)
+"""Endings of files that can be read."""
+
 LONGEST_LINE = 15 << 20
 """Bytes of a line that are held, and up to a block more; without its end it is a broken one.
 

@@ -6,8 +6,8 @@ import duckdb
 from duckdb import DuckDBPyConnection
 
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.sql import identifier
 from deeper_assets.store.columns import PROVENANCE, Table
-from deeper_assets.store.fitting import quote
 from deeper_assets.store.schema import TABLES
 
 
@@ -61,12 +61,12 @@ def _definition(table: Table) -> str:
     # two NULLs for different), and its index would be rewritten with every partition. `insert_partition`
     # looks for duplicates once per replacement.
     columns = [
-        f"{quote(column.name)} {column.type}"
+        f"{identifier(column.name)} {column.type}"
         + ("" if column.nullable else " NOT NULL")
         + (f" CHECK ({column.check})" if column.check else "")
         for column in table.columns
     ]
-    return f"CREATE TABLE {quote(table.name)} ({', '.join(columns)})"
+    return f"CREATE TABLE {identifier(table.name)} ({', '.join(columns)})"
 
 
 def _shape(connection: DuckDBPyConnection, name: str) -> frozenset[str]:

@@ -19,6 +19,7 @@ import pandas as pd
 from duckdb import DuckDBPyConnection
 
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.sql import identifier
 from deeper_assets.store.columns import Column, Table
 
 _SIGNED = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"})
@@ -33,16 +34,6 @@ _FITTING = {
     "TIMESTAMP": frozenset({"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", _ZONED}),
     "BLOB": frozenset({"BLOB"}),
 }
-
-
-def quote(name: str) -> str:
-    """A declared table's or column's name as an SQL identifier."""
-    return f'"{name}"'
-
-
-def literal(value: str) -> str:
-    """A text as SQL."""
-    return "'" + value.replace("'", "''") + "'"
 
 
 @dataclass(frozen=True)
@@ -70,7 +61,7 @@ def fit(connection: DuckDBPyConnection, table: Table, partition: Mapping[str, st
     """
     types = _register(connection, table, data)
     _refuse_misfits(connection, table, partition, types)
-    casts = ", ".join(f"{_cast(c, types[c.name], 'CAST')} AS {quote(c.name)}" for c in table.columns)
+    casts = ", ".join(f"{_cast(c, types[c.name], 'CAST')} AS {identifier(c.name)}" for c in table.columns)
     return f"SELECT {casts} FROM incoming"
 
 
@@ -156,7 +147,7 @@ def _cast(column: Column, incoming: str, cast: str) -> str:
     """
     if incoming not in _FITTING[column.type]:  # it holds NULLs only, else it has been refused
         return f"CAST(NULL AS {column.type})"
-    name = quote(column.name)
+    name = identifier(column.name)
     if incoming == _ZONED:
         return f"make_timestamp(epoch_us({name}))"
     if incoming in _FLOATS:
@@ -172,15 +163,16 @@ def _refuse_misfits(
         for column in table.columns
         for must, wrong in _rules(column, types[column.name])
     ]
-    rules += [(name, f"must be {value!r}", f"{quote(name)} <> ?") for name, value in partition.items()]
+    rules += [(name, f"must be {value!r}", f"{identifier(name)} <> ?") for name, value in partition.items()]
     bound = [value for value in partition.values() for _ in ("counted", "shown")]
     counts = ", ".join(
         f"count(*) FILTER ({wrong}), min({_example(name, types[name])}) FILTER ({wrong})"
         for name, _, wrong in rules
     )
     casts = ", ".join(
-        f"{quote(c.name)} AS {_raw(c.name)}, {_cast(c, types[c.name], 'TRY_CAST')} AS {quote(c.name)}"
+        f"{name} AS {_raw(c.name)}, {_cast(c, types[c.name], 'TRY_CAST')} AS {name}"
         for c in table.columns
+        for name in [identifier(c.name)]
     )
     [result] = connection.execute(f"SELECT {counts} FROM (SELECT {casts} FROM incoming)", bound).fetchall()
     misfits = [
@@ -193,7 +185,7 @@ def _refuse_misfits(
 
 
 def _raw(name: str) -> str:
-    return quote(f"raw {name}")
+    return identifier(f"raw {name}")
 
 
 def _example(name: str, incoming: str) -> str:
@@ -207,7 +199,7 @@ def _rules(column: Column, incoming: str) -> list[tuple[str, str]]:
     In that SQL, the raw name is the incoming column. The plain name is the same column as the declared type,
     with NULL where a value cannot be cast.
     """
-    name, raw = quote(column.name), _raw(column.name)
+    name, raw = identifier(column.name), _raw(column.name)
     present = f"{raw} IS NOT NULL" + (f" AND NOT isnan({raw})" if incoming in _FLOATS else "")
     rules = []
     if incoming not in _FITTING[column.type]:

@@ -36,9 +36,9 @@ from dagster_duckdb.io_manager import DuckDbClient
 from duckdb import DuckDBPyConnection
 
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.sql import identifier
 from deeper_assets.store.catalog import find_table
 from deeper_assets.store.columns import PROVENANCE
-from deeper_assets.store.fitting import quote
 from deeper_assets.store.ledger import (
     Ingredients,
     Input,
@@ -138,7 +138,9 @@ class WarehouseIOManager(DbIOManager):
             database=self._database,
             columns=(context.definition_metadata or {}).get("columns"),
             partition_dimensions=[
-                TablePartitionDimension(quote(column), list(dict.fromkeys(one[column] for one in partitions)))
+                TablePartitionDimension(
+                    identifier(column), list(dict.fromkeys(one[column] for one in partitions))
+                )
                 for column in table.partition
             ],
         )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 from duckdb import DuckDBPyConnection
 
+from deeper_assets.method.rejects import COUNTED
 from deeper_assets.store.catalog import exists, find_table, with_provenance
 
 
@@ -34,11 +35,6 @@ SELECT domain,
 FROM rating_accounts WHERE $domain IS NULL OR domain = $domain GROUP BY domain ORDER BY domain
 """
 
-_COUNTED = "reason, count(DISTINCT user_id) AS users, sum(ratings)::BIGINT AS ratings"
-
-REASONS_COUNTED = f"SELECT {_COUNTED} FROM stored GROUP BY reason ORDER BY ratings DESC, reason"
-"""Asked of a `Relation` of rejected_ratings: how much was rejected for each reason, the most first."""
-
 REJECTS_ADDED_UP = """
 SELECT count(*) FILTER ("row" IS NULL) AS users, coalesce(sum(ratings), 0)::BIGINT AS ratings FROM stored
 """
@@ -47,7 +43,7 @@ SELECT count(*) FILTER ("row" IS NULL) AS users, coalesce(sum(ratings), 0)::BIGI
 _CHOSEN = "($domain IS NULL OR r.domain = $domain) AND ($reason IS NULL OR reason = $reason)"
 
 _COUNTS = f"""
-SELECT domain, {_COUNTED}
+SELECT domain, reason, {COUNTED}
 FROM rejected_ratings AS r WHERE {_CHOSEN} GROUP BY domain, reason ORDER BY domain, ratings DESC, reason
 """
 

@@ -15,9 +15,10 @@ import pandas as pd
 from duckdb import DuckDBPyConnection
 
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.sql import identifier, quoted
 from deeper_assets.store.catalog import create, exists, with_provenance
 from deeper_assets.store.columns import PROVENANCE, Column, Table
-from deeper_assets.store.fitting import Data, fit, literal, quote, refuse
+from deeper_assets.store.fitting import Data, fit, refuse
 from deeper_assets.store.ledger import (
     LEDGER,
     Partition,
@@ -51,7 +52,7 @@ def ensure_tables(connection: DuckDBPyConnection, table: Table) -> None:
 def delete_partition(connection: DuckDBPyConnection, table: Table, partition: Partition) -> None:
     """Delete the rows of one partition; the ledger keeps its versions."""
     where, values = _where(table, [_whole(table, partition)])
-    connection.execute(f"DELETE FROM {quote(table.name)} WHERE {where}", values)
+    connection.execute(f"DELETE FROM {identifier(table.name)} WHERE {where}", values)
 
 
 def insert_partition(
@@ -76,7 +77,8 @@ def insert_partition(
     wanted = _whole(table, partition)
     selected = fit(connection, table, wanted, data)
     connection.execute(
-        f"INSERT INTO {quote(table.name)} BY NAME SELECT *, ? AS run_id, ? AS fingerprint FROM ({selected})",
+        f"INSERT INTO {identifier(table.name)} BY NAME"
+        f" SELECT *, ? AS run_id, ? AS fingerprint FROM ({selected})",
         [stamp.run_id, stamp.fingerprint],
     )
     _refuse_duplicates(connection, table, partition)
@@ -122,10 +124,10 @@ def read_rows(
         raise DeeperError(f"table {table.name!r} has no column {unknown[0]!r}; it has {', '.join(known)}")
     where, values = _where(table, partitions)
     if exists(connection, stored):
-        order = ", ".join(quote(name) for name in dict.fromkeys(table.partition + table.key))
-        selected = ", ".join(quote(name) for name in names)
+        order = ", ".join(identifier(name) for name in dict.fromkeys(table.partition + table.key))
+        selected = ", ".join(identifier(name) for name in names)
         arrays = connection.execute(
-            f"SELECT {selected} FROM {quote(table.name)} WHERE {where} ORDER BY {order}", values
+            f"SELECT {selected} FROM {identifier(table.name)} WHERE {where} ORDER BY {order}", values
         ).fetchnumpy()
     else:
         arrays = {name: np.array([], dtype=object) for name in names}
@@ -136,11 +138,13 @@ def stored_rows(table: Table, partitions: Sequence[Partition]) -> str:
     """SQL for the rows of some partitions; it binds no values, so that a view can hold it."""
     _where(table, partitions)  # which refuses what is no partition
     terms = [
-        " AND ".join([f"{quote(name)} = {literal(value)}" for name, value in one.items()]) or "TRUE"
+        " AND ".join([f"{identifier(name)} = {quoted(value)}" for name, value in one.items()]) or "TRUE"
         for one in partitions
     ]
     where = " OR ".join(f"({term})" for term in terms) or "FALSE"
-    return f"SELECT {', '.join(map(quote, table.column_names))} FROM {quote(table.name)} WHERE {where}"
+    return (
+        f"SELECT {', '.join(map(identifier, table.column_names))} FROM {identifier(table.name)} WHERE {where}"
+    )
 
 
 def _to_pandas(values: Any, column: Column) -> Any:
@@ -177,16 +181,17 @@ def _where(table: Table, partitions: Sequence[Partition]) -> tuple[str, list[str
                 f"table {table.name!r} is not partitioned by {', '.join(sorted(unknown))};"
                 f" it is by {', '.join(table.partition) or 'nothing'}"
             )
-    terms = [" AND ".join([f"{quote(name)} = ?" for name in one]) or "TRUE" for one in partitions]
+    terms = [" AND ".join([f"{identifier(name)} = ?" for name in one]) or "TRUE" for one in partitions]
     values = [value for partition in partitions for value in partition.values()]
     return " OR ".join(f"({term})" for term in terms) or "FALSE", values
 
 
 def _refuse_duplicates(connection: DuckDBPyConnection, table: Table, partition: Partition) -> None:
-    key = ", ".join(quote(name) for name in table.key)
+    key = ", ".join(identifier(name) for name in table.key)
     where, values = _where(table, [partition])
     twice = connection.execute(
-        f"SELECT {key} FROM {quote(table.name)} WHERE {where} GROUP BY {key} HAVING count(*) > 1 LIMIT 1",
+        f"SELECT {key} FROM {identifier(table.name)} WHERE {where}"
+        f" GROUP BY {key} HAVING count(*) > 1 LIMIT 1",
         values,
     ).fetchone()
     if twice is not None:
@@ -200,13 +205,16 @@ def _content(connection: DuckDBPyConnection, table: Table, partition: Partition)
     # not the empty string. The sum of the rows' hashes needs no sorting and no memory.
     # A blob's text would be up to four times as long as the blob; its hash stands for it.
     texts = [
-        f"sha256({quote(column.name)})" if column.type == "BLOB" else f"CAST({quote(column.name)} AS VARCHAR)"
+        f"sha256({identifier(column.name)})"
+        if column.type == "BLOB"
+        else f"CAST({identifier(column.name)} AS VARCHAR)"
         for column in table.columns
     ]
     row = " || ".join(f"CASE WHEN {t} IS NULL THEN 'N' ELSE strlen({t}) || ':' || {t} END" for t in texts)
     where, values = _where(table, [partition])
     [(count, total)] = connection.execute(
-        f"SELECT count(*), coalesce(sum(md5_number_lower({row})), 0) FROM {quote(table.name)} WHERE {where}",
+        f"SELECT count(*), coalesce(sum(md5_number_lower({row})), 0)"
+        f" FROM {identifier(table.name)} WHERE {where}",
         values,
     ).fetchall()
     return count, digest([table.column_names, count, str(total)])

@@ -23,7 +23,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from deeper_assets.sources.shape import quoted
+from deeper_assets.method.sql import quoted
 from deeper_assets.store.schema import TABLES
 from deeper_assets.store.warehouse import Warehouse
 from deeper_assets_tests.benchmarks.generated_files import write

@@ -1,10 +1,11 @@
 """A server that answers whatever a test tells it to, byte by byte."""
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from deeper_assets_tests.threads import served
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,6 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing."""
 
 
-@contextmanager
-def hostile(respond: Callable[[str, str], Answer] | Answer) -> Iterator[Hostile]:
+def hostile(respond: Callable[[str, str], Answer] | Answer) -> AbstractContextManager[Hostile]:
     """The server, until the block ends; an `Answer` is given to every request."""
-    server = Hostile(respond if callable(respond) else lambda *_: respond)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
+    return served(Hostile(respond if callable(respond) else lambda *_: respond))

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.sql import identifier
 from deeper_assets.sources.csv_files import load_csv, read_header
 from deeper_assets.sources.csv_lines import Layout
-from deeper_assets.sources.shape import LEAST_MEMORY, Workshop, identifier, scratch
+from deeper_assets.sources.shape import LEAST_MEMORY, Workshop, scratch
 
 
 def loaded(path: Path) -> list[tuple[Any, ...]]:

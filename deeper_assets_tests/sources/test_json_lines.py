@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.sql import identifier
 from deeper_assets.sources.json_lines import load_json_lines
-from deeper_assets.sources.shape import identifier, scratch
+from deeper_assets.sources.shape import scratch
 from deeper_assets_tests.sources.reading import real_data
 
 

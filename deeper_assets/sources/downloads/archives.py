@@ -13,14 +13,13 @@ from isal import igzip, isal_zlib
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.sources.downloads.parts import refuse_a_full_disk
 from deeper_assets.sources.downloads.transfer import DamagedError
+from deeper_assets.sources.streams import BLOCK
 
 LARGEST_MEMBER = 8 * 10**9
 """Bytes that an unpacked member may have; the largest that is known has a tenth of them."""
 
 DENSEST = 50
 """Bytes that one byte of a zip may become. Ratings become five, and a bomb a thousand."""
-
-_BLOCK = 1 << 20
 
 
 def md5_in(text: str, address: str) -> str:
@@ -49,7 +48,7 @@ def check_gzip(path: Path) -> None:
         if path.stat().st_size == 0:
             raise EOFError("it is empty")
         with igzip.open(path) as file:  # type: ignore[no-untyped-call]
-            while file.read(_BLOCK):
+            while file.read(BLOCK):
                 pass
     except (EOFError, isal_zlib.error, igzip.BadGzipFile) as error:  # type: ignore[misc]  # so its stub
         with path.open("rb") as file:
@@ -85,7 +84,7 @@ def unpack(archive: Path, members: tuple[str, ...], folder: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 part = target.with_name(f"{target.name}.part")
                 with packed.open(info) as source, part.open("wb") as out:
-                    shutil.copyfileobj(source, out, _BLOCK)
+                    shutil.copyfileobj(source, out, BLOCK)
                 part.replace(target)
     except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise DeeperError(f"{archive} is damaged ({error}): delete it, and fetch it again") from error
@@ -99,7 +98,7 @@ def _member(packed: zipfile.ZipFile, archive: Path, name: str) -> zipfile.ZipInf
     (info,) = named
     if stat.S_ISLNK(info.external_attr >> 16):
         raise DeeperError(f"{archive}: {name} is a link, not a file")
-    if info.file_size > min(LARGEST_MEMBER, DENSEST * max(info.compress_size, _BLOCK)):
+    if info.file_size > min(LARGEST_MEMBER, DENSEST * max(info.compress_size, BLOCK)):
         raise DeeperError(
             f"{archive}: {name} says that its {info.compress_size:,} bytes become {info.file_size:,}: no"
             " table of ratings does that"

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 from isal import igzip
 
-from deeper_assets.sources.shape import quoted
+from deeper_assets.method.sql import quoted
 
 MEMORY = "1GB"
 

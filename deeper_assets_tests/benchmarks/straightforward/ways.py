@@ -15,9 +15,10 @@ import duckdb
 
 from deeper_assets.method import cutting
 from deeper_assets.method.domains import find_domain
+from deeper_assets.method.sql import quoted
 from deeper_assets.method.windows import UserSampling, WindowRules
 from deeper_assets.sources.originals import find_original
-from deeper_assets.sources.shape import Workshop, quoted
+from deeper_assets.sources.shape import Workshop
 from deeper_assets_tests.memory import highest_memory
 
 USERS_A_SPLIT = 1_500

@@ -2,13 +2,14 @@
 
 import re
 import socket
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain, repeat
 from pathlib import Path
+
+from deeper_assets_tests.threads import served
 
 
 @dataclass
@@ -89,17 +90,9 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing."""
 
 
-@contextmanager
-def serving(*responders: Responder) -> Iterator[FileServer]:
+def serving(*responders: Responder) -> AbstractContextManager[FileServer]:
     """The server, until the block ends."""
-    server = FileServer(*responders)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
+    return served(FileServer(*responders))
 
 
 def blocks(content: bytes, size: int = 1000) -> list[bytes]:

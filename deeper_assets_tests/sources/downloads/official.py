@@ -3,14 +3,13 @@
 import shutil
 import ssl
 import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
 
 from deeper_assets_tests.sources.downloads.file_server import FileServer, Handler, Responder
+from deeper_assets_tests.threads import served
 
 HOSTS = ("files.grouplens.org", "mcauleylab.ucsd.edu")
 
@@ -61,13 +60,6 @@ class OfficialAddresses(FileServer):
         self.variables = {"HTTPS_PROXY": self.address(""), "SSL_CERT_FILE": str(folder / "public.pem")}
 
 
-@contextmanager
-def official_addresses(folder: Path, *responders: Responder) -> Iterator[OfficialAddresses]:
+def official_addresses(folder: Path, *responders: Responder) -> AbstractContextManager[OfficialAddresses]:
     """The proxy, until the block ends."""
-    server = OfficialAddresses(folder, *responders)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
+    return served(OfficialAddresses(folder, *responders))
