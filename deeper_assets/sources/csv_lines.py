@@ -167,4 +167,8 @@ def lines_of(blocks: Iterable[bytes]) -> Iterator[bytes]:
 def mended(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """The blocks with line ends of one kind; DuckDB refuses a mixture, and stray carriage returns."""
     for block in blocks:
-        yield block.replace(b"\r\n", b"\n").replace(b"\r", b" ") if b"\r" in block else block
+        if b"\r" not in block:
+            yield block
+            continue
+        # The last line of a file may have lost its line feed, and kept what stood before it.
+        yield block.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b" ")

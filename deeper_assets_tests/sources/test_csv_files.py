@@ -189,7 +189,7 @@ def test_what_duckdb_would_stop_at(tmp_path: Path, name: str) -> None:
         (5, None, "3", "x"),
         (6, None, "4", "y z"),
         (7, "Maximum line size of 2000000 bytes exceeded. Actual Size:100", None, None),
-        (8, None, "6", "f "),
+        (8, None, "6", "f"),
     ]
 
 
@@ -274,6 +274,12 @@ def test_records_are_as_python_reads_them(
     path = tmp_path_factory.mktemp("records") / ("a.csv.gz" if packed else "a.csv")
     path.write_bytes(gzip.compress(content) if packed else content)
     assert loaded(path) == as_python_reads(content)
+
+
+def test_a_return_before_a_line_feed_that_was_cut_off_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"u,i\n1,a\n2,b\r")
+    assert loaded(path) == [(2, None, "1", "a"), (3, None, "2", "b")]
 
 
 @given(
