@@ -77,6 +77,8 @@ def test_users_with_half_a_character_are_nobody_and_not_one() -> None:
 
 
 def test_a_workshop_spills_to_disk_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop").chmod(0o755)  # whatever the umask
     workshop = Workshop(tmp_path / "shop", "300 MB")
     with workshop.open() as (connection, folder):
         connection.execute(
