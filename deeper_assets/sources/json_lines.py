@@ -9,7 +9,7 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,10 @@ _BLANK = re.compile(rb"\n[ \t\r\v\f]*(?=\n)")
 
 _LITERAL = re.compile(rb"\s*\{\s*u?'")
 """How a file of Python literals begins, and none of JSON."""
+
+_PARTS_OF_MEMORY, _LEAST_PART = 8, 1 << 25
+"""A statement reads so large a part of DuckDB's memory, or at least so many bytes. All that it has read of a
+FIFO is held until it ends, and never spilled."""
 
 _LONGEST_LITERAL = 1 << 18
 """Bytes of a Python literal: to read one takes a hundred times its memory. Reviews have some thousand."""
@@ -99,16 +103,42 @@ def _read_rows(
 ) -> npt.NDArray[np.int64]:
     """Make `<table>_rows`, a row a line, blank or not; the numbers (0-based) of the lines not read."""
     names = ", ".join(map(identifier, fields))
-    with through_fifo(lines, folder) as fifo:
-        connection.execute(
-            f"CREATE TEMP TABLE {table}_rows AS SELECT {select}, coalesce({names}) IS NOT NULL AS was_read "
-            f"FROM {_read_json(fifo, _columns(fields))}"
-        )
+    into = f"CREATE TEMP TABLE {table}_rows AS"
+    ((memory,),) = connection.execute(
+        "SELECT parse_formatted_bytes(current_setting('memory_limit'))"
+    ).fetchall()
+    for part in _parts(lines, max(memory // _PARTS_OF_MEMORY, _LEAST_PART)):
+        with through_fifo(part, folder) as fifo:
+            connection.execute(
+                f"{into} SELECT {select}, coalesce({names}) IS NOT NULL AS was_read "
+                f"FROM {_read_json(fifo, _columns(fields))}"
+            )
+        into = f"INSERT INTO {table}_rows"
     ((rows,),) = connection.execute(f"SELECT count(*) FROM {table}_rows").fetchall()
     if rows != lines.count:
         raise DeeperError(f"{lines.blocks.path}: DuckDB has read {rows} lines of {lines.count}")
     odd = connection.execute(f"SELECT rowid AS number FROM {table}_rows WHERE NOT was_read ORDER BY rowid")
     return np.asarray(odd.fetchnumpy()["number"], np.int64)
+
+
+def _parts(blocks: Iterable[bytes], size: int) -> Iterator[Iterator[bytes]]:
+    """The blocks in parts of `size` bytes, each to be iterated over before the next; one at least."""
+    rest = iter(blocks)
+    ended = False
+
+    def part() -> Iterator[bytes]:
+        nonlocal ended
+        held = 0
+        while held < size:
+            block = next(rest, b"")
+            ended = not block
+            if ended:
+                return
+            held += len(block)
+            yield block
+
+    while not ended:
+        yield part()
 
 
 def _columns(fields: Sequence[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.sql import identifier
 from deeper_assets.sources.json_lines import load_json_lines
-from deeper_assets.sources.shape import scratch
+from deeper_assets.sources.shape import Workshop, scratch
 from deeper_assets_tests.sources.reading import real_data
 
 
@@ -40,6 +40,33 @@ def test_a_folder_that_is_called_like_a_field_is_none(
     content = b'{"a": "x", "b": 1}\n{"a": "\\ud800", "b": 2}\n'
     path.write_bytes(gzip.compress(content) if name.endswith("GZ") else content)
     assert loaded(path) == [(1, None, "x", "1"), (2, None, "\0", "2")]
+
+
+def test_a_file_may_be_larger_than_the_memory(tmp_path: Path) -> None:
+    line = json.dumps({"a": "x", "text": "y" * 100_000}).encode() + b"\n"
+    path = tmp_path / "a.json.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.writelines([line] * 4_000)
+    with Workshop(tmp_path / "shop", "200 MB").open() as (connection, folder):
+        load_json_lines(connection, folder, path, "read", ("a",), {"a_": "a"})
+        told = connection.execute("SELECT count(*), max(line), min(a_) FROM read").fetchall()
+    assert told == [(4_000, 4_000, "x")]
+
+
+@pytest.mark.parametrize("size", [1, 30, 36])  # of a part: the file has 36 bytes
+def test_lines_are_numbered_over_all_parts_that_are_read(
+    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deeper_assets.sources.json_lines._PARTS_OF_MEMORY", 1 << 60)
+    monkeypatch.setattr("deeper_assets.sources.json_lines._LEAST_PART", size)
+    monkeypatch.setattr("deeper_assets.sources.streams.BLOCK", 10)
+    lines = b'{"a": 1}\n\nnothing\n{"a": 2}\n{"a": 3}\n'
+    assert [(line, a) for line, _, a, _ in read(tmp_path, lines)] == [
+        (1, "1"),
+        (3, None),
+        (4, "2"),
+        (5, "3"),
+    ]
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.json.gz"])
