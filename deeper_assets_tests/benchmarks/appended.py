@@ -20,13 +20,11 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pandas as pd
 
-from deeper_assets.method.sql import quoted
 from deeper_assets.store.schema import TABLES
 from deeper_assets.store.warehouse import Warehouse
-from deeper_assets_tests.benchmarks.generated_files import write
+from deeper_assets_tests.benchmarks.generated_files.log import write_log
 from deeper_assets_tests.benchmarks.whole_runs import yardstick
 from deeper_assets_tests.chat_server.process import chat_server
 from deeper_assets_tests.command import command, environment
@@ -37,18 +35,6 @@ OLD_USERS, LATER_RATINGS = 40, 20
 
 NEW_USERS, FIRST_RATINGS = 4, 50
 DAY = 86_400
-
-
-def write_log(ratings: int, path: Path) -> None:
-    """A log of films that users have watched: user_id, film, rating, watched_at (epoch seconds)."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        write("movielens", ratings, Path(folder))
-        duckdb.connect().execute(f"""
-            COPY (
-                SELECT userId AS user_id, title AS film, rating, "timestamp" AS watched_at
-                FROM {quoted(f"{folder}/ratings.csv")} JOIN {quoted(f"{folder}/movies.csv")} USING (movieId)
-                ORDER BY user_id, watched_at, film
-            ) TO {quoted(path)} (HEADER)""")
 
 
 def append(path: Path) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from deeper_assets_tests.benchmarks.appended import State, append, changed_users, differences, write_log
+from deeper_assets_tests.benchmarks.appended import State, append, changed_users, differences
+from deeper_assets_tests.benchmarks.generated_files.log import write_log
 
 
 def test_later_ratings_and_new_users_are_appended(tmp_path: Path) -> None:
