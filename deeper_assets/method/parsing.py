@@ -8,16 +8,15 @@ Departs from the paper: the paper leaves open what happens to an answer with the
 rating off the scale, or names that are not the items'. Here such an answer counts as no answer.
 """
 
-import json
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from deeper_assets.method.domains import Scale
 from deeper_assets.method.exceptions import UnreadableAnswer
+from deeper_assets.method.json_pieces import Object, Piece, answer_text, json_text, pieces_of
 from deeper_assets.method.placing import Entry, PlacedRatings, place
 from deeper_assets.method.titles import QUOTES, named_in_order, normal
 
@@ -37,18 +36,15 @@ REASONS: Mapping[str, str] = {
     "misplaced": "it is not certain which item a rating belongs to",
     "contradictory": "the answer rates the items twice, and differently",
     "only_counts": "the numbers are the scale's own marks or those of the items, in order",
+    "no_intent": "an intent has no words, or too many",
+    "no_evidence": "an intent names no event",
+    "no_such_event": "an intent names an event that the session does not have",
+    "no_label": "a persona has no label or no description",
     "no_persona": "nothing is left of the persona without its wrapping",
     "refusal": "the model refused",
     "echo": "the answer repeats the prompt, or has a tag in the middle of the persona",
 }
 """Why an answer could not be read: word → meaning."""
-
-LONGEST_ANSWER = 200_000
-"""In characters. Ten ratings or a persona need a hundredth of it."""
-
-_MOST_STARTS = 64
-"""How many brackets are tried as the beginning of JSON, or four an item: an answer full of brackets takes no
-time, and is not read, because its last word may not have been seen."""
 
 _MOST_WRAPPERS = 3
 """How many objects around the ratings are looked through."""
@@ -79,19 +75,11 @@ _ROLES: Mapping[str, Sequence[str]] = {
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)", re.ASCII)
 
 # Possessive quantifiers (*+) keep these linear in the answer.
-_THINKING = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
-_TRAILING_COMMA = re.compile(r",\s*+(?=[\]}])")
-_BRACKET = re.compile(r"[\[{]")
-_BEGINS_JSON = re.compile(r"\s*+[\"'\d{\[\-]")
-_FINAL = re.compile(r"\b(?:final|finally|corrected|revised|definitive)\b", re.IGNORECASE)
-_DENIED = re.compile(r"\b(?:not|never|no)\b|n['’]t\b", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"[.!?\n]")
 _SORTED = re.compile(
     r"\b(?:sorted|revers\w{1,4}|descending|ascending|(?:highest|lowest|best|worst)[\s-]++(?:to|first))\b",
     re.IGNORECASE,
 )
 """What says that ratings without names stand in an order of their own."""
-_NEAR = 100  # characters before a piece of JSON in which its mark stands
 _LETTERS = re.compile(r"[^\W\d_]+")
 _FENCE = re.compile(r"```(?:[^\S\n]*+\w*+[^\S\n]*+\n)?(.*?)```", re.DOTALL)
 _OPENING_TAG = re.compile(r"<(\w{0,20}persona)>")
@@ -116,9 +104,6 @@ _REFUSAL = re.compile(
 )
 _LONGEST_REFUSAL = 400
 
-# A JSON object keeps its pairs as a tuple: a list never is one, and repeated keys are not lost.
-_Object = tuple[tuple[str, Any], ...]
-
 
 def parse_ratings(answer: str | None, titles: Sequence[str], scale: Scale) -> PlacedRatings:
     """The predicted rating of every title (anywhere on the scale), and how it was placed.
@@ -133,8 +118,8 @@ def parse_ratings(answer: str | None, titles: Sequence[str], scale: Scale) -> Pl
     Raises:
         UnreadableAnswer: with a word out of `REASONS`.
     """
-    text = _TRAILING_COMMA.sub("", _without_thinking(_text(answer)))
-    pieces = _pieces(text, max(_MOST_STARTS, 4 * len(titles)))
+    text = json_text(answer)
+    pieces = pieces_of(text, 4 * len(titles))
     failure: UnreadableAnswer | None = None
     readings: list[PlacedRatings] = []
     end = 0
@@ -160,7 +145,7 @@ def parse_persona(answer: str | None) -> str:
         UnreadableAnswer: with a word out of `REASONS`; nothing is left, a tag stands within what is left, or
             it is a bare refusal.
     """
-    text = _text(answer)
+    text = answer_text(answer)
     fenced = _FENCE.search(text)
     text = _without_tags(fenced[1] if fenced else text)
     text = _without_quotes(_without_lead_in(_without_quotes(text)))
@@ -174,90 +159,7 @@ def parse_persona(answer: str | None) -> str:
     return text
 
 
-def _text(answer: str | None) -> str:
-    if answer is None or not answer.strip():
-        raise UnreadableAnswer("no_answer")
-    if len(answer) > LONGEST_ANSWER:
-        raise UnreadableAnswer("too_long")
-    return answer.strip()
-
-
-def _without_thinking(text: str) -> str:
-    """What follows the last thinking; nothing where that never ends."""
-    tags = list(_THINKING.finditer(text))
-    if not tags:
-        return text
-    return text[tags[-1].end() :] if tags[-1][1] else ""
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """A JSON list or object of an answer, from `start` to `end`.
-
-    Attributes:
-        value: None where what begins like JSON is broken.
-        inside: it stands within a broken one, which may have said what the numbers are.
-        final: the words before it call it final.
-    """
-
-    value: Any
-    start: int
-    end: int
-    inside: bool
-    final: bool
-
-
-def _pieces(text: str, most: int) -> list[_Piece]:
-    """The JSON lists and objects in `text`, outermost ones only, then all objects as one list.
-
-    Only those from the last one called final on. The list of objects is for models that answer with an
-    object a line.
-    """
-    pieces = list(_scanned(text, most))
-    for number in reversed(range(len(pieces))):
-        if pieces[number].final:
-            pieces = pieces[number:]
-            break
-    objects = [piece for piece in pieces if isinstance(piece.value, tuple)]
-    if len(objects) > 1:
-        values, inside = [piece.value for piece in objects], any(piece.inside for piece in objects)
-        pieces.append(_Piece(values, objects[0].start, objects[-1].end, inside, False))
-    return pieces
-
-
-def _scanned(text: str, most: int) -> Iterator[_Piece]:
-    # A whole number becomes a float at once: Python refuses to read an int of more than 4,300 digits.
-    decoder = json.JSONDecoder(object_pairs_hook=tuple, parse_int=float)
-    start = after = open_brackets = 0
-    for _ in range(most):
-        bracket = _BRACKET.search(text, start)
-        if bracket is None:
-            return
-        at = bracket.start()
-        closed = text.count("]", start, at) + text.count("}", start, at)
-        open_brackets = max(0, open_brackets - closed)
-        final = _called_final(text[max(after, at - _NEAR) : at])
-        try:
-            value, start = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            start = bracket.end()
-            if _BEGINS_JSON.match(text, start):
-                yield _Piece(None, at, start, open_brackets > 0, final)
-            open_brackets += 1
-        else:
-            after = start
-            yield _Piece(value, at, start, open_brackets > 0, final)
-    raise UnreadableAnswer("no_json")
-
-
-def _called_final(words: str) -> bool:
-    """Whether a sentence before a piece of JSON calls it final, and does not deny it."""
-    return any(
-        _FINAL.search(sentence) and not _DENIED.search(sentence) for sentence in _SENTENCE_END.split(words)
-    )
-
-
-def _reading(piece: _Piece, titles: Sequence[str], scale: Scale) -> PlacedRatings:
+def _reading(piece: Piece, titles: Sequence[str], scale: Scale) -> PlacedRatings:
     if piece.value is None:
         raise UnreadableAnswer("no_json")
     entries = _entries(piece.value, titles)
@@ -328,7 +230,7 @@ def _entries(value: Any, titles: Sequence[str]) -> list[Entry]:
     return [Entry(key, None, _number(part)) for key, part in value]
 
 
-def _rated_by_key(value: _Object) -> bool:
+def _rated_by_key(value: Object) -> bool:
     """Whether an object has names for keys, and an object with the rating under each."""
     return all(isinstance(part, tuple) and _find(part, _RATING_KEYS) is not None for _, part in value)
 
@@ -350,7 +252,7 @@ def _entry(element: Any, forms: Collection[str]) -> Entry:
     return Entry(None, None, _number(element))
 
 
-def _named(pairs: _Object, forms: Collection[str]) -> tuple[str | None, int | None]:
+def _named(pairs: Object, forms: Collection[str]) -> tuple[str | None, int | None]:
     """The name and the number that an object with a rating has for its item; not the names of two titles.
 
     A text under an unknown key is taken for a name: where it is none, the answer is not read, which is better
@@ -382,7 +284,7 @@ def _whole(value: Any) -> int | None:
     return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
-def _find(pairs: _Object, keys: Sequence[str]) -> Any:
+def _find(pairs: Object, keys: Sequence[str]) -> Any:
     """The value under the first of `keys` that `pairs` has, spelled in any case; None without any.
 
     Raises:

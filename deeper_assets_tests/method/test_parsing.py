@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from deeper_assets.method.domains import FIVE_STARS, HALF_STARS, Scale
 from deeper_assets.method.exceptions import UnreadableAnswer
-from deeper_assets.method.parsing import LONGEST_ANSWER, REASONS, parse_persona, parse_ratings
+from deeper_assets.method.json_pieces import LONGEST_ANSWER
+from deeper_assets.method.parsing import REASONS, parse_persona, parse_ratings
 from deeper_assets.method.placing import PlacedRatings
 from deeper_assets.method.prompts import one_line
 from deeper_assets.method.titles import normal
