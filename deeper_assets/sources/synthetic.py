@@ -20,24 +20,21 @@ holds the habit alone. How large the share of either is in real people, these ra
 
 import hashlib
 import json
-from bisect import bisect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import accumulate
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, TypeVar
+from typing import Any
 
 from duckdb import DuckDBPyConnection
 
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.windows import WINDOW, stable_share
+from deeper_assets.sources.chance import Chance
 from deeper_assets.sources.shape import RawRating, ReadReport, Source, load_rows
 from deeper_assets.sources.themes import Catalogue, catalogue
-
-_Thing = TypeVar("_Thing")
 
 WORLD = 2
 """Number of the world that is generated: another one gives other ratings."""
@@ -149,7 +146,7 @@ class _Person:
     user_id: str
     source: SyntheticSource
     words: Catalogue
-    chance: "_Chance"
+    chance: Chance
     habit: float
     use: float
     noise: float
@@ -158,7 +155,7 @@ class _Person:
 
     @classmethod
     def of(cls, source: SyntheticSource, number: int, words: Catalogue) -> "_Person":
-        chance = _Chance(source.seed, source.domain.name, number)
+        chance = Chance(source.seed, source.domain.name, number)
         themes = sorted(words.themes, key=lambda theme: chance.share("theme", theme))
         tastes = dict.fromkeys(themes, 0.0)
         for named, (least, most) in (
@@ -260,30 +257,3 @@ def _appeal(tastes: Mapping[str, float]) -> dict[str, float]:
 
 def _shares(weights: Mapping[str, float]) -> dict[str, float]:
     return {name: weight / sum(weights.values()) for name, weight in weights.items()}
-
-
-@dataclass(frozen=True)
-class _Chance:
-    """One user's draws. Each is a hash of the user and its purpose, so no draw depends on another."""
-
-    seed: int
-    domain: str
-    user: int
-
-    def share(self, *what: object) -> float:
-        """In [0, 1), uniform."""
-        return stable_share(self.seed, self.domain, self.user, *what)
-
-    def normal(self, *what: object) -> float:
-        """Standard normal."""
-        return NormalDist().inv_cdf(max(self.share(*what), 1e-12))
-
-    def one(self, things: Sequence[_Thing], *what: object) -> _Thing:
-        """One of `things`, each as likely."""
-        return things[int(len(things) * self.share(*what))]
-
-    def weighted(self, weights: Mapping[str, float], *what: object) -> str:
-        """One of the names, as likely as its weight says."""
-        names = list(weights)
-        bounds = list(accumulate(weights.values()))
-        return names[min(bisect(bounds, self.share(*what) * bounds[-1]), len(names) - 1)]
