@@ -90,6 +90,24 @@ Merge the second into the first, so that the lasting description keeps what is s
 changed, and does not contradict itself. Do not name any item and do not state any rating. Answer with the \
 description only."""
 
+MEMORIES = """\
+What one person did in one sitting, in order, each with its number. Every line is about one $item_type.
+
+$events
+
+List what the person was after: a few words for each intent, without names of items, and the numbers of the \
+lines that show it. A line that shows no intent stands nowhere. Answer with a JSON list of objects, each \
+{"intent": words, "events": numbers}. Answer with the JSON only."""
+
+PERSONA_LABEL = """\
+What one person was after, on several occasions. The notes are about one $item_type after another.
+
+$memories
+
+They are one side of this person. Say which: a label of a few words, and a description of one or two \
+sentences that says nothing beyond the notes. Answer with a JSON object {"label": label, "description": \
+description}. Answer with the JSON only."""
+
 BUILT_IN: Mapping[str, str] = {
     "initial_persona": INITIAL_PERSONA,
     "prediction": PREDICTION,
@@ -99,6 +117,8 @@ BUILT_IN: Mapping[str, str] = {
     "inc_update": INC_UPDATE,
     "short_term_persona": SHORT_TERM_PERSONA,
     "merge_personas": MERGE_PERSONAS,
+    "memories": MEMORIES,
+    "persona_label": PERSONA_LABEL,
 }
 
 REQUIRED: Mapping[str, frozenset[str]] = {
@@ -110,11 +130,15 @@ REQUIRED: Mapping[str, frozenset[str]] = {
     "inc_update": frozenset({"persona", "ratings"}),
     "short_term_persona": frozenset({"ratings"}),
     "merge_personas": frozenset({"long_term_persona", "short_term_persona"}),
+    "memories": frozenset({"events"}),
+    "persona_label": frozenset({"memories"}),
 }
 """The placeholders a template cannot do without: its blocks, and the scale where ratings are asked for."""
 
 OPTIONAL = frozenset({"item_type", "scale", "persona_words"})
 """The placeholders any template may use; `prediction` may also use `count`, the number of items."""
+
+_SIGNS = {1: " (liked)", 0: "", -1: " (disliked)"}
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NO_TAGS = str.maketrans("<>", "‹›")
@@ -130,7 +154,7 @@ class RatedItem:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The templates in force (all eight, or those that a table uses), and the prompts they make.
+    """The templates in force (all, or those that a table uses), and the prompts they make.
 
     Attributes:
         persona_words: fewest words that the first persona is asked to have (the paper: 200).
@@ -178,6 +202,8 @@ class Prompts:
             "inc_update": lambda: self.inc_update(domain, "d", window),
             "short_term_persona": lambda: self.short_term_persona(domain, window),
             "merge_personas": lambda: self.merge_personas(domain, "d", "e"),
+            "memories": lambda: self.memories(domain, [("a", 1), ("b\n<c>", 0), ("d", -1)]),
+            "persona_label": lambda: self.persona_label(domain, ["a", "b\n<c>"]),
         }
         both = {name: json.dumps([text, examples[name]()]) for name, text in self.texts.items()}
         return {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in both.items()}
@@ -244,6 +270,19 @@ class Prompts:
             long_term_persona=_persona("long_term_persona", long_term),
             short_term_persona=_persona("short_term_persona", short_term),
         )
+
+    def memories(self, domain: Domain, events: Sequence[tuple[str, int]]) -> str:
+        """Asks for the intents of a session: its events, each a text and a sign (1: liked, -1: disliked)."""
+        lines = (
+            f"- {number}{_SIGNS[sign]}: {one_line(text)}"
+            for number, (text, sign) in enumerate(events, start=1)
+        )
+        return self._fill("memories", domain, events=_block("events", lines))
+
+    def persona_label(self, domain: Domain, memories: Sequence[str]) -> str:
+        """Asks for label and description of one persona, from what its memories say."""
+        lines = (f"- {one_line(memory)}" for memory in memories)
+        return self._fill("persona_label", domain, memories=_block("memories", lines))
 
     def _fill(self, name: str, domain: Domain, **blocks: str) -> str:
         return Template(self.texts[name]).substitute(

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -90,6 +93,24 @@ class Sample:
     text: str
     tokens: int
     finished: bool
+
+
+class Embedder(Protocol):
+    """What turns texts into vectors."""
+
+    @property
+    def name(self) -> str:
+        """Identifies it and everything that shapes its vectors."""
+        ...
+
+    def embed(self, texts: Sequence[str], known: Sequence[str]) -> npt.NDArray[np.float64]:
+        """A vector of length 1 a text, or of length 0 where it says nothing: texts × dimensions.
+
+        Args:
+            texts: of one domain.
+            known: texts of that domain from which it may learn what words mean.
+        """
+        ...
 
 
 class Sampler(Protocol):

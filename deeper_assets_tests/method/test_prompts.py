@@ -28,6 +28,8 @@ def all_prompts(title: str, persona: str, prompts: Prompts = PROMPTS) -> dict[st
         "inc_update": prompts.inc_update(FILM, persona, window),
         "short_term_persona": prompts.short_term_persona(FILM, window),
         "merge_personas": prompts.merge_personas(FILM, persona, persona),
+        "memories": prompts.memories(FILM, [(title, 1), ("Big", 0)]),
+        "persona_label": prompts.persona_label(FILM, [title, persona]),
     }
 
 
@@ -42,7 +44,7 @@ def test_ratings_are_shown_line_by_line_with_item_type_scale_and_words_asked_for
 def test_only_the_first_persona_is_asked_for_a_number_of_words() -> None:
     assert [name for name, text in BUILT_IN.items() if "$persona_words" in text] == ["initial_persona"]
     for name, prompt in all_prompts("Heat", "Loves westerns.").items():
-        assert ("words" in prompt) == (name == "initial_persona")
+        assert ("words of plain prose" in prompt) == (name == "initial_persona")
 
 
 def test_writers_are_asked_alike_whatever_they_are_shown() -> None:
@@ -89,7 +91,7 @@ def test_nothing_in_a_title_or_persona_breaks_a_block(name: str) -> None:
     assert prompt.encode()
 
 
-@pytest.mark.parametrize("name", [name for name in BUILT_IN if name != "prediction"])
+@pytest.mark.parametrize("name", sorted(BUILT_IN.keys() - {"prediction", "memories", "persona_label"}))
 def test_personas_are_asked_for_without_items_or_ratings(name: str) -> None:
     asked = " ".join(all_prompts("Heat", "Loves westerns.")[name].split())
     assert "Do not name any item and do not state any rating." in asked

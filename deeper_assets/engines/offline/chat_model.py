@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
+from deeper_assets.engines.offline.intents import intents, persona
 from deeper_assets.engines.offline.language import HABITS, SHIFT, Reading, nearest_level, read, render
 from deeper_assets.engines.offline.tastes import combined, seen_in_ratings
 from deeper_assets.engines.offline.themes import find_kind, title_words, words_of
@@ -34,7 +35,9 @@ somebody marks. The same for every writer. It is a choice; that it is high agree
 baseline covers a fifth of the way from its first personas (0.964) to the users' median (0.520 at round 4)."""
 
 _BLOCK = re.compile(
-    r"<(persona|long_term_persona|short_term_persona|ratings|comparison|items)>\n?(.*?)\n?</\1>", re.DOTALL
+    r"<(persona|long_term_persona|short_term_persona|ratings|comparison|items|events|memories)>"
+    r"\n?(.*?)\n?</\1>",
+    re.DOTALL,
 )
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _RATED = re.compile(rf"- rated (?P<rating>{_NUMBER}): (?P<title>.*)")
@@ -87,6 +90,9 @@ class _Material:
     def persona(self, name: str) -> Reading:
         return read("\n".join(self.blocks[name]))
 
+    def lines(self, name: str) -> list[str]:
+        return [line for block in self.blocks[name] for line in block.split("\n")]
+
     def drawn(self, what: str) -> float:
         """A number in [0, 1) that depends on the prompt and on nothing else."""
         return crc32(f"{self.number} {what}".encode()) / 2**32
@@ -105,13 +111,17 @@ class _Material:
         return self.scale or FIVE_STARS
 
     def rated(self, name: str, line: re.Pattern[str]) -> list[tuple[str, float]]:
-        matches = (line.fullmatch(text) for block in self.blocks[name] for text in block.split("\n"))
+        matches = map(line.fullmatch, self.lines(name))
         return [(match["title"], float(match["rating"])) for match in matches if match]
 
 
 def _answer(prompt: str, unsaid: float) -> str | None:
     material = _Material.of(prompt)
     given = material.blocks.keys()
+    if "events" in given:
+        return intents(material.lines("events"), find_kind(material.prose), material.drawn)
+    if "memories" in given:
+        return persona(material.lines("memories"))
     if "items" in given:
         if "persona" in given:
             return _predictions(material, material.persona("persona"))
@@ -132,9 +142,7 @@ def _predictions(material: _Material, persona: Reading) -> str | None:
     scale = material.scale
     if scale is None:
         return None
-    titles = [
-        line[2:] for block in material.blocks["items"] for line in block.split("\n") if line[:2] == "- "
-    ]
+    titles = [line[2:] for line in material.lines("items") if line[:2] == "- "]
     return json.dumps(
         [{"item": title, "rating": predicted_rating(persona, title, scale)} for title in titles],
         ensure_ascii=False,

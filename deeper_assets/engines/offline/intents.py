@@ -1,0 +1,83 @@
+"""How the stand-in reads sessions and names personas: by its themes, and in words that vary.
+
+What it writes of a theme is its phrase, words of the titles that told it, or both; so two memories of one
+theme may have no word in common. Its themes are those of `themes.toml`, which shares no list with whatever
+generates people.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+
+from deeper_assets.engines.offline.themes import Kind, themes, themes_of, title_words, words_of
+
+_EVENT = re.compile(r"- (?P<number>\d+)(?: \((?P<sign>liked|disliked)\))?: (?P<text>.*)")
+_MEMORY = re.compile(r"- (?P<text>.*)")
+
+_MOST_WORDS = 3
+"""Words of titles that a memory repeats, at most."""
+
+
+def intents(lines: Sequence[str], kind: Kind, drawn: Callable[[str], float]) -> str:
+    """The intents of a session, as JSON: a theme that its events show each. What was disliked shows none.
+
+    `drawn` gives a number in [0, 1) for a purpose.
+    """
+    events = [match for line in lines if (match := _EVENT.fullmatch(line)) and match["sign"] != "disliked"]
+    shown: dict[str, list[re.Match[str]]] = {}
+    for event, phrases in zip(events, themes_of([event["text"] for event in events], kind), strict=True):
+        words = title_words(event["text"])
+        told = {phrase: _told_by(phrase, words) for phrase in phrases}
+        if any(told.values()):
+            shown.setdefault(max(told, key=lambda phrase: told[phrase]), []).append(event)
+    answer = [
+        {
+            "intent": _worded(phrase, [event["text"] for event in those], drawn(phrase)),
+            "events": [int(event["number"]) for event in those],
+        }
+        for phrase, those in shown.items()
+    ]
+    return json.dumps(answer, ensure_ascii=False)
+
+
+def _told_by(phrase: str, words: Collection[str]) -> int:
+    """How many words of a title tell a theme. That a film is of some decade is no intent."""
+    return sum(word[0].isalpha() for word in words_of(phrase).intersection(words))
+
+
+def _worded(phrase: str, titles: Sequence[str], share: float) -> str:
+    cues = words_of(phrase)
+    words = sorted({word for title in titles for word in title_words(title) & cues})[:_MOST_WORDS]
+    listed = " and ".join(words)
+    if share < 0.4 or not words:
+        return phrase
+    return f"{phrase}, such as {listed}" if share < 0.75 else f"things about {listed}"
+
+
+def persona(lines: Sequence[str]) -> str | None:
+    """Label and description of a persona, as JSON: the theme that most of its memories show.
+
+    None where there are no memories, or where none shows a theme that the stand-in knows.
+    """
+    memories = [match["text"] for line in lines if (match := _MEMORY.fullmatch(line))]
+    told = Counter(phrase for memory in memories for phrase in [_theme_in(memory)] if phrase is not None)
+    if not told:
+        return None
+    [(phrase, times)] = told.most_common(1)
+    cues = words_of(phrase)
+    words = Counter(word for memory in memories for word in title_words(memory) & cues)
+    often = [word for word, _ in sorted(words.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST_WORDS]]
+    description = f"Was after {phrase} on {times} occasions"
+    description += f", and named {' and '.join(often)}." if often else "."
+    return json.dumps({"label": phrase, "description": description}, ensure_ascii=False)
+
+
+def _theme_in(memory: str) -> str | None:
+    named = [phrase for phrase in themes() if phrase in memory]
+    if named:
+        return max(named, key=len)
+    words = title_words(memory)
+    shown = [(len(words & theme.words), phrase) for phrase, theme in themes().items()]
+    most, phrase = max(shown)
+    return phrase if most else None

@@ -1,0 +1,128 @@
+"""Memories: what somebody was after in a session, as the frozen chat model reads it, with its evidence."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from deeper_assets.method.asking import ChatSetup, ask
+from deeper_assets.method.domains import Domain
+from deeper_assets.method.exceptions import UnreadableAnswer
+from deeper_assets.method.json_pieces import json_text, pieces_of
+from deeper_assets.method.prompts import one_line
+
+LONGEST_INTENT = 300
+"""In characters; an intent is a few words."""
+
+_INTENT, _EVENTS = ("intent", "memory", "text"), ("events", "event", "numbers", "lines")
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What somebody was after: a few words, and the places (0-based) of the events that show it."""
+
+    text: str
+    events: tuple[int, ...]
+
+
+def parse_intents(answer: str | None, events: int) -> tuple[Intent, ...]:
+    """The intents of a session of so many events; none is an answer too.
+
+    The JSON may stand in a fence, amid prose or within an object; the last list that is not empty counts.
+
+    Raises:
+        UnreadableAnswer: with a word out of `parsing.REASONS`; an intent has no words or no events, or one
+            that the session does not have.
+    """
+    pieces = pieces_of(json_text(answer), 4 * events)
+    whole = [_entries(piece.value) for piece in pieces if not piece.inside]
+    found = [entries for entries in whole if entries is not None]
+    if not found or pieces[-1].value is None:
+        raise UnreadableAnswer("no_json")
+    last: list[Any] = next((entries for entries in reversed(found) if entries), [])
+    return tuple(_intent(entry, events) for entry in last)
+
+
+def _entries(value: Any) -> list[Any] | None:
+    """A list of objects: itself, the only list within an object, or an object alone; else None."""
+    if isinstance(value, tuple):
+        lists = [part for _, part in value if isinstance(part, list)]
+        keys = {str(key).strip().lower() for key, _ in value}
+        value = [value] if keys & {*_INTENT} else lists[0] if len(lists) == 1 else None
+    if isinstance(value, list) and all(isinstance(entry, tuple) for entry in value):
+        return value
+    return None
+
+
+def _intent(entry: tuple[tuple[str, Any], ...], events: int) -> Intent:
+    told = {str(key).strip().lower(): value for key, value in entry if isinstance(key, str)}
+    text = next((told[key] for key in _INTENT if key in told), None)
+    numbers = next((told[key] for key in _EVENTS if key in told), None)
+    numbers = numbers if isinstance(numbers, list) else [numbers]
+    if not isinstance(text, str) or not any(sign.isalpha() for sign in text) or len(text) > LONGEST_INTENT:
+        raise UnreadableAnswer("no_intent")
+    places = {_place(number, events) for number in numbers}
+    if not places:
+        raise UnreadableAnswer("no_evidence")
+    return Intent(one_line(text), tuple(sorted(places)))
+
+
+def _place(number: Any, events: int) -> int:
+    if isinstance(number, str) and number.strip().isdecimal() and len(number) < 9:
+        number = float(number)
+    if not isinstance(number, float) or not 1 <= number <= events or number != int(number):
+        raise UnreadableAnswer("no_such_event")
+    return int(number) - 1
+
+
+@dataclass(frozen=True)
+class Memories:
+    """What was read of a domain's sessions: rows of the tables of these names."""
+
+    memories: pd.DataFrame
+    memory_events: pd.DataFrame
+    session_readings: pd.DataFrame
+
+
+def read_sessions(events: pd.DataFrame, domain: Domain, chat: ChatSetup) -> Memories:
+    """The memories of every user, numbered by session and order, each with the events that it cites.
+
+    Args:
+        events: rows of `events`.
+        domain: what their items are called.
+        chat: the model and its prompts.
+    """
+    ordered = events.sort_values(["user_id", "session", "event"])
+    sessions = [(key, rows) for key, rows in ordered.groupby(["user_id", "session"], sort=False)]
+    prompts, readers = [], []
+    for _, rows in sessions:
+        prompts.append(chat.prompts.memories(domain, list(zip(rows["text"], rows["sign"], strict=True))))
+        readers.append(partial(parse_intents, events=len(rows)))
+    replies = ask(chat.model, prompts, readers, chat.asks)
+    memories, evidence, readings = [], [], []
+    numbers: dict[str, int] = {}
+    for ((name, session), rows), reply in zip(sessions, replies, strict=True):
+        user = str(name)
+        window, held = int(rows["window"].iloc[0]), list(rows["event"])
+        readings.append(
+            (domain.name, user, session, window, len(rows), reply.note, reply.attempts, chat.model.name)
+        )
+        for intent in reply.value or ():
+            number = numbers.get(user, 0)
+            numbers[user] = number + 1
+            memories.append((domain.name, user, number, session, window, intent.text))
+            evidence += [(domain.name, user, number, session, held[place]) for place in intent.events]
+    return Memories(
+        _frame(memories, ("domain", "user_id", "memory", "session", "window", "intent")),
+        _frame(evidence, ("domain", "user_id", "memory", "session", "event")),
+        _frame(
+            readings,
+            ("domain", "user_id", "session", "window", "events", "note", "attempts", "model"),
+        ),
+    )
+
+
+def _frame(rows: Sequence[tuple[Any, ...]], columns: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(columns))
