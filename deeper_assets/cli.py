@@ -20,6 +20,7 @@ from deeper_assets.cli_download import download_group
 from deeper_assets.cli_export import export_group
 from deeper_assets.cli_init import init_command
 from deeper_assets.cli_options import HOME, experiment_in, opened_home
+from deeper_assets.cli_why import why_command
 from deeper_assets.explaining import explained
 from deeper_assets.method.exceptions import DeeperError, did_you_mean
 
@@ -63,6 +64,8 @@ def cli(context: click.Context, debug: bool) -> None:
       deeper report --html report.html           the same as a page, with plots and personas
       deeper lineage mae_table --domain book     what the book figures were derived from
       deeper rejects                             which users and ratings fell out, and why
+      deeper run --branches induction            several personas a person, each with its evidence
+      deeper why --user book-p00003              what is said of a person, and why
     \b
     Then your own:
       deeper init ratings.csv                    look at ratings of your own, and write their profile
@@ -90,6 +93,7 @@ def _of_experiment(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--domains", help="Evaluate these, with commas, or `all`.  [default: your own, or all]"),
         click.option("--train-users", type=_Count(), help="Training users a domain, at most."),
         click.option("--eval-users", type=_Count(), help="Evaluation users a domain, at most."),
+        click.option("--branches", help="refinement, induction or both, with commas.  [default: refinement]"),
     )
     for option in reversed(options):
         command = option(command)
@@ -120,8 +124,11 @@ def run(home: Path | None, refresh: str | None, **flags: Any) -> None:
         outcome = run_everything(experiment, progress, given, read_again)
     _say_what_was_done(outcome)
     _say_what_it_cost(experiment)
-    if not outcome.failed or not experiment.warehouse.load("mae_table").empty:
+    refined = "refinement" in experiment.settings.branches
+    if refined and (not outcome.failed or not experiment.warehouse.load("mae_table").empty):
         _print_tables(experiment)
+    if "induction" in experiment.settings.branches and not outcome.failed:
+        _print_induction(experiment)
     click.echo(f"\nLook at it: deeper ui --home {experiment.home}")
     if outcome.failed:
         raise click.exceptions.Exit(1)
@@ -179,7 +186,10 @@ def report(home: Path | None, as_json_: bool, html: Path | None) -> None:
 
     experiment = experiment_in(home)
     if not as_json_ and html is None:
-        _print_tables(experiment)
+        if "refinement" in experiment.settings.branches:
+            _print_tables(experiment)
+        if "induction" in experiment.settings.branches:
+            _print_induction(experiment)
         return
     table, comparison = _mae_table(experiment), experiment.warehouse.load("comparison_table")
     if others := Graph.of(experiment).made_otherwise():
@@ -288,6 +298,7 @@ def export(experiment: "Experiment", file: Path) -> None:
 cli.add_command(export_group)
 cli.add_command(download_group)
 cli.add_command(init_command)
+cli.add_command(why_command)
 
 
 def main() -> None:
@@ -349,6 +360,7 @@ def _given(
     domains: str | None,
     train_users: int | str | None,
     eval_users: int | str | None,
+    branches: str | None,
 ) -> dict[str, Any]:
     """The settings that flags give."""
     if data is not None and not data.is_dir():
@@ -361,6 +373,7 @@ def _given(
         "evaluate": _names(domains, "--domains") if domains else None,
         "train_users": train_users,
         "eval_users": eval_users,
+        "branches": branches,
     }
     return {name: value for name, value in flags.items() if value is not None}
 
@@ -397,6 +410,18 @@ def _print_tables(experiment: "Experiment") -> None:
         click.echo(
             "\nThe offline stand-in wrote and read these personas: its figures show the mechanism only."
         )
+
+
+def _print_induction(experiment: "Experiment") -> None:
+    from deeper_assets.reports.induction import induction_as_text
+
+    table = experiment.warehouse.load("induction_table")
+    if table.empty:
+        click.echo("\nno personas were induced: no evaluation user has events")
+        return
+    click.echo("\n" + induction_as_text(table))
+    if experiment.settings.chat.engine == "offline":
+        click.echo("\nThe offline stand-in read these events: its figures show the mechanism only.")
 
 
 def _sample_of_personas(experiment: "Experiment") -> Any:

@@ -85,6 +85,7 @@ class TableAsset(Declared):
         training: it serves training. Of domains it has those that train, and it is left out of the graph
             where no recipe is trained.
         planted: it is of a planted truth, and left out where no domain is generated.
+        induces: it is of several personas a person, and left out where these are not asked for.
     """
 
     tables: Mapping[str, str] = field(default_factory=dict)
@@ -93,6 +94,7 @@ class TableAsset(Declared):
     templates: Templates = ()
     training: bool = False
     planted: bool = False
+    induces: bool = False
 
     def templates_for(self, values: Values, partition: Partition) -> Sequence[str]:
         """The prompt templates that a partition uses."""
@@ -117,6 +119,7 @@ def table(
     templates: Templates = (),
     training: bool = False,
     planted: bool = False,
+    induces: bool = False,
     code_version: str = "1",
 ) -> Callable[[Callable[..., Any]], TableAsset]:
     """Declares the function below as an asset; see `TableAsset` for what it is given.
@@ -137,6 +140,7 @@ def table(
             templates=templates,
             training=training,
             planted=planted,
+            induces=induces,
         )
 
     return declared

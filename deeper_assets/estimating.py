@@ -20,6 +20,7 @@ from deeper_assets.engines.training.steps import plan_steps
 from deeper_assets.graph import Graph
 from deeper_assets.method.cutting import WINDOWS as CUT
 from deeper_assets.method.cutting import cut_histories
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.frames import stacked
 from deeper_assets.method.paper_users import PAPER, PERSONA_TOKENS, paper_windows
 from deeper_assets.partitions import ITERATIONS
@@ -102,6 +103,8 @@ def estimate(experiment: Experiment, rates: Rates) -> Estimate:
         rates: how fast things go.
     """
     settings = experiment.settings
+    if settings.branches != ["refinement"]:
+        raise DeeperError("an estimate knows the branch refinement alone: give --branches refinement")
     planner = Planner(Graph.of(experiment), build_definitions(experiment))
     plays = list(_plays(planner))
     people = {name: _people(experiment, name) for name in experiment.domains_in_force}

@@ -28,15 +28,17 @@ from dagster import (
 )
 from dagster._core.definitions.metadata import RawMetadataValue
 
-from deeper_assets.assets import evaluation, histories, iterations, models, personas, truth
+from deeper_assets.assets import evaluation, histories, induction, iterations, models, personas, truth
 from deeper_assets.checks import evaluation as evaluation_checks
 from deeper_assets.checks import histories as histories_checks
+from deeper_assets.checks import induction as induction_checks
 from deeper_assets.checks import iterations as iterations_checks
 from deeper_assets.checks import models as models_checks
 from deeper_assets.checks import personas as personas_checks
 from deeper_assets.declaring import Check, Declared, In, Read, TableAsset
 from deeper_assets.engines.chat.journal import Purpose, asking_for
 from deeper_assets.method.controls import CONTROLS
+from deeper_assets.method.induction.sets import INDUCERS
 from deeper_assets.method.recipes import policy_methods
 from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
 from deeper_assets.partitions import Partitions, columns_of, partitions_of
@@ -49,15 +51,27 @@ from deeper_assets.store.rows import first_rows
 from deeper_assets.store.schema import TABLES
 from deeper_assets.values import Tools, Values, described, set_by_settings
 
-ASSETS: tuple[ModuleType, ...] = (histories, personas, iterations, models, evaluation, truth)
+ASSETS: tuple[ModuleType, ...] = (
+    histories,
+    personas,
+    iterations,
+    models,
+    evaluation,
+    truth,
+    induction,
+)
 CHECKS: tuple[ModuleType, ...] = (
     histories_checks,
     personas_checks,
     iterations_checks,
     models_checks,
     evaluation_checks,
+    induction_checks,
 )
 
+
+INDUCTION = "induction"
+"""The branch of several personas a person."""
 
 Kind = TypeVar("Kind", bound=Declared)
 
@@ -99,7 +113,12 @@ class Graph:
         """The assets whose graph it is. Tables that are left out have no rows for those that read them."""
         here = self.experiment
         trains, plants = bool(here.settings.train_recipes), any(map(here.is_generated, here.evaluated))
-        assets = [one for one in declared_assets() if one.training <= trains and one.planted <= plants]
+        induces = INDUCTION in here.settings.branches
+        assets = [
+            one
+            for one in declared_assets()
+            if one.training <= trains and one.planted <= plants and one.induces <= induces
+        ]
         names = {name for asset in assets for name in asset.tables}
         return [_without_others(asset, names) for asset in assets]
 
@@ -200,7 +219,7 @@ class Graph:
 
     def in_force(self, table: str, partition: Partition) -> bool:
         """Whether a run makes this partition. No evaluation is made of domains that only train."""
-        evaluates = {"method", "control"} & partition.keys()
+        evaluates = {"method", "control", "inducer"} & partition.keys()
         domains = self.experiment.evaluated if evaluates else self.experiment.domains
         return partition in self.offered.get(table, ()) and partition.get("domain") in [None, *domains]
 
@@ -316,6 +335,7 @@ class Graph:
             "recipe": here.settings.all_recipes,
             "method": [*policy_methods(here.settings.all_recipes), FROZEN_POLICY, *PROMPT_METHODS],
             "control": list(CONTROLS),
+            "inducer": list(INDUCERS),
         }
         columns = TABLES[table].partition
         values = [

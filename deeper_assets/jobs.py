@@ -33,6 +33,31 @@ TABLES_JOB = _job(
     "tables",
     description="The paper's tables with controls and floors, from whatever has been evaluated; costs.",
 )
+REMEMBERING = _job(
+    "remembering",
+    *("events", "memories"),
+    description="What people did, session by session, and what they were after; for one domain.",
+)
+INDUCING = _job(
+    "inducing",
+    "persona_sets",
+    description="Several personas a person, from memories; for one domain and inducer.",
+)
+PLANTING = _job(
+    "planting",
+    "planted_people",
+    description="What generated people are, and which of their events show it; for one domain.",
+)
+SCORING = _job(
+    "scoring",
+    "planted_scores",
+    description="How well sets of personas agree with planted ones; for one domain and inducer.",
+)
+INDUCTION_JOB = _job(
+    "induction",
+    "induction",
+    description="How many personas each inducer finds, and how well they agree with planted ones.",
+)
 # A job and an asset cannot share a name.
 JOBS = (
     PERSONAS,
@@ -62,5 +87,10 @@ JOBS = (
     CONTROLS_JOB,
     TRUTH_JOB,
     TABLES_JOB,
+    REMEMBERING,
+    INDUCING,
+    PLANTING,
+    SCORING,
+    INDUCTION_JOB,
 )
 """In the order in which a run of everything takes them."""

@@ -1,4 +1,4 @@
-"""How the graph is cut: by domain, by recipe, by method, and by domain with one of these or a control.
+"""How the graph is cut: by domain, recipe or method, and by domain and recipe, method, control or inducer.
 
 Built from the settings when the code location loads, so the partitions that are offered are those in force.
 Multi-partitions share the very same dimensions with other tables: Dagster maps between them only then.
@@ -23,6 +23,7 @@ from dagster import (
 from dagster_shared.utils.warnings import BetaWarning
 
 from deeper_assets.method.controls import CONTROLS, SHUFFLED
+from deeper_assets.method.induction.sets import INDUCERS
 
 ITERATIONS = (1, 2)
 
@@ -75,6 +76,7 @@ def partitions_of(
     by_recipe = StaticPartitionsDefinition(list(trainings))
     by_method = StaticPartitionsDefinition(list(methods))
     by_control = StaticPartitionsDefinition(list(CONTROLS))
+    by_inducer = StaticPartitionsDefinition(list(INDUCERS))
     trained = {method: model for method, model in methods.items() if model is not None}
     return Partitions(
         {
@@ -82,6 +84,7 @@ def partitions_of(
             ("method",): by_method,
             ("domain", "method"): MultiPartitionsDefinition({"domain": by_domain, "method": by_method}),
             ("domain", "control"): MultiPartitionsDefinition({"domain": by_domain, "control": by_control}),
+            ("domain", "inducer"): MultiPartitionsDefinition({"domain": by_domain, "inducer": by_inducer}),
         },
         {
             ("domain",): by_training,

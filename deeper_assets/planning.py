@@ -14,8 +14,17 @@ from dagster import AssetKey, Definitions, MultiPartitionKey, MultiPartitionsDef
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from deeper_assets.graph import Graph
-from deeper_assets.jobs import CONTROLS_JOB, EVALUATION, TABLES_JOB, TRUTH_JOB
+from deeper_assets.jobs import (
+    CONTROLS_JOB,
+    EVALUATION,
+    INDUCING,
+    INDUCTION_JOB,
+    SCORING,
+    TABLES_JOB,
+    TRUTH_JOB,
+)
 from deeper_assets.method.controls import CONTROLS
+from deeper_assets.method.induction.sets import INDUCERS
 from deeper_assets.partitions import columns_of
 from deeper_assets.store.catalog import find_table
 from deeper_assets.store.ledger import Ingredients, Input, Partition, Version, canonical_json, fingerprint
@@ -79,10 +88,22 @@ class Planner:
 
         The models are those of all training domains, whichever domains are evaluated.
         """
-        here = self.graph.experiment
         edges: dict[Unit, Edges] = {}
-        left = [self.unit(TABLES_JOB.name, None)]
-        left += [
+        branches = {"refinement": self._of_refinement, "induction": self._of_induction}
+        left = [unit for branch in self.graph.experiment.settings.branches for unit in branches[branch]()]
+        while left:
+            unit = left.pop()
+            if unit not in edges:
+                edges[unit] = Edges(self._before(unit, optional=False), self._before(unit, optional=True))
+                left += edges[unit].needs
+        units = sorted(edges, key=self._place)
+        return {unit: Edges(edges[unit].needs, edges[unit].follows & edges.keys()) for unit in units}
+
+    def _of_refinement(self) -> list[Unit]:
+        """What nothing else is made from, of the branch that refines one persona a user."""
+        here = self.graph.experiment
+        units = [self.unit(TABLES_JOB.name, None)]
+        units += [
             self.unit(job.name, MultiPartitionKey({"domain": domain, column: name}))
             for job, column, names in (
                 (EVALUATION, "method", here.methods),
@@ -92,14 +113,18 @@ class Planner:
             for domain in here.evaluated
         ]
         if "planted_truth" in self.graph.tables:
-            left += [self.unit(TRUTH_JOB.name, domain) for domain in here.evaluated]
-        while left:
-            unit = left.pop()
-            if unit not in edges:
-                edges[unit] = Edges(self._before(unit, optional=False), self._before(unit, optional=True))
-                left += edges[unit].needs
-        units = sorted(edges, key=self._place)
-        return {unit: Edges(edges[unit].needs, edges[unit].follows & edges.keys()) for unit in units}
+            units += [self.unit(TRUTH_JOB.name, domain) for domain in here.evaluated]
+        return units
+
+    def _of_induction(self) -> list[Unit]:
+        """The same of the branch that induces several personas a person."""
+        jobs = [INDUCING, SCORING] if "planted_scores" in self.graph.tables else [INDUCING]
+        return [self.unit(INDUCTION_JOB.name, None)] + [
+            self.unit(job.name, MultiPartitionKey({"domain": domain, "inducer": inducer}))
+            for job in jobs
+            for inducer in INDUCERS
+            for domain in self.graph.experiment.evaluated
+        ]
 
     def _before(self, unit: Unit, optional: bool) -> frozenset[Unit]:
         """The other units that make an input of a unit's tables."""
@@ -116,10 +141,11 @@ class Planner:
         """The order of units: by job, then by recipe or method (a policy stays loaded), then by domain."""
         here = self.graph.experiment
         columns = self.columns(unit.tables[0], unit.partition_key)
-        orders = (
+        orders: tuple[tuple[str, Sequence[str]], ...] = (
             ("recipe", here.trainings),
             ("method", here.methods),
             ("control", list(CONTROLS)),
+            ("inducer", list(INDUCERS)),
             ("domain", here.domains_in_force),
         )
         return (
@@ -129,12 +155,26 @@ class Planner:
 
     @cached_property
     def _tables_of(self) -> Mapping[str, tuple[str, ...]]:
-        """Job → its tables, in the order of the jobs."""
+        """Job → those of its tables that a run makes, in the order of the jobs."""
         jobs = [self.definitions.resolve_job_def(job.name) for job in self.definitions.jobs or ()]
-        return {
-            job.name: tuple(sorted(key.to_user_string() for key in job.asset_layer.executable_asset_keys))
-            for job in jobs
+        tables = {
+            job.name: {key.to_user_string() for key in job.asset_layer.executable_asset_keys} for job in jobs
         }
+        return {job: tuple(sorted(own & self._wanted)) for job, own in tables.items()}
+
+    @cached_property
+    def _wanted(self) -> frozenset[str]:
+        """The tables of the branches that are made: without refinement, no first persona is asked for."""
+        tables = self.graph.tables
+        if "refinement" in self.graph.experiment.settings.branches:
+            return frozenset(tables)
+        wanted: set[str] = set()
+        left = [asset for asset in self.graph.declared if asset.induces]
+        while left:
+            asset = left.pop()
+            wanted |= asset.tables.keys()
+            left += [tables[read.table] for read in asset.reads.values() if read.table not in wanted]
+        return frozenset(wanted)
 
     @cached_property
     def _job_of(self) -> Mapping[str, str]:

@@ -254,6 +254,22 @@ class Settings(BaseModel):
         " quarter of the machine's, at least 1 GB",
     )
 
+    branches: Annotated[
+        list[Literal["refinement", "induction"]], Field(min_length=1), BeforeValidator(_listed)
+    ] = Field(
+        ["refinement"],
+        description="what is made: one persona a user, refined; or several a person, each with its evidence",
+    )
+    session_silence: float = Field(
+        30, gt=0, le=525_600, description="minutes without an event after which a session of a log has ended"
+    )
+    false_discovery: float = Field(
+        0.3, ge=0, le=1, description="share of a person's induced personas that may be chance"
+    )
+    planted_noise: float = Field(
+        0.2, ge=0, le=1, description="share of the events of generated people that belong to no persona"
+    )
+
     chat: ChatSettings = Field(ChatSettings.model_validate({}), description="the frozen chat model")
     max_cost_usd: float | None = Field(
         None, ge=0, description="what the chat model may cost in this home, all runs together"

@@ -13,17 +13,20 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from deeper_assets.engines.offline import base_policy
+from deeper_assets.engines.offline.word_vectors import WordVectors
 from deeper_assets.engines.training.hardware import Hardware
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.candidates import CandidateDraw
 from deeper_assets.method.domains import Domain, Scale
 from deeper_assets.method.errors import Evaluated
+from deeper_assets.method.induction.sets import INDUCERS, Inducer
 from deeper_assets.method.pairs import ValidationSplit
 from deeper_assets.method.prompts import Prompts
-from deeper_assets.method.protocols import Decoding
+from deeper_assets.method.protocols import Decoding, Embedder
 from deeper_assets.method.recipes import Recipe, Training, training_of
 from deeper_assets.method.updates import PROMPT_METHODS, PolicyWriting
 from deeper_assets.method.windows import UserSampling, WindowRules
+from deeper_assets.sources.people import PlantedPeople
 from deeper_assets.sources.shape import Source, Workshop
 from deeper_assets.store.adapters import as_rows, identity
 from deeper_assets.store.ledger import JSON, Partition
@@ -94,6 +97,10 @@ class Values:
     def evaluated(self, _: Partition) -> Evaluated:
         """The domains and methods that are evaluated."""
         return Evaluated(tuple(self.experiment.evaluated), tuple(self.experiment.methods))
+
+    def evaluated_domains(self, _: Partition) -> tuple[str, ...]:
+        """Names of the domains that are evaluated."""
+        return tuple(self.experiment.evaluated)
 
     def training_domains(self, _: Partition) -> tuple[str, ...]:
         """Names of the domains whose training users train the policies."""
@@ -204,6 +211,30 @@ class Values:
         seed = settings.seed if model is None else self.seed({"recipe": model.recipe})
         decoding, again = settings.evaluation_decoding, settings.candidate_decoding
         return PolicyWriting(template, decoding, again, seed, length)
+
+    def people(self, partition: Partition) -> PlantedPeople | None:
+        """What generates the logs of a generated domain; None where ratings are the events."""
+        name, settings = partition["domain"], self.experiment.settings
+        if not self.experiment.is_generated(name):
+            return None
+        domain, users = self.experiment.domain(name), settings.synthetic_users
+        return PlantedPeople(domain, settings.seed, users, settings.planted_noise)
+
+    def session_silence(self, _: Partition) -> float:
+        """Minutes without an event after which a session of a log has ended."""
+        return self.experiment.settings.session_silence
+
+    def false_discovery(self, _: Partition) -> float:
+        """Share of a user's personas that may be chance."""
+        return self.experiment.settings.false_discovery
+
+    def inducer(self, partition: Partition) -> Inducer:
+        """The partition's inducer."""
+        return next(name for name in INDUCERS if name == partition["inducer"])
+
+    def embedder(self, _: Partition) -> Embedder:
+        """What turns memories into vectors."""
+        return WordVectors()
 
     def stand_in(self, _: Partition) -> str | None:
         """The name of the embedded stand-in, where it is the chat model."""

@@ -17,6 +17,7 @@ from deeper_assets.graph import Graph, declared_assets
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.induction.sets import INDUCERS
 from deeper_assets.method.protocols import Answer, Sample, Sampler
 from deeper_assets.method.recipes import RECIPES
 from deeper_assets.planning import Key, Planner
@@ -43,8 +44,17 @@ CONTEXTS = of("contexts_*", "context_predictions_*")
 SECOND = of("contexts_2", "context_predictions_2")
 ROUNDS = of("persona_rounds", "round_predictions")
 CONTROLLED = of("control_predictions")
+MEMORIES = of("memories", "memory_events", "session_readings")
+SETS = of("persona_sets", "persona_memories", "dropped_personas")
+PEOPLE = of("planted_personas", "planted_events")
+EVENTS = of("events")
 ASKED = (
-    of("initial_personas", "initial_predictions", "candidate_predictions_*") | SECOND | ROUNDS | CONTROLLED
+    of("initial_personas", "initial_predictions", "candidate_predictions_*")
+    | SECOND
+    | ROUNDS
+    | CONTROLLED
+    | MEMORIES
+    | SETS
 )
 PREFERENCES = of("preference_pairs_*", "preference_groups_*")
 MODELS = of("model_*")
@@ -59,6 +69,8 @@ DOMAIN = HISTORIES | (
     )
     | ASKED
     | CONTEXTS
+    | EVENTS
+    | PEOPLE
 )
 
 STALE: Mapping[str, frozenset[str]] = {
@@ -69,14 +81,18 @@ STALE: Mapping[str, frozenset[str]] = {
     | SECOND
     | ROUNDS
     | PREFERENCES
-    | MODELS,
-    "data": HISTORIES,
-    "downloads": HISTORIES,
+    | MODELS
+    | EVENTS
+    | PEOPLE
+    | SETS
+    | of("induction_table"),
+    "data": HISTORIES | EVENTS,
+    "downloads": HISTORIES | EVENTS,
     "domains.podcasts.item_type": DOMAIN,
     "domains.podcasts.scale.lowest": DOMAIN | of("floors_table", "mae_table", "comparison_table"),
     "domains.podcasts.scale.highest": DOMAIN | of("floors_table", "mae_table", "comparison_table"),
     "domains.podcasts.scale.step": DOMAIN | of("floors_table", "mae_table", "comparison_table"),
-    "domains.podcasts.seen": HISTORIES | PREFERENCES,
+    "domains.podcasts.seen": HISTORIES | PREFERENCES | EVENTS | PEOPLE,
     "domains.podcasts.columns.user": HISTORIES,
     "domains.podcasts.columns.item": HISTORIES,
     "domains.podcasts.columns.rating": HISTORIES,
@@ -94,15 +110,15 @@ STALE: Mapping[str, frozenset[str]] = {
     "domains.podcasts.format": HISTORIES,
     "domains.podcasts.refresh": NOTHING,
     "hash_ids": HISTORIES,
-    "synthetic_users": HISTORIES | PLANTED,
-    "train_users": HISTORIES,
-    "eval_users": HISTORIES,
-    "train_share": HISTORIES,
-    "short_users": HISTORIES,
-    "windows_at_least": HISTORIES,
-    "categories_in_titles": HISTORIES,
+    "synthetic_users": HISTORIES | PLANTED | EVENTS | PEOPLE,
+    "train_users": HISTORIES | EVENTS | PEOPLE,
+    "eval_users": HISTORIES | EVENTS | PEOPLE,
+    "train_share": HISTORIES | EVENTS | PEOPLE,
+    "short_users": HISTORIES | EVENTS | PEOPLE,
+    "windows_at_least": HISTORIES | EVENTS,
+    "categories_in_titles": HISTORIES | EVENTS,
     "memory": NOTHING,
-    "windows_at_most": HISTORIES | PLANTED,
+    "windows_at_most": HISTORIES | PLANTED | EVENTS,
     **dict.fromkeys(
         [f"chat.{name}" for name in ("model", "base_url", "temperature", "max_tokens", "structured")],
         ASKED,
@@ -117,7 +133,9 @@ STALE: Mapping[str, frozenset[str]] = {
         NOTHING,
     ),
     "prompts.initial_persona": of("initial_personas"),
-    "prompts.prediction": ASKED - of("initial_personas"),
+    "prompts.prediction": ASKED - of("initial_personas") - MEMORIES - SETS,
+    "prompts.memories": MEMORIES,
+    "prompts.persona_label": SETS,
     "prompts.refinement": CONTEXTS | ROUNDS,
     "prompts.full_regen": ROUNDS,
     "prompts.slide_regen": ROUNDS,
@@ -174,7 +192,11 @@ STALE: Mapping[str, frozenset[str]] = {
     "train_recipes": CONTEXTS - SECOND | of("mae_table", "comparison_table"),
     "training_seeds": of("mae_table", "comparison_table"),
     "training_domains": PREFERENCES,
-    "evaluate": of("floors_table", "mae_table", "comparison_table"),
+    "evaluate": of("floors_table", "mae_table", "comparison_table", "induction_table"),
+    "branches": NOTHING,
+    "session_silence": EVENTS | PEOPLE,
+    "planted_noise": EVENTS | PEOPLE,
+    "false_discovery": SETS,
     "processes": NOTHING,
     "executor": NOTHING,
     "re_evaluation_cron": NOTHING,
@@ -211,6 +233,9 @@ PARTITIONS: Mapping[tuple[str, ...], list[Partition]] = {
     ("domain", "control"): [
         {"domain": domain, "control": control} for domain in ("book", "podcasts") for control in CONTROLS
     ],
+    ("domain", "inducer"): [
+        {"domain": domain, "inducer": inducer} for domain in ("book", "podcasts") for inducer in INDUCERS
+    ],
 }
 """Some partitions of every kind."""
 
@@ -236,6 +261,7 @@ def base(folder: Path) -> dict[str, Any]:
         "train_recipes": ["paper", "mine"],
         "training_domains": ["book", "podcasts"],
         "evaluate": ["book", "podcasts"],
+        "branches": ["refinement", "induction"],
     }
 
 
@@ -286,6 +312,7 @@ def changes(folder: Path) -> Mapping[str, Any]:
         "train_recipes": ["paper", "inc_ft"],
         "training_domains": ["podcasts"],
         "evaluate": ["podcasts"],
+        "branches": ["induction", "refinement"],
         "processes": 3,
         "executor": "multiprocess",
         "re_evaluation": "all",
@@ -540,6 +567,7 @@ def test_the_small_graph_makes_something_of_everything(played: Played) -> None:
 
 
 OF_TRUTH = {"planted_truth", "planted_items", "ceiling_errors", "mae_table", "comparison_table"}
+OF_TRUTH |= {"planted_personas", "planted_events", "planted_scores", "induction_table"}
 TRUTH_IS_THERE = ("data", "downloads", "evaluate")
 """Settings that decide whether there is a truth at all, which tables OF_TRUTH hold or read."""
 

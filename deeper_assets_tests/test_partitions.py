@@ -23,11 +23,13 @@ from dagster._core.workspace.load_target import ModuleTarget
 from deeper_assets.definitions import build_definitions
 from deeper_assets.graph import Graph
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.induction.sets import INDUCERS
 from deeper_assets.method.recipes import RECIPES
 from deeper_assets.method.updates import PROMPT_METHODS
 from deeper_assets.partitions import columns_of, partitions_of
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
+from deeper_assets.store.induction_tables import INDUCTION
 from deeper_assets.store.schema import TABLES
 from deeper_assets.store.warehouse import Warehouse
 from deeper_assets_tests.conftest import REPOSITORY
@@ -203,13 +205,16 @@ def offered(**settings: Any) -> dict[str, list[str] | None]:
     return {table: list(cut.get_partition_keys()) if cut else None for table, cut in cuts.items()}
 
 
+INDUCED = {table.name for table in INDUCTION}
+"""Tables of a branch that is not asked for here."""
+
 PROMPTED = ["full_regen", "slide_regen", "inc_update", "hier_merge"]
 
 
 def test_partitions_are_those_of_the_domains_recipes_and_methods_in_force() -> None:
     given = offered(evaluate=["grocery", "book"], training_domains=["recipe"], train_recipes=["inc_ft"])
     domains, methods = ["recipe", "book", "grocery"], ["deeper_inc_ft", "frozen_policy", *PROMPTED]
-    assert set(given) == set(TABLES)
+    assert set(given) == set(TABLES) - INDUCED
     for table in ("raw_ratings", "rating_windows", "initial_personas"):
         assert given[table] == domains
     for table in ("training_windows", "contexts_1", "rewards_1"):
@@ -224,7 +229,7 @@ def test_partitions_are_those_of_the_domains_recipes_and_methods_in_force() -> N
 def test_where_nothing_is_trained_tables_that_serve_training_are_left_out() -> None:
     """Dagster cannot map between partitions of which there are none."""
     given = offered(evaluate=["book"], train_recipes=[])
-    assert set(TABLES) - set(given) == {
+    assert set(TABLES) - set(given) - INDUCED == {
         *("base_policy", "training_windows"),
         *(
             f"{table}_{number}"
@@ -260,3 +265,10 @@ def test_every_recipe_has_its_methods(tmp_path: Path) -> None:
     others = ("paper", "future_only", "decayed", "inc_ft")
     trained = {"deeper", "deeper_iteration_1"} | {f"deeper_{name}" for name in others}
     assert sorted(methods) == sorted(trained | {"frozen_policy"} | set(PROMPT_METHODS))
+
+
+def test_sets_are_cut_by_domain_and_inducer() -> None:
+    given = offered(evaluate=["book"], training_domains=["book"], branches=["induction"])
+    assert given["events"] == ["book"]
+    assert given["persona_sets"] == given["planted_scores"] == [f"book|{name}" for name in INDUCERS]
+    assert given["induction_table"] is None

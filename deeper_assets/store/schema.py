@@ -25,6 +25,7 @@ from deeper_assets.store.columns import moment as _moment
 from deeper_assets.store.columns import number as _number
 from deeper_assets.store.columns import text as _text
 from deeper_assets.store.evaluation_tables import CONTROLS, EVALUATION, RESULTS, TRUTH
+from deeper_assets.store.induction_tables import INDUCTION
 
 _SPLIT = _text(
     "split",
@@ -267,5 +268,6 @@ TABLES: dict[str, Table] = {
         *CONTROLS,
         *TRUTH,
         *RESULTS,
+        *INDUCTION,
     )
 }

@@ -13,6 +13,7 @@ from deeper_assets.assets.models import preferences_1
 from deeper_assets.definitions import build_definitions
 from deeper_assets.graph import Graph
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.induction.sets import INDUCERS
 from deeper_assets.method.pairs import ValidationSplit
 from deeper_assets.method.recipes import RECIPES
 from deeper_assets.planning import Planner
@@ -37,11 +38,16 @@ def evaluate(experiment: Experiment, method: str, instance: DagsterInstance) -> 
     return key
 
 
+def with_both_branches(experiment: Experiment) -> Experiment:
+    branches = {"branches": ["refinement", "induction"]}
+    return Experiment(experiment.home, experiment.settings.model_copy(update=branches))
+
+
 def test_every_table_is_an_asset_with_text_and_columns(experiment: Experiment) -> None:
-    graph = build_definitions(experiment).resolve_asset_graph()
+    graph = build_definitions(with_both_branches(experiment)).resolve_asset_graph()
     nodes = {key.to_user_string(): graph.get(key) for key in graph.get_all_asset_keys()}
     assert set(nodes) == set(TABLES)
-    declared = Graph.of(experiment).tables
+    declared = Graph.of(with_both_branches(experiment)).tables
     for name, node in nodes.items():
         read = {one.table for one in declared[name].reads.values()}
         assert {parent.to_user_string() for parent in node.parent_keys} == read
@@ -54,9 +60,18 @@ def test_every_table_is_an_asset_with_text_and_columns(experiment: Experiment) -
         assert node.code_version
 
 
-def test_nothing_that_writes_or_predicts_descends_from_the_truth(experiment: Experiment) -> None:
-    tables = Graph.of(experiment).tables
-    knowing, left = {"planted_truth", "planted_items"}, {""}
+@pytest.mark.parametrize(
+    ("truth", "told"),
+    [
+        ({"planted_truth", "planted_items"}, {"ceiling_errors", "mae_table", "comparison_table"}),
+        ({"planted_personas", "planted_events"}, {"planted_scores", "induction_table"}),
+    ],
+)
+def test_nothing_that_writes_or_predicts_descends_from_the_truth(
+    experiment: Experiment, truth: set[str], told: set[str]
+) -> None:
+    tables = Graph.of(with_both_branches(experiment)).tables
+    knowing, left = set(truth), {""}
     while left:
         left = {
             name
@@ -64,9 +79,50 @@ def test_nothing_that_writes_or_predicts_descends_from_the_truth(experiment: Exp
             if name not in knowing and any(read.table in knowing for read in asset.reads.values())
         }
         knowing |= left
-    assert knowing == {"planted_truth", "planted_items", "ceiling_errors", "mae_table", "comparison_table"}
+    assert knowing == truth | told
     for name in knowing:
-        assert not {"chat", "prompts", "samplers", "trainer"} & set(tables[name].takes), name
+        assert not {"chat", "prompts", "samplers", "trainer", "embedder"} & set(tables[name].takes), name
+
+
+def test_personas_are_induced_only_where_they_are_asked_for(experiment: Experiment) -> None:
+    without, with_them = (
+        set(Graph.of(experiment).tables),
+        set(Graph.of(with_both_branches(experiment)).tables),
+    )
+    assert with_them - without == {
+        *("events", "memories", "memory_events", "session_readings"),
+        *("persona_sets", "persona_memories", "dropped_personas"),
+        *("planted_personas", "planted_events", "planted_scores", "induction_table"),
+    }
+
+
+def test_several_personas_of_one_domain_through_the_whole_branch(experiment: Experiment) -> None:
+    here = Experiment(
+        experiment.home,
+        experiment.settings.model_copy(
+            update={"branches": ["induction"], "evaluate": ["book"], "train_users": 6, "synthetic_users": 30}
+        ),
+    )
+    instance = DagsterInstance.ephemeral()
+    for job in ("personas", "remembering", "planting"):
+        make(here, job, "book", instance)
+    for inducer in INDUCERS:
+        for job in ("inducing", "scoring"):
+            make(here, job, MultiPartitionKey({"domain": "book", "inducer": inducer}), instance)
+    make(here, "induction", None, instance)
+    load = here.warehouse.load
+    table = load("induction_table")
+    assert set(table["inducer"]) == set(INDUCERS)
+    last = table[table["window"] == 6].set_index("inducer")
+    assert last.loc["clusters", "planted_f1"] > last.loc["one_persona", "planted_f1"]
+    assert last.loc["one_persona", "personas"] == 1
+    # Every persona of a set leads to events of its user.
+    chain = load("persona_memories").merge(load("memory_events"), on=["user_id", "memory"])
+    chain = chain.merge(load("events"), on=["user_id", "session", "event"], suffixes=("", "_of_event"))
+    sets = load("persona_sets").query("state != 'ended'")
+    keys = ["inducer", "user_id", "window", "persona"]
+    assert len(sets[keys].merge(chain[keys].drop_duplicates())) == len(sets)
+    assert (chain["window_of_event"] <= chain["window"]).all()
 
 
 def test_a_truth_is_there_only_where_ratings_are_generated(experiment: Experiment, tmp_path: Path) -> None:

@@ -1,0 +1,156 @@
+"""Several personas a person: events, memories, sets of personas after every window. By domain and inducer.
+
+What was planted in generated people stands beside: nothing that induces descends from it.
+"""
+
+import pandas as pd
+from dagster import Output
+
+from deeper_assets.declaring import In, table
+from deeper_assets.method.asking import ChatSetup
+from deeper_assets.method.domains import Domain
+from deeper_assets.method.induction import scores
+from deeper_assets.method.induction.events import events_of_log, events_of_ratings
+from deeper_assets.method.induction.induce import induce, splits_of
+from deeper_assets.method.induction.memories import read_sessions
+from deeper_assets.method.induction.sets import Inducer
+from deeper_assets.method.protocols import Embedder
+from deeper_assets.method.windows import UserSampling, WindowRules
+from deeper_assets.partitions import every_partition
+from deeper_assets.sources.people import PlantedPeople, planted_log, planted_personas_of
+
+
+@table("events", induces=True)
+def events(
+    rating_windows: pd.DataFrame,
+    raw_ratings: pd.DataFrame,
+    domain: Domain,
+    rules: WindowRules,
+    people: PlantedPeople | None,
+    session_silence: float,
+    user_sampling: UserSampling,
+) -> pd.DataFrame:
+    """What people did, session by session: their ratings, a window a session; or a generated log."""
+    if people is None:
+        return events_of_ratings(rating_windows, raw_ratings, rules.size)
+    return events_of_log(planted_log(people), domain, session_silence, user_sampling)
+
+
+@table(
+    "memories",
+    tables={
+        "memories": "What somebody was after in a session, as the frozen chat model reads it.",
+        "memory_events": "The events that show a memory.",
+        "session_readings": "How the reading of each session went.",
+    },
+    templates=["memories"],
+    induces=True,
+)
+def memories(events: pd.DataFrame, domain: Domain, chat: ChatSetup) -> list[Output[pd.DataFrame]]:
+    """The intents of every session, each with its evidence."""
+    read = read_sessions(events, domain, chat)
+    unreadable = {"share unreadable": float(read.session_readings["note"].notna().mean())}
+    return [
+        Output(
+            read.memories,
+            metadata={"memories a session": len(read.memories) / max(len(read.session_readings), 1)},
+        ),
+        Output(read.memory_events),
+        Output(read.session_readings, metadata=unreadable),
+    ]
+
+
+@table(
+    "persona_sets",
+    tables={
+        "persona_sets": "After every window, the personas of a person, and those that have just ended. A"
+        " persona keeps its id.",
+        "persona_memories": "The memories of a persona, which are its evidence.",
+        "dropped_personas": "Clusters of memories that are no personas, and why.",
+    },
+    templates=["persona_label"],
+    induces=True,
+)
+def persona_sets(
+    memories: pd.DataFrame,
+    memory_events: pd.DataFrame,
+    events: pd.DataFrame,
+    inducer: Inducer,
+    embedder: Embedder,
+    false_discovery: float,
+    seed: int,
+    domain: Domain,
+    chat: ChatSetup,
+) -> list[Output[pd.DataFrame]]:
+    """Sets of personas from clusters of memories, by one inducer."""
+    splits = splits_of(events)
+    memories = memories.sort_values(["user_id", "memory"]).reset_index(drop=True)
+    trains = memories["user_id"].map(splits) == "train"
+    known = memories["intent"][trains if trains.any() else trains | True]
+    vectors = embedder.embed(list(memories["intent"]), list(known))
+    made = induce(memories, memory_events, events, vectors, inducer, false_discovery, seed, domain, chat)
+    return [
+        Output(made.persona_sets, metadata={"personas": len(made.persona_sets)}),
+        Output(made.persona_memories),
+        Output(made.dropped_personas),
+    ]
+
+
+@table(
+    "planted_people",
+    tables={
+        "planted_personas": "What generated people are after, and from when to when.",
+        "planted_events": "Of each of their events, the persona that it belongs to, or none.",
+    },
+    planted=True,
+    induces=True,
+)
+def planted_personas(
+    people: PlantedPeople | None, domain: Domain, session_silence: float, user_sampling: UserSampling
+) -> list[pd.DataFrame]:
+    """The truth behind generated logs; empty for any others."""
+    log = planted_log(people)
+    taking_part = events_of_log(log, domain, session_silence, user_sampling)
+    truth = planted_personas_of(people).assign(domain=domain.name)
+    truth = truth[truth["user_id"].isin(taking_part["user_id"])]
+    return [truth.reset_index(drop=True), scores.events_with_themes(log, taking_part)]
+
+
+@table("planted_scores", planted=True, induces=True)
+def planted_scores(
+    persona_sets: pd.DataFrame,
+    persona_memories: pd.DataFrame,
+    memory_events: pd.DataFrame,
+    events: pd.DataFrame,
+    planted_personas: pd.DataFrame,
+    planted_events: pd.DataFrame,
+    inducer: Inducer,
+) -> pd.DataFrame:
+    """How well each person's set agrees, after each window, with the planted personas that hold then."""
+    return scores.planted_scores(
+        persona_sets, persona_memories, memory_events, events, planted_personas, planted_events, inducer
+    )
+
+
+@table(
+    "induction",
+    reads={
+        "persona_sets": In("persona_sets", every_partition, optional=True),
+        "planted_scores": In("planted_scores", every_partition, optional=True),
+        "planted_personas": In("planted_personas", every_partition, optional=True),
+        "events": In("events", every_partition, optional=True),
+    },
+    induces=True,
+)
+def induction_table(
+    persona_sets: pd.DataFrame,
+    planted_scores: pd.DataFrame,
+    planted_personas: pd.DataFrame,
+    events: pd.DataFrame,
+    evaluated_domains: tuple[str, ...],
+    seed: int,
+) -> pd.DataFrame:
+    """Every inducer after every window, evaluation users: how many personas, and how well they agree."""
+    frames = (persona_sets, planted_scores, planted_personas, events)
+    sets, scored, planted, done = (rows[rows["domain"].isin(evaluated_domains)] for rows in frames)
+    return scores.induction_table(sets, scored, planted, done, seed)

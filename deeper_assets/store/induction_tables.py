@@ -1,0 +1,182 @@
+"""The tables of several personas a person: events, memories, sets of personas, and what was planted."""
+
+from deeper_assets.store.columns import ATTEMPTS, DOMAIN, MODEL, NOTE, USER, WINDOW, Table
+from deeper_assets.store.columns import integer as _integer
+from deeper_assets.store.columns import long as _long
+from deeper_assets.store.columns import moment as _moment
+from deeper_assets.store.columns import number as _number
+from deeper_assets.store.columns import text as _text
+
+_SESSION = _integer("session", "session of the user, 0-based, in order of time", check="session >= 0")
+_EVENT = _integer("event", "place of the event in its session, 0-based", check="event >= 0")
+_MEMORY = _integer("memory", "number of the memory among the user's, 0-based", check="memory >= 0")
+_INDUCER = _text("inducer", "how memories become personas, e.g. clusters")
+_PERSONA = _integer("persona", "the persona's id among the user's, which lasts", check="persona >= 0")
+_FIGURES = (
+    _integer("memories", "memories of its own", check="memories >= 1"),
+    _integer("sessions", "sessions in which it shows", check="sessions >= 1"),
+    _number(
+        "share",
+        "of the events that the user's memories cite, those cited near it; NULL where it is not measured",
+        nullable=True,
+        check="share BETWEEN 0 AND 1",
+    ),
+    _number(
+        "chance",
+        "the same share of other people, on average; NULL where it is not measured",
+        nullable=True,
+        check="chance BETWEEN 0 AND 1",
+    ),
+    _number(
+        "p_value",
+        "probability of that share, or a larger one, by chance; NULL where it is not measured",
+        nullable=True,
+        check="p_value BETWEEN 0 AND 1",
+    ),
+)
+_SET = ("domain", "inducer", "user_id", "window")
+
+INDUCTION = (
+    Table(
+        "events",
+        (
+            DOMAIN,
+            USER,
+            _text("split", "train, eval or short, as in rating_windows"),
+            _SESSION,
+            _EVENT,
+            WINDOW,
+            _text("text", "what it was about", check="trim(text) <> ''"),
+            _text("item_id", "the source's own id of the item", nullable=True),
+            _text("kind", "what was done: rating, or as the log says", nullable=True),
+            _integer("sign", "1 liked, -1 disliked, 0 neither or not known", check="sign IN (-1, 0, 1)"),
+            _moment("happened_at", "when, UTC; NULL where the source only orders", nullable=True),
+            _text("file", "file or query it was read from", nullable=True),
+            _long("line", "1-based line (or record) in that file", nullable=True),
+        ),
+        key=("domain", "user_id", "session", "event"),
+        partition=("domain",),
+    ),
+    Table(
+        "memories",
+        (DOMAIN, USER, _MEMORY, _SESSION, WINDOW, _text("intent", "what the user was after, in a few words")),
+        key=("domain", "user_id", "memory"),
+        partition=("domain",),
+    ),
+    Table(
+        "memory_events",
+        (DOMAIN, USER, _MEMORY, _SESSION, _EVENT),
+        key=("domain", "user_id", "memory", "session", "event"),
+        partition=("domain",),
+    ),
+    Table(
+        "session_readings",
+        (
+            *(DOMAIN, USER, _SESSION, WINDOW),
+            _integer("events", "events of the session", check="events >= 1"),
+            *(NOTE, ATTEMPTS, MODEL),
+        ),
+        key=("domain", "user_id", "session"),
+        partition=("domain",),
+    ),
+    Table(
+        "persona_sets",
+        (
+            *(DOMAIN, _INDUCER, USER, WINDOW, _PERSONA),
+            _text(
+                "state",
+                "since the window before: new, same, changed (other memories), or ended",
+                check="state IN ('new', 'same', 'changed', 'ended')",
+            ),
+            _text("label", "what it is called; NULL where no answer could be used", nullable=True),
+            _text("description", "what it says; NULL where no answer could be used", nullable=True),
+            *(*_FIGURES, NOTE, ATTEMPTS, MODEL),
+        ),
+        key=(*_SET, "persona"),
+        partition=("domain", "inducer"),
+    ),
+    Table(
+        "persona_memories",
+        (DOMAIN, _INDUCER, USER, WINDOW, _PERSONA, _MEMORY),
+        key=(*_SET, "persona", "memory"),
+        partition=("domain", "inducer"),
+    ),
+    Table(
+        "dropped_personas",
+        (
+            *(DOMAIN, _INDUCER, USER, WINDOW),
+            _integer("number", "number of the cluster among those dropped, 0-based", check="number >= 0"),
+            *_FIGURES,
+            _text(
+                "reason",
+                "chance: other people do as much of it; once: it shows in a single session; alone: there is"
+                " nobody else to compare with",
+                check="reason IN ('chance', 'once', 'alone')",
+            ),
+        ),
+        key=(*_SET, "number"),
+        partition=("domain", "inducer"),
+    ),
+    Table(
+        "planted_personas",
+        (
+            DOMAIN,
+            USER,
+            _text("theme", "generator's theme that the person is after"),
+            _moment("since", "event from which on it holds, UTC"),
+            _moment(
+                "until", "event from which on it does not hold any more; NULL: to the end", nullable=True
+            ),
+        ),
+        key=("domain", "user_id", "theme"),
+        partition=("domain",),
+    ),
+    Table(
+        "planted_events",
+        (
+            *(DOMAIN, USER, _SESSION, _EVENT),
+            _text("theme", "persona that the event belongs to; NULL where it is noise", nullable=True),
+        ),
+        key=("domain", "user_id", "session", "event"),
+        partition=("domain",),
+    ),
+    Table(
+        "planted_scores",
+        (
+            *(DOMAIN, _INDUCER, USER),
+            _text("split", "train or eval"),
+            WINDOW,
+            _integer("personas", "personas of the set", check="personas >= 0"),
+            _integer(
+                "planted", "planted personas that hold by then, and have not ended", check="planted >= 0"
+            ),
+            _number(
+                "planted_f1",
+                "agreement of the two by their events, 0 to 1, each counted; NULL where both are none",
+                nullable=True,
+                check="planted_f1 BETWEEN 0 AND 1",
+            ),
+        ),
+        key=(*_SET,),
+        partition=("domain", "inducer"),
+    ),
+    Table(
+        "induction_table",
+        (
+            _INDUCER,
+            WINDOW,
+            _integer("users", "evaluation users", check="users >= 0"),
+            _number("personas", "personas of a user, on average"),
+            _number("single", "share of the personas that have one memory", nullable=True),
+            _integer("scored", "of the users, those with planted personas"),
+            _number(
+                "planted_f1", "mean of planted_f1 over domains and users; NULL where none", nullable=True
+            ),
+            _number("planted_f1_low", "its 95 % interval over users, lower end", nullable=True),
+            _number("planted_f1_high", "its 95 % interval over users, upper end", nullable=True),
+            _integer("aimless", "of the users, those with no planted persona ever"),
+            _number("aimless_personas", "personas of one of them, on average", nullable=True),
+        ),
+        key=("inducer", "window"),
+    ),
+)

@@ -1,0 +1,123 @@
+"""`deeper run --branches induction` and `deeper why`, run as a user runs them."""
+
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from deeper_assets.store.warehouse import Warehouse
+from deeper_assets_tests.command import command, deeper, environment
+
+pytestmark = pytest.mark.slow
+
+PEOPLE = ["--branches", "induction", "--domains", "book", "--train-users", "8", "--eval-users", "6"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which the branch was made of generated people."""
+    home = tmp_path_factory.mktemp("induction") / "home"
+    said = deeper("run", "--home", home, *PEOPLE).stdout
+    assert "several personas a person: after window 6, 6 evaluation users" in said
+    assert [line.split()[0] for line in said.splitlines() if re.match(r"  \w+ +[\d.]+", line)] == [
+        *("clusters", "every_cluster", "random_clusters", "one_persona")
+    ]
+    return home
+
+
+def test_the_other_branch_is_not_made_and_a_second_run_has_nothing_to_do(home: Path) -> None:
+    made = {version.table for version in Warehouse(home / "warehouse.duckdb").current()}
+    assert not made & {"initial_personas", "model_1", "persona_rounds", "mae_table"}
+    assert "0 partitions made in 0 runs" in deeper("run", "--home", home).stdout
+
+
+def test_why_leads_from_a_persona_to_its_events(home: Path) -> None:
+    warehouse = Warehouse(home / "warehouse.duckdb")
+    sets = warehouse.load("persona_sets").query("inducer == 'clusters' and window == 6")
+    first = sets[sets["state"] != "ended"].iloc[0]
+    every = deeper("why", "--home", home, "--user", first["user_id"]).stdout
+    assert every.count("\npersona ") == (sets["user_id"] == first["user_id"]).sum()
+    said = deeper("why", "--home", home, "--user", first["user_id"], "--persona", first["persona"]).stdout
+    assert f"persona {first['persona']} ({first['state']}): {first['label']}" in said
+    own = warehouse.load("memory_events").merge(
+        warehouse.load("persona_memories").query(
+            f"inducer == 'clusters' and window == 6 and persona == {first['persona']}"
+        )
+    )
+    own = own[own["user_id"] == first["user_id"]].merge(warehouse.load("events").drop(columns="window"))
+    assert said.count("\n  memory ") == first["memories"] == own["memory"].nunique()
+    assert all(text in said for text in own["text"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--user", "nobody"], "no events of user 'nobody'"),
+        (["--user", "book-p00001", "--persona", "99"], "has no persona 99; "),
+        (["--user", "book-p00001", "--window", "99"], "has no window 99; the last one is 6"),
+        (["--user", "book-p00001", "--domain", "boks"], "did you mean 'book'"),
+    ],
+)
+def test_whoever_asks_for_what_is_not_there_is_told(home: Path, arguments: list[str], told: str) -> None:
+    users = Warehouse(home / "warehouse.duckdb").load("events")["user_id"]
+    arguments = [users.iloc[0] if argument == "book-p00001" else argument for argument in arguments]
+    done = deeper("why", "--home", home, *arguments, check=False)
+    assert done.returncode == 1
+    assert told in done.stderr
+
+
+def test_an_estimate_says_that_it_does_not_know_the_branch(home: Path) -> None:
+    done = deeper("estimate", "--home", home, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "an estimate knows the branch refinement alone" in done.stderr
+
+
+INDUCED = ("events", "memories", "persona_sets", "persona_memories", "planted_scores", "induction_table")
+
+
+def test_killed_at_any_moment_it_comes_to_the_same_tables(home: Path, tmp_path: Path) -> None:
+    again = tmp_path / "home"
+    for table in ("memories", "persona_sets"):
+        process = subprocess.Popen(
+            command("run", "--home", again, *PEOPLE),
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while not (again / "warehouse.duckdb").exists() or not any(
+            version.table == table for version in Warehouse(again / "warehouse.duckdb").current()
+        ):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    deeper("run", "--home", again, *PEOPLE)
+    for table in INDUCED:
+        one, other = (Warehouse(folder / "warehouse.duckdb").load(table) for folder in (home, again))
+        pd.testing.assert_frame_equal(one, other, obj=table)
+
+
+def test_a_log_of_ones_own_is_traced_to_its_lines(tmp_path: Path) -> None:
+    words = ["Dragon", "Wizard", "Murder", "Detective", "Galaxy", "Robot"]
+    rows = [
+        f"u{user},{words[user % 3 * 2 + place % 2]} {place},{1 + (place + user) % 5},{1.6e9 + place:.0f}"
+        for user in range(8)
+        for place in range(60)
+    ]
+    log, profile, home = tmp_path / "books.csv", tmp_path / "books.yaml", tmp_path / "home"
+    log.write_text("\n".join(["user,book,stars,read_at", *rows]) + "\n")
+    deeper("init", log, "--profile", profile, "--name", "books")
+    deeper("run", "--home", home, "--profile", profile, "--branches", "induction")
+    events = Warehouse(home / "warehouse.duckdb").load("events")
+    lines = log.read_text().splitlines()
+    assert len(events) > 0
+    for event in events.to_dict("records"):
+        user, title, *_ = lines[event["line"] - 1].split(",")
+        assert (user, title) == (event["user_id"], event["text"])
+    sets = Warehouse(home / "warehouse.duckdb").load("persona_sets").query("inducer == 'clusters'")
+    said = deeper("why", "--home", home, "--user", sets["user_id"].iloc[0]).stdout
+    assert re.search(r"  (Dragon|Wizard|Murder|Detective|Galaxy|Robot) \d+  \(books\.csv:\d+\)", said)
