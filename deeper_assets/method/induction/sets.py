@@ -137,6 +137,8 @@ def candidates_of(
         others: those whom they are compared with, but for themselves.
         rate: of false discoveries among a user's personas.
     """
+    if not users:
+        return []
     labels = [clusters_of(user.vectors) for user in users]
     centres = [centres_of(user.vectors, own) for user, own in zip(users, labels, strict=True)]
     chances = _chances(users, centres, others)
@@ -179,7 +181,7 @@ def _chances(
     It is never none: others together might have done it once.
     """
     ends = np.cumsum([len(one) for one in centres])
-    everything = np.concatenate(centres) if centres else np.zeros((0, 1))
+    everything = np.concatenate(centres)
     whose = np.repeat([user.user_id for user in users], [len(one) for one in centres])
     total, counted, done = (np.zeros(len(everything)) for _ in range(3))
     for other in others:

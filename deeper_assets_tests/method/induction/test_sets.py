@@ -21,7 +21,8 @@ def user(name: str, themes: str, trains: bool = True, events: int = 1) -> Rememb
     """A memory a session, of the themes `a` to `d`; `-` is one that nothing is known of."""
     numbers = np.arange(len(themes))
     vectors = np.array([THEMES["abcd".index(theme)] if theme != "-" else np.zeros(4) for theme in themes])
-    return Remembered(name, trains, numbers, numbers, numbers // 4, np.full(len(themes), events), vectors)
+    held = vectors.reshape(-1, 4)
+    return Remembered(name, trains, numbers, numbers, numbers // 4, np.full(len(themes), events), held)
 
 
 def told(found: list[Candidate]) -> list[tuple[list[int], int, str | None]]:
@@ -63,6 +64,12 @@ def test_nobody_is_compared_with_themselves() -> None:
     assert (np.isnan(found.chance), np.isnan(found.p_value), found.dropped) == (True, True, "alone")
     [[found]] = candidates_of([alone], [alone, user("v", "bbbb")], rate=0.5)
     assert (found.chance, found.dropped) == (1 / 4, None)  # never none: one event of the others'
+
+
+def test_of_nobody_and_of_whoever_remembers_nothing_there_are_no_clusters() -> None:
+    others = [user("o", "abcd")]
+    assert candidates_of([], others, rate=0.5) == []
+    assert candidates_of([user("u", ""), user("v", "aab")], [], rate=0.5)[0] == []
 
 
 def test_the_order_of_users_changes_nothing() -> None:
