@@ -149,6 +149,8 @@ def _one_template(given: tuple[str, list[str], list[str], bool]) -> None:
             "inc_update": lambda: prompts.inc_update(domain, "likes films", window),
             "short_term_persona": lambda: prompts.short_term_persona(domain, window),
             "merge_personas": lambda: prompts.merge_personas(domain, "likes films", "likes Heat"),
+            "memories": lambda: prompts.memories(domain, [("Heat", 1)]),
+            "persona_label": lambda: prompts.persona_label(domain, ["crime films"]),
         }[name]()
         assert len(written) < 1_000_000
         assert all(text in written for text in texts if text in INNARDS)  # texts, and never looked into
