@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from deeper_assets.method.exceptions import UnreadableAnswer
 
@@ -77,6 +77,16 @@ class Piece:
     end: int
     inside: bool
     final: bool
+
+
+def fields_of(value: Object) -> dict[str, Any]:
+    """An object's values by key, in lower case; of a key that comes again, the last one."""
+    return {key.strip().lower(): part for key, part in value}
+
+
+def is_wording(value: Any, longest: int) -> TypeGuard[str]:
+    """Whether a value is a text with a letter in it, and of so many characters at most."""
+    return isinstance(value, str) and len(value) <= longest and any(sign.isalpha() for sign in value)
 
 
 def pieces_of(text: str, most: int = 0) -> list[Piece]:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from deeper_assets.method.induction.sets import INDUCERS
+from deeper_assets.reports.text import figure, interval
 
 MOST_MEMORIES = 3
 """Of a persona that are shown among others, the latest ones."""
@@ -23,20 +24,15 @@ def induction_as_text(table: pd.DataFrame) -> str:
     ]
     for inducer in sorted(last["inducer"], key=list[str](INDUCERS).index):
         row = last[last["inducer"] == inducer].iloc[0]
-        interval = f"[{_number(row['planted_f1_low'])}, {_number(row['planted_f1_high'])}]"
+        single, mean, aimless = (
+            figure(row[name], form, unknown="-")
+            for name, form in (("single", ".1%"), ("planted_f1", ".3f"), ("aimless_personas", ".2f"))
+        )
+        between = interval(row["planted_f1_low"], row["planted_f1_high"], ".3f", unknown="[-, -]")
         lines.append(
-            f"  {inducer:<16}  {row['personas']:8.2f}  {_share(row['single']):>10}"
-            f"  {_number(row['planted_f1']):>10}  {interval:>16}  {_number(row['aimless_personas'], 2):>17}"
+            f"  {inducer:<16}  {row['personas']:8.2f}  {single:>10}  {mean:>10}  {between:>16}  {aimless:>17}"
         )
     return "\n".join(lines)
-
-
-def _number(value: float, digits: int = 3) -> str:
-    return "-" if pd.isna(value) else f"{value:.{digits}f}"
-
-
-def _share(value: float) -> str:
-    return "-" if pd.isna(value) else f"{value:.1%}"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deeper_assets.method.induction.clusters import of_unit_length
+
 DIMENSIONS = 16
 FEWEST_TEXTS = 3
 """A word that stands in fewer texts says nothing."""
@@ -43,7 +45,7 @@ class WordVectors:
             return np.zeros((len(texts), 1))
         often = np.asarray(present.sum(axis=0)).ravel()
         words = _word_vectors(present) * np.log(len(known) / often + 1)[:, None]
-        return _scaled(counter.transform(texts) @ words)
+        return of_unit_length(counter.transform(texts) @ words)
 
 
 def _word_vectors(present: Any) -> npt.NDArray[np.float64]:
@@ -60,9 +62,4 @@ def _word_vectors(present: Any) -> npt.NDArray[np.float64]:
         return np.ones((positive.shape[0], 1))
     reduced = TruncatedSVD(dimensions, random_state=0, n_iter=7)
     vectors = reduced.fit_transform(positive)
-    return _scaled(vectors / np.sqrt(np.maximum(reduced.singular_values_, 1e-12)))
-
-
-def _scaled(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 1e-12))
+    return of_unit_length(vectors / np.sqrt(np.maximum(reduced.singular_values_, 1e-12)))

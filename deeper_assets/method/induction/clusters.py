@@ -45,8 +45,13 @@ def centres_of(vectors: Vectors, labels: Counts) -> Vectors:
     """The mean direction of each cluster's memories: clusters × dimensions, of length 1 or 0."""
     sums = np.zeros((int(labels.max(initial=-1)) + 1, vectors.shape[1]))
     np.add.at(sums, labels, vectors)
-    length = np.linalg.norm(sums, axis=1, keepdims=True)
-    return np.asarray(np.divide(sums, length, out=np.zeros_like(sums), where=length > 1e-12))
+    return of_unit_length(sums)
+
+
+def of_unit_length(vectors: Vectors) -> Vectors:
+    """The directions of vectors, each of length 1; of length 0 where there is none."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 1e-12))
 
 
 def near_events(centres: Vectors, vectors: Vectors, events: Counts) -> Counts:

@@ -26,7 +26,7 @@ from deeper_assets.method.induction.sets import (
     personas_of,
     remembered,
 )
-from deeper_assets.method.json_pieces import json_text, pieces_of
+from deeper_assets.method.json_pieces import fields_of, is_wording, json_text, pieces_of
 from deeper_assets.method.prompts import one_line
 
 MOST_MEMORIES = 60
@@ -39,6 +39,9 @@ LONGEST_LABEL, LONGEST_DESCRIPTION = 120, 2_000
 """In characters."""
 
 SETS = ("domain", "inducer", "user_id", "window", "persona")
+
+InSet = tuple[Remembered, int, Persona]
+"""A persona of a user's set after a window."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +89,20 @@ def induce(
     trainers = [user for user in users if user.trains]
     sessions = events.groupby(["user_id", "window"])["session"].max()
     lasting = {user.user_id: Lasting() for user in users}
-    sets: list[tuple[Remembered, int, Persona]] = []
+    sets: list[InSet] = []
     dropped: list[tuple[Any, ...]] = []
     for window in range(int(events["window"].max()) + 1 if len(events) else 0):
         known = [user.up_to(window) for user in users if (user.user_id, window) in sessions.index]
         others = trainers or [user.up_to(window) for user in users]
-        for user, found in zip(known, candidates_of(known, others, rate), strict=True):
+        # One persona of everything needs no clusters.
+        clusters = candidates_of(known, others, rate) if inducer != "one_persona" else [[]] * len(known)
+        for user, found in zip(known, clusters, strict=True):
             kept, left = personas_of(user, found, inducer)
             now = int(sessions[user.user_id, window])
             rows = lasting[user.user_id].next_set(user, kept, now)
             if inducer == "random_clusters":
-                rows = [replace(row, candidate=dealt(user, row.candidate, seed)) for row in rows]
+                hands = dealt(user, [row.candidate for row in rows], seed)
+                rows = [replace(row, candidate=hand) for row, hand in zip(rows, hands, strict=True)]
             sets += [(user, window, row) for row in rows]
             if inducer == "clusters":
                 dropped += [
@@ -104,31 +110,33 @@ def induce(
                     for number, one in enumerate(left)
                 ]
     labels = _labels(sets, memories, inducer, domain, chat)
-    figures = ("memories", "sessions", "share", "chance", "p_value")
+    writer = chat.model.name if inducer in LABELLED else None
     return Induced(
-        pd.DataFrame(
-            [
-                (
-                    *(domain.name, inducer, user.user_id, window, one.number, one.state),
-                    *(None if reply.value is None else getattr(reply.value, part) for part in _PARTS),
-                    *(*_figures(one.candidate), reply.note, reply.attempts),
-                    chat.model.name if inducer in LABELLED else None,
-                )
-                for (user, window, one), reply in zip(sets, labels, strict=True)
-            ],
-            columns=[*SETS, "state", *_PARTS, *figures, "note", "attempts", "model"],
-        ),
-        pd.DataFrame(
-            [
-                (domain.name, inducer, user.user_id, window, one.number, int(user.memory[place]))
-                for user, window, one in sets
-                for place in one.candidate.places
-                if one.state != "ended"
-            ],
-            columns=[*SETS, "memory"],
-        ),
-        pd.DataFrame(dropped, columns=[*SETS[:-1], "number", *figures, "reason"]),
+        *_rows(sets, labels, (domain.name, inducer), writer),
+        pd.DataFrame(dropped, columns=[*SETS[:-1], "number", *_MEASURED, "reason"]),
     )
+
+
+def _rows(
+    sets: Sequence[InSet], labels: Sequence[Reply[Label]], of: tuple[str, Inducer], writer: str | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of persona_sets and of persona_memories, of a domain and inducer."""
+    personas = [
+        (
+            *(*of, user.user_id, window, one.number, one.state),
+            *(None if reply.value is None else getattr(reply.value, part) for part in _PARTS),
+            *(*_figures(one.candidate), reply.note, reply.attempts, writer),
+        )
+        for (user, window, one), reply in zip(sets, labels, strict=True)
+    ]
+    members = [
+        (*of, user.user_id, window, one.number, int(user.memory[place]))
+        for user, window, one in sets
+        for place in one.candidate.places
+        if one.state != "ended"
+    ]
+    columns = [*SETS, "state", *_PARTS, *_MEASURED, "note", "attempts", "model"]
+    return pd.DataFrame(personas, columns=columns), pd.DataFrame(members, columns=[*SETS, "memory"])
 
 
 def splits_of(events: pd.DataFrame) -> dict[str, str]:
@@ -137,6 +145,7 @@ def splits_of(events: pd.DataFrame) -> dict[str, str]:
 
 
 _PARTS = ("label", "description")
+_MEASURED = ("memories", "sessions", "share", "chance", "p_value")
 
 
 def _figures(one: Candidate) -> tuple[Any, ...]:
@@ -144,7 +153,7 @@ def _figures(one: Candidate) -> tuple[Any, ...]:
 
 
 def _labels(
-    sets: Sequence[tuple[Remembered, int, Persona]],
+    sets: Sequence[InSet],
     memories: pd.DataFrame,
     inducer: Inducer,
     domain: Domain,
@@ -176,16 +185,11 @@ def parse_label(answer: str | None) -> Label:
         UnreadableAnswer: with a word out of `parsing.REASONS`.
     """
     pieces = pieces_of(json_text(answer))
-    objects = [
-        {str(key).strip().lower(): value for key, value in piece.value}
-        for piece in pieces
-        if isinstance(piece.value, tuple)
-    ]
+    objects = [fields_of(piece.value) for piece in pieces if isinstance(piece.value, tuple)]
     if not objects:
         raise UnreadableAnswer("no_json")
     whole = [told for told in objects if set(_PARTS) <= told.keys()]
     label, description = ((whole or objects)[-1].get(part) for part in _PARTS)
-    for text, longest in ((label, LONGEST_LABEL), (description, LONGEST_DESCRIPTION)):
-        if not isinstance(text, str) or len(text) > longest or not any(sign.isalpha() for sign in text):
-            raise UnreadableAnswer("no_label")
-    return Label(one_line(str(label)), one_line(str(description)))
+    if not is_wording(label, LONGEST_LABEL) or not is_wording(description, LONGEST_DESCRIPTION):
+        raise UnreadableAnswer("no_label")
+    return Label(one_line(label), one_line(description))

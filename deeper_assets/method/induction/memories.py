@@ -10,7 +10,7 @@ import pandas as pd
 from deeper_assets.method.asking import ChatSetup, ask
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.exceptions import UnreadableAnswer
-from deeper_assets.method.json_pieces import json_text, pieces_of
+from deeper_assets.method.json_pieces import Object, fields_of, is_wording, json_text, pieces_of
 from deeper_assets.method.prompts import one_line
 
 LONGEST_INTENT = 300
@@ -49,19 +49,19 @@ def _entries(value: Any) -> list[Any] | None:
     """A list of objects: itself, the only list within an object, or an object alone; else None."""
     if isinstance(value, tuple):
         lists = [part for _, part in value if isinstance(part, list)]
-        keys = {str(key).strip().lower() for key, _ in value}
-        value = [value] if keys & {*_INTENT} else lists[0] if len(lists) == 1 else None
+        named = fields_of(value).keys() & {*_INTENT}
+        value = [value] if named else lists[0] if len(lists) == 1 else None
     if isinstance(value, list) and all(isinstance(entry, tuple) for entry in value):
         return value
     return None
 
 
-def _intent(entry: tuple[tuple[str, Any], ...], events: int) -> Intent:
-    told = {str(key).strip().lower(): value for key, value in entry if isinstance(key, str)}
+def _intent(entry: Object, events: int) -> Intent:
+    told = fields_of(entry)
     text = next((told[key] for key in _INTENT if key in told), None)
     numbers = next((told[key] for key in _EVENTS if key in told), None)
     numbers = numbers if isinstance(numbers, list) else [numbers]
-    if not isinstance(text, str) or not any(sign.isalpha() for sign in text) or len(text) > LONGEST_INTENT:
+    if not is_wording(text, LONGEST_INTENT):
         raise UnreadableAnswer("no_intent")
     places = {_place(number, events) for number in numbers}
     if not places:

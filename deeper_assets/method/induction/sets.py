@@ -208,10 +208,11 @@ def personas_of(
     return kept, [one for one in found if one.dropped is not None]
 
 
-def dealt(user: Remembered, one: Candidate, seed: int) -> Candidate:
-    """A candidate of as many memories, dealt by chance: those that had none in common have none."""
+def dealt(user: Remembered, candidates: Sequence[Candidate], seed: int) -> list[Candidate]:
+    """As many memories for each candidate, dealt by chance: those that had none in common have none."""
     places = sorted(range(len(user.memory)), key=lambda place: stable_share(seed, user.user_id, place))
-    return _unmeasured(user, np.sort(np.array(places, dtype=np.int64)[one.places]))
+    mixed = np.array(places, dtype=np.int64)
+    return [_unmeasured(user, np.sort(mixed[one.places])) for one in candidates]
 
 
 def _unmeasured(user: Remembered, places: Counts) -> Candidate:
@@ -232,44 +233,43 @@ class Persona:
 class Lasting:
     """Gives personas ids that last from window to window, for one user."""
 
-    members: dict[int, frozenset[int]] = field(default_factory=dict)
-    alive: set[int] = field(default_factory=set)
     last: dict[int, Candidate] = field(default_factory=dict)
+    alive: set[int] = field(default_factory=set)
 
     def next_set(self, user: Remembered, kept: Sequence[Candidate], now: int) -> list[Persona]:
         """The set after the next window, whose last session is `now`: what is or has just ended, by id."""
-        held = [frozenset(map(int, one.places)) for one in kept]
-        numbers = self._continued(held)
+        numbers = self._continued([_members(one) for one in kept])
         rows = []
-        for one, memories, number in zip(kept, held, numbers, strict=True):
+        for one, number in zip(kept, numbers, strict=True):
             is_over = _is_over(np.unique(user.session[one.places]), now)
-            if not is_over or number in self.alive:
-                state: State = (
-                    "ended"
-                    if is_over
-                    else "new"
-                    if number not in self.members
-                    else "same"
-                    if self.members[number] == memories and number in self.alive
-                    else "changed"
-                )
-                rows.append(Persona(number, state, one))
-            self.members[number], self.last[number] = memories, one
+            if not is_over:
+                rows.append(Persona(number, self._state(number, one), one))
+            elif number in self.alive:
+                rows.append(Persona(number, "ended", one))
+            self.last[number] = one
             (self.alive.discard if is_over else self.alive.add)(number)
         for number in sorted(self.alive - set(numbers)):
             self.alive.discard(number)
             rows.append(Persona(number, "ended", self.last[number]))
         return sorted(rows, key=lambda row: row.number)
 
+    def _state(self, number: int, one: Candidate) -> State:
+        """Of a persona that is, what has come of it since the window before."""
+        if number not in self.last:
+            return "new"
+        same = number in self.alive and _members(self.last[number]) == _members(one)
+        return "same" if same else "changed"
+
     def _continued(self, held: Sequence[frozenset[int]]) -> list[int]:
         """Of each of these sets of memories, the id it has had, or the next one."""
         from scipy.optimize import linear_sum_assignment
 
-        known = sorted(self.members)
+        known = sorted(self.last)
+        before = [_members(self.last[old]) for old in known]
         numbers: dict[int, int] = {}
         if known and held:
-            shared = np.array([[len(self.members[old] & new) for old in known] for new in held])
-            size = np.array([len(self.members[old]) for old in known])
+            shared = np.array([[len(old & new) for old in before] for new in held])
+            size = np.array([len(old) for old in before])
             living = np.array([old in self.alive for old in known])
             # Of several that would go on as one, the largest does, and one that is rather than was.
             worth = np.where(2 * shared > size, shared + living * shared.max(), 0)
@@ -281,6 +281,11 @@ class Lasting:
             if place not in numbers:
                 numbers[place], following = following, following + 1
         return [numbers[place] for place in range(len(held))]
+
+
+def _members(one: Candidate) -> frozenset[int]:
+    """The places of its memories."""
+    return frozenset(map(int, one.places))
 
 
 def _is_over(sessions: Counts, now: int) -> bool:

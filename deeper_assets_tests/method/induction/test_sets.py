@@ -94,7 +94,7 @@ def test_inducers_keep_what_they_say() -> None:
 
 def test_chance_deals_as_many_memories_and_none_twice() -> None:
     one = replace(user("u", "aaaabbbbcccc"), session=np.arange(12) // 2)
-    hands = [dealt(one, candidate, seed=1) for candidate in kept([0, 1, 2, 3], [4, 5, 6, 7])]
+    hands = dealt(one, kept([0, 1, 2, 3], [4, 5, 6, 7]), seed=1)
     places = [place for hand in hands for place in hand.places]
     assert len(places) == len(set(places)) == 8
     assert places != list(range(8))
