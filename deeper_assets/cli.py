@@ -1,4 +1,4 @@
-"""The `deeper` command, and the way it fails; its groups `export` and `download` are in modules beside it."""
+"""The `deeper` command, and the way it fails; some of its commands are in modules beside it (`cli_*`)."""
 
 import atexit
 import json
@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from deeper_assets import __version__
 from deeper_assets.cli_download import download_group
 from deeper_assets.cli_export import export_group
 from deeper_assets.cli_init import init_command
+from deeper_assets.cli_journal import journal_group
 from deeper_assets.cli_options import HOME, experiment_in, opened_home
 from deeper_assets.cli_why import why_command
 from deeper_assets.explaining import explained
@@ -253,51 +253,10 @@ def rejects(home: Path | None, domain: str | None, reason: str | None) -> None:
     click.echo(rejects_as_text(fell_out.domains, fell_out.counts, fell_out.examples, reason))
 
 
-@cli.group(invoke_without_command=True)
-@HOME
-@click.pass_context
-def journal(context: click.Context, home: Path | None) -> None:
-    """Show what was asked of the chat model and what it cost; `prune` and `export` its answers."""
-    from deeper_assets.reports.text import usage_as_text
-
-    experiment = experiment_in(home)
-    context.obj = experiment
-    if context.invoked_subcommand is None:
-        answers, size = experiment.journal.size()
-        click.echo(f"{experiment.journal.path}: {answers:,} answers, {size / 1e6:,.1f} MB")
-        if damaged := experiment.journal.damaged():
-            click.echo(f"{damaged:,} of them are damaged: `deeper journal prune --damaged` forgets them")
-        click.echo(usage_as_text(experiment.usage(), experiment.settings.max_cost_usd))
-
-
-@journal.command()
-@click.option("--before", type=click.DateTime(), help="Only answers from before this moment, UTC.")
-@click.option("--model", help="Only answers of this model.")
-@click.option("--damaged", is_flag=True, help="Only answers that are not what was written any more.")
-@click.confirmation_option(prompt="Pruned answers have to be paid for again when they are needed. Go on?")
-@click.pass_obj
-def prune(experiment: "Experiment", before: datetime | None, model: str | None, damaged: bool) -> None:
-    """Forget answers, and make the file smaller; what they cost stays booked."""
-    gone = experiment.journal.prune(before and before.replace(tzinfo=UTC), model, damaged=damaged)
-    click.echo(f"{gone:,} answers pruned")
-
-
-@journal.command()
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.pass_obj
-def export(experiment: "Experiment", file: Path) -> None:
-    """Write every answer with its request to FILE, as a JSON object a line; only you may read it."""
-    partial = file.with_name(file.name + ".partial")
-    with partial.open("w", encoding="utf-8", errors="replace") as out:
-        for answer in experiment.journal.export():
-            out.write(json.dumps(answer, ensure_ascii=False) + "\n")
-    partial.replace(file)
-    click.echo(f"answers written to {file}")
-
-
 cli.add_command(export_group)
 cli.add_command(download_group)
 cli.add_command(init_command)
+cli.add_command(journal_group)
 cli.add_command(why_command)
 
 
