@@ -127,7 +127,8 @@ def test_tables_show_a_plot_and_draw_the_history_of_their_figures(
         lambda page: next(iter(page.find_elements(By.CSS_SELECTOR, ".dagster-markdown img")), None)
     )
     WebDriverWait(browser, PATIENCE).until(lambda _: int(plot.get_attribute("naturalWidth") or 0) > 300)
-    assert plot.is_displayed()
+    # The dialog fades in: until then the browser says that the picture is not displayed.
+    WebDriverWait(browser, PATIENCE).until(lambda _: plot.is_displayed(), "the plot is not displayed")
     person.picture("plot of the error by round")
     person.clicks("Close")
     person.clicks("Plots")
