@@ -264,7 +264,7 @@ class Settings(BaseModel):
         30, gt=0, le=525_600, description="minutes without an event after which a session of a log has ended"
     )
     false_discovery: float = Field(
-        0.3, ge=0, le=1, description="share of a person's induced personas that may be chance"
+        0.5, ge=0, le=1, description="share of a person's induced personas that may be chance"
     )
     planted_noise: float = Field(
         0.2, ge=0, le=1, description="share of the events of generated people that belong to no persona"

@@ -8,7 +8,8 @@ How a person comes about, all of it drawn from a hash of seed, domain and number
   persona or two, whose events alternate as chance has it;
 - items: forty of each theme, the n-th as likely as n to the power of -0.8; of five events of a persona two
   are of its twelve favourites, so things come again;
-- noise: this share of the events belongs to no persona, and is of any theme.
+- noise: this share of the events belongs to no persona, and is of any theme. Half of it comes event by
+  event, half as whole sessions about one theme; so half of the people who wander do, session by session.
 
 Words and titles are those of generated ratings (`themes`); what reads them has word lists of its own.
 """
@@ -25,7 +26,7 @@ from deeper_assets.method.domains import Domain
 from deeper_assets.sources.chance import Chance
 from deeper_assets.sources.themes import catalogue
 
-WORLD = 1
+WORLD = 2
 """Number of the world that is generated: another one gives other logs."""
 
 ITEMS, FAVOURITES = 40, 12
@@ -140,28 +141,38 @@ class _Person:
     chance: Chance
 
     def log(self) -> Iterator[Happened]:
+        every = sorted(self.world.titles)
+        whole = self.world.noise / 2
+        single = whole / (1 - whole)  # of the events of the other sessions
         for session, began in enumerate(self._sessions):
-            alive = [persona for persona, (first, after) in self._lives.items() if first <= session < after]
-            about = self.chance.order(alive, "about", session)[
-                : 1 + (self.chance.share("two", session) < 1 / 3)
-            ]
+            about, is_own = self._subject(session, whole)
             moment = began
             for event in range(self.chance.one(_EVENTS, "events", session)):
                 moment += timedelta(seconds=20 + int(280 * self.chance.share("pause", session, event)))
-                noise = not about or self.chance.share("noise", session, event) < self.world.noise
-                themes = sorted(self.world.titles) if noise else about
-                theme = self.chance.one(themes, "theme", session, event)
-                text = self._item(theme, noise, session, event)
-                yield Happened(self.user_id, moment, text, None if noise else theme)
+                noise = not about or self.chance.share("noise", session, event) < single
+                theme = self.chance.one(every if noise else about, "theme", session, event)
+                belongs = is_own and not noise
+                text = self._item(theme, belongs, session, event)
+                yield Happened(self.user_id, moment, text, theme if belongs else None)
+
+    def _subject(self, session: int, whole: float) -> tuple[list[str], bool]:
+        """The themes of a session, none where each event has its own; and whether they are personas."""
+        alive = [persona for persona, (first, after) in self._lives.items() if first <= session < after]
+        if not alive and self.chance.share("wanders") < 1 / 2:
+            return [], False
+        if not alive or self.chance.share("astray", session) < whole:
+            return [self.chance.one(sorted(self.world.titles), "stray", session)], False
+        two = self.chance.share("two", session) < 1 / 3
+        return self.chance.order(alive, "about", session)[: 1 + two], True
 
     def truth(self) -> Iterator[PlantedPersona]:
         for persona, (first, after) in self._lives.items():
             until = self._sessions[after] if after < _SESSIONS else None
             yield PlantedPersona(self.user_id, persona, self._sessions[first], until)
 
-    def _item(self, theme: str, noise: bool, *event: object) -> str:
+    def _item(self, theme: str, belongs: bool, *event: object) -> str:
         titles = self.world.titles[theme]
-        if not noise and self.chance.share("again", *event) < _REPEATS:
+        if belongs and self.chance.share("again", *event) < _REPEATS:
             favourites = self.chance.order(titles, "favourites")[:FAVOURITES]
             return self.chance.one(favourites, "favourite", *event)
         return titles[min(int(self.chance.weighted(self.world.popular, "item", *event)), len(titles) - 1)]

@@ -2,8 +2,11 @@
 
 A persona is kept only if more of what the user did is about it than of what other people did. Without that,
 noise makes personas of everybody, also of people who wander. Events are counted, not memories: a session has
-one memory of a theme, however much of it was about that.
+one memory of a theme, however much of it was about that. Events of one session are often about one thing,
+whoever the person; `design_effect` says for how many independent ones they count.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -59,11 +62,45 @@ def near_events(centres: Vectors, vectors: Vectors, events: Counts) -> Counts:
     return np.asarray((centres @ vectors.T >= REACH) @ events, dtype=np.int64)
 
 
-def p_values(near: Counts, events: int, chances: Shares) -> Shares:
-    """Of each centre, how likely as many of so many events would be near it by chance (binomial)."""
-    from scipy.stats import binom
+def design_effect(labels: Sequence[Counts], sessions: Sequence[Counts], events: Sequence[Counts]) -> float:
+    """By how much the events of a session say less than as many on their own (Kish 1965): 1 or more.
 
-    return np.asarray(binom.sf(near - 1, events, chances))
+    Events of one session are of one cluster more often than events of two sessions of the same person: that
+    excess, over what is left to 1, is their correlation ρ. The effect is 1 + (m - 1) ρ, with m the events of
+    the session in which an event stands, on average.
+
+    Args:
+        labels: of each person, the cluster of each memory.
+        sessions: of each person, the session of each memory.
+        events: of each person, how many events each memory cites.
+    """
+    pairs, within, alike_pairs, alike_within, total = (0.0,) * 5
+    for own, session, cited in zip(labels, sessions, events, strict=True):
+        by_cluster = np.bincount(own, cited)
+        by_session = np.bincount(session, cited)
+        both = np.bincount(np.ravel_multi_index((session, own), (len(by_session), len(by_cluster))), cited)
+        total += cited.sum()
+        within += (by_session**2).sum() - cited.sum()
+        alike_within += (both**2).sum() - cited.sum()
+        pairs += cited.sum() ** 2 - (by_session**2).sum()
+        alike_pairs += (by_cluster**2).sum() - (both**2).sum()
+    if not within or not pairs or alike_pairs == pairs:
+        return 1.0
+    apart = alike_pairs / pairs
+    correlation = max((alike_within / within - apart) / (1 - apart), 0.0)
+    return float(1 + within / total * correlation)
+
+
+def p_values(near: Counts, events: int, chances: Shares, effect: float) -> Shares:
+    """Of each centre, how likely as many of so many events would be near it by chance.
+
+    The binomial distribution, continued between whole numbers: events count as so many fewer as the
+    `effect` of their sessions says.
+    """
+    from scipy.special import betainc
+
+    left = (events - near) / effect
+    return np.where(near > 0, betainc(np.maximum(near / effect, 1e-9), left + 1, chances), 1.0)
 
 
 def discovered(values: Shares, rate: float) -> npt.NDArray[np.bool_]:

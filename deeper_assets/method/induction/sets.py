@@ -18,6 +18,7 @@ from deeper_assets.method.induction.clusters import (
     Vectors,
     centres_of,
     clusters_of,
+    design_effect,
     discovered,
     near_events,
     p_values,
@@ -142,10 +143,15 @@ def candidates_of(
     labels = [clusters_of(user.vectors) for user in users]
     centres = [centres_of(user.vectors, own) for user, own in zip(users, labels, strict=True)]
     chances = _chances(users, centres, others)
+    effect = design_effect(
+        [clusters_of(other.vectors) for other in others],
+        [other.session for other in others],
+        [other.events for other in others],
+    )
     found = []
     for user, own, middle, chance in zip(users, labels, centres, chances, strict=True):
         near, done = near_events(middle, user.vectors, user.events), int(user.events.sum())
-        values = p_values(near, done, chance)
+        values = p_values(near, done, chance, effect)
         real = discovered(np.nan_to_num(values, nan=1.0), rate)
         members = [np.flatnonzero(own == number) for number in range(len(middle))]
         sessions = [len(np.unique(user.session[places])) for places in members]

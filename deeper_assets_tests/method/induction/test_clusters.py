@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from deeper_assets.method.induction.clusters import (
     centres_of,
     clusters_of,
+    design_effect,
     discovered,
     near_events,
     p_values,
@@ -39,9 +40,35 @@ def test_events_near_a_centre_are_those_of_memories_within_reach() -> None:
 
 def test_p_values_are_binomial() -> None:
     # 2 of 2 at one half; at least 1 of 2; at least none; 3 of 10 at 0.1 by the tables
-    values = p_values(np.array([2, 1, 0]), 2, np.array([0.5, 0.5, 0.5]))
+    values = p_values(np.array([2, 1, 0]), 2, np.array([0.5, 0.5, 0.5]), 1.0)
     assert values == pytest.approx([0.25, 0.75, 1.0])
-    assert p_values(np.array([3]), 10, np.array([0.1])) == pytest.approx([0.0702], abs=1e-4)
+    assert p_values(np.array([3]), 10, np.array([0.1]), 1.0) == pytest.approx([0.0702], abs=1e-4)
+
+
+def test_events_that_come_in_pairs_count_half() -> None:
+    halved = p_values(np.array([4, 0]), 8, np.array([0.3, 0.3]), 2.0)
+    assert halved == pytest.approx(p_values(np.array([2, 0]), 4, np.array([0.3, 0.3]), 1.0))
+
+
+@pytest.mark.parametrize(
+    ("labels", "sessions", "cited", "effect"),
+    [
+        # Two sessions of two events, each about one thing: two events say as much as one.
+        ([0, 1], [0, 1], [2, 2], 2.0),
+        # Both sessions are about both things, one event each: no correlation, or a negative one.
+        ([0, 1, 0, 1], [0, 0, 1, 1], [1, 1, 1, 1], 1.0),
+        # 0: four of A; 1: two of A, two of B. Alike within: 16 of 24; apart: 2·4·2 of 32, so ρ = 1/3.
+        ([0, 0, 1], [0, 1, 1], [4, 2, 2], 1 + 3 * (2 / 3 - 1 / 2) / (1 - 1 / 2)),
+        # A single session, and nothing at all, say nothing of how sessions differ.
+        ([0, 0], [0, 0], [3, 3], 1.0),
+        ([], [], [], 1.0),
+    ],
+)
+def test_the_effect_of_sessions(
+    labels: list[int], sessions: list[int], cited: list[int], effect: float
+) -> None:
+    one = [np.array(labels, dtype=np.int64)], [np.array(sessions, dtype=np.int64)]
+    assert design_effect(*one, [np.array(cited, dtype=np.int64)]) == pytest.approx(effect)
 
 
 def test_discoveries_are_those_of_benjamini_and_hochberg() -> None:

@@ -50,6 +50,21 @@ def test_events_count_and_not_memories() -> None:
     assert (of_many[0].share, of_many[0].dropped) == (18 / 19, None)
 
 
+def test_who_wanders_session_by_session_has_few_personas() -> None:
+    """Each session is about one of four things, whoever the person; its five events count as about one."""
+    chance = np.random.default_rng(0)
+
+    def wanderer(name: str) -> Remembered:
+        return user(name, "".join(chance.choice(list("abcd"), 28)), events=5)
+
+    others = [wanderer(f"o{number}") for number in range(30)]
+    found = candidates_of([wanderer(f"u{number}") for number in range(60)], others, rate=0.3)
+    some = sum(any(one.dropped is None for one in own) for own in found)
+    assert some <= 0.3 * 60
+    # So many have none because of what little their p-values say, and not because of `once` and `alone`.
+    assert {one.dropped for own in found for one in own} <= {None, "chance"}
+
+
 def test_what_came_once_is_dropped_however_unlikely() -> None:
     others = [user(f"o{number}", "abcc") for number in range(3)]
     one = replace(user("u", "d"), events=np.array([40]))
