@@ -378,7 +378,7 @@ def _print_induction(experiment: "Experiment") -> None:
     if table.empty:
         click.echo("\nno personas were induced: no evaluation user has events")
         return
-    click.echo("\n" + induction_as_text(table))
+    click.echo("\n" + induction_as_text(table, experiment.warehouse.load("changes_table")))
     if experiment.settings.chat.engine == "offline":
         click.echo("\nThe offline stand-in read these events: its figures show the mechanism only.")
 

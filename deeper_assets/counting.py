@@ -198,6 +198,10 @@ class CountingSampler:
         """See `resources.Samplers`."""
         return self
 
+    def set_sampler(self, policies: pd.DataFrame) -> "CountingSampler":  # noqa: ARG002
+        """See `resources.Samplers`."""
+        return self
+
     def sample(
         self, prompts: Sequence[str], seeds: Sequence[Sequence[int]], decoding: Decoding
     ) -> list[list[Sample]]:

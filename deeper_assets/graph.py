@@ -28,7 +28,16 @@ from dagster import (
 )
 from dagster._core.definitions.metadata import RawMetadataValue
 
-from deeper_assets.assets import evaluation, histories, induction, iterations, models, personas, truth
+from deeper_assets.assets import (
+    evaluation,
+    histories,
+    induction,
+    iterations,
+    models,
+    personas,
+    set_training,
+    truth,
+)
 from deeper_assets.checks import evaluation as evaluation_checks
 from deeper_assets.checks import histories as histories_checks
 from deeper_assets.checks import induction as induction_checks
@@ -38,6 +47,7 @@ from deeper_assets.checks import personas as personas_checks
 from deeper_assets.declaring import Check, Declared, In, Read, TableAsset
 from deeper_assets.engines.chat.journal import Purpose, asking_for
 from deeper_assets.method.controls import CONTROLS
+from deeper_assets.method.induction.set_recipes import SET_RECIPES, inducers_of
 from deeper_assets.method.induction.sets import INDUCERS
 from deeper_assets.method.recipes import policy_methods
 from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
@@ -58,6 +68,7 @@ ASSETS: tuple[ModuleType, ...] = (
     models,
     evaluation,
     truth,
+    set_training,
     induction,
 )
 CHECKS: tuple[ModuleType, ...] = (
@@ -112,12 +123,13 @@ class Graph:
     def declared(self) -> Sequence[TableAsset]:
         """The assets whose graph it is. Tables that are left out have no rows for those that read them."""
         here = self.experiment
-        trains, plants = bool(here.settings.train_recipes), any(map(here.is_generated, here.evaluated))
+        plants = any(map(here.is_generated, here.evaluated))
+        trained = {True: here.settings.set_recipes, False: here.settings.train_recipes}
         induces = INDUCTION in here.settings.branches
         assets = [
             one
             for one in declared_assets()
-            if one.training <= trains and one.planted <= plants and one.induces <= induces
+            if one.training <= bool(trained[one.induces]) and one.planted <= plants and one.induces <= induces
         ]
         names = {name for asset in assets for name in asset.tables}
         return [_without_others(asset, names) for asset in assets]
@@ -134,7 +146,13 @@ class Graph:
         methods = {method: here.policies.get(method) for method in here.methods}
         trainings = here.trainings
         return partitions_of(
-            here.domains_in_force, here.training_domains, trainings, methods, here.main_method
+            here.domains_in_force,
+            here.training_domains,
+            trainings,
+            methods,
+            here.main_method,
+            here.settings.set_recipes,
+            here.inducers,
         )
 
     def cut(self, table: str) -> PartitionsDefinition[str] | None:
@@ -335,7 +353,8 @@ class Graph:
             "recipe": here.settings.all_recipes,
             "method": [*policy_methods(here.settings.all_recipes), FROZEN_POLICY, *PROMPT_METHODS],
             "control": list(CONTROLS),
-            "inducer": list(INDUCERS),
+            "inducer": [*INDUCERS, *inducers_of(SET_RECIPES)],
+            "set_recipe": list(SET_RECIPES),
         }
         columns = TABLES[table].partition
         values = [

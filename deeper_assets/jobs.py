@@ -43,6 +43,20 @@ INDUCING = _job(
     "persona_sets",
     description="Several personas a person, from memories; for one domain and inducer.",
 )
+SET_JOBS = (
+    _job("set_pretraining", "set_base", description="The policy of sets before any training."),
+    _job(
+        "sampling_sets",
+        "set_sampling",
+        description="Sets of personas that the policy writes, and what they are worth; for one domain.",
+    ),
+    _job(
+        "training_sets",
+        "set_training",
+        description="Preferences between sets of all training domains, and a model; for one recipe of sets.",
+    ),
+    _job("inducers", "set_policies", description="Which policy writes the sets of an inducer."),
+)
 PLANTING = _job(
     "planting",
     "planted_people",
@@ -88,6 +102,7 @@ JOBS = (
     TRUTH_JOB,
     TABLES_JOB,
     REMEMBERING,
+    *SET_JOBS,
     INDUCING,
     PLANTING,
     SCORING,

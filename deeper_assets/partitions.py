@@ -5,7 +5,7 @@ Multi-partitions share the very same dimensions with other tables: Dagster maps 
 """
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dagster import (
@@ -23,7 +23,6 @@ from dagster import (
 from dagster_shared.utils.warnings import BetaWarning
 
 from deeper_assets.method.controls import CONTROLS, SHUFFLED
-from deeper_assets.method.induction.sets import INDUCERS
 
 ITERATIONS = (1, 2)
 
@@ -37,6 +36,7 @@ class Partitions:
         training: the same for tables that serve training, whose domains are those that train.
         models: for what is made by method from the models of an iteration: the model of the method's
             recipe, if it takes that iteration's, else nothing.
+        set_models: for what is made by inducer from the policies of sets: that of its recipe, or nothing.
         shuffled: for what is made by control from the personas of the main method: those of the domain, for
             the control that gives them to other users; nothing for the others.
     """
@@ -44,6 +44,7 @@ class Partitions:
     by_columns: Mapping[tuple[str, ...], PartitionsDefinition[str]]
     training: Mapping[tuple[str, ...], PartitionsDefinition[str]]
     models: Mapping[int, PartitionMapping]
+    set_models: PartitionMapping
     shuffled: PartitionMapping
 
     def of(self, columns: tuple[str, ...], training: bool) -> PartitionsDefinition[str] | None:
@@ -64,19 +65,23 @@ def partitions_of(
     trainings: Iterable[str],
     methods: Mapping[str, tuple[str, int] | None],
     main_method: str,
+    set_recipes: Sequence[str],
+    inducers: Sequence[str],
 ) -> Partitions:
     """The partitions of one experiment, by the names of what is in force.
 
     Training domains are among the domains, and trainings are the keys of the dimension `recipe`. With a
     method stand training and iteration of the model that writes for it; None where no trained one does.
-    `main_method` is one of them.
+    `main_method` is one of them. `set_recipes` are those of the policies that write sets of
+    personas, and among `inducers` by name.
     """
     by_domain = StaticPartitionsDefinition(list(domains))
     by_training = StaticPartitionsDefinition(list(training_domains))
     by_recipe = StaticPartitionsDefinition(list(trainings))
     by_method = StaticPartitionsDefinition(list(methods))
     by_control = StaticPartitionsDefinition(list(CONTROLS))
-    by_inducer = StaticPartitionsDefinition(list(INDUCERS))
+    by_inducer = StaticPartitionsDefinition(list(inducers))
+    by_set_recipe = StaticPartitionsDefinition(list(set_recipes))
     trained = {method: model for method, model in methods.items() if model is not None}
     return Partitions(
         {
@@ -84,11 +89,13 @@ def partitions_of(
             ("method",): by_method,
             ("domain", "method"): MultiPartitionsDefinition({"domain": by_domain, "method": by_method}),
             ("domain", "control"): MultiPartitionsDefinition({"domain": by_domain, "control": by_control}),
+            ("inducer",): by_inducer,
             ("domain", "inducer"): MultiPartitionsDefinition({"domain": by_domain, "inducer": by_inducer}),
         },
         {
             ("domain",): by_training,
             ("recipe",): by_recipe,
+            ("set_recipe",): by_set_recipe,
             ("domain", "recipe"): MultiPartitionsDefinition({"domain": by_training, "recipe": by_recipe}),
         },
         {
@@ -101,19 +108,19 @@ def partitions_of(
             )
             for iteration in ITERATIONS
         },
-        _shuffled(main_method),
+        StaticPartitionMapping({recipe: recipe for recipe in set_recipes}),
+        _of_domain("method", "control", {main_method: SHUFFLED}),
     )
 
 
-def _shuffled(main_method: str) -> PartitionMapping:
+def _of_domain(above: str, below: str, names: Mapping[str, str]) -> PartitionMapping:
+    """What is made by domain and `below` is made of what there is by domain and `above`, of these names."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BetaWarning)  # said of this class; the tests hold what it does
         return MultiPartitionMapping(
             {
                 "domain": DimensionPartitionMapping("domain", IdentityPartitionMapping()),
-                "method": DimensionPartitionMapping(
-                    "control", StaticPartitionMapping({main_method: SHUFFLED})
-                ),
+                above: DimensionPartitionMapping(below, StaticPartitionMapping(names)),
             }
         )
 

@@ -24,7 +24,6 @@ from deeper_assets.jobs import (
     TRUTH_JOB,
 )
 from deeper_assets.method.controls import CONTROLS
-from deeper_assets.method.induction.sets import INDUCERS
 from deeper_assets.partitions import columns_of
 from deeper_assets.store.catalog import find_table
 from deeper_assets.store.ledger import Ingredients, Input, Partition, Version, canonical_json, fingerprint
@@ -122,7 +121,7 @@ class Planner:
         return [self.unit(INDUCTION_JOB.name, None)] + [
             self.unit(job.name, MultiPartitionKey({"domain": domain, "inducer": inducer}))
             for job in jobs
-            for inducer in INDUCERS
+            for inducer in self.graph.experiment.inducers
             for domain in self.graph.experiment.evaluated
         ]
 
@@ -145,7 +144,8 @@ class Planner:
             ("recipe", here.trainings),
             ("method", here.methods),
             ("control", list(CONTROLS)),
-            ("inducer", list(INDUCERS)),
+            ("inducer", here.inducers),
+            ("set_recipe", here.settings.set_recipes),
             ("domain", here.domains_in_force),
         )
         return (

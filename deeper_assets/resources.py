@@ -12,7 +12,7 @@ import pandas as pd
 
 from deeper_assets.engines.chat.journal import Journal, Usage
 from deeper_assets.engines.chat.openai_chat import OpenAIChat
-from deeper_assets.engines.offline import base_policy
+from deeper_assets.engines.offline import base_policy, set_policy
 from deeper_assets.engines.offline.chat_model import OfflineChatModel
 from deeper_assets.engines.sampling.gpu import alone_on_gpu, dismiss
 from deeper_assets.engines.sampling.remembered import RememberedSampler
@@ -23,6 +23,8 @@ from deeper_assets.engines.training.hardware import Hardware
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.domains import PAPER_DOMAINS, Domain, find_domain
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.induction.set_recipes import inducers_of
+from deeper_assets.method.induction.sets import INDUCERS, Inducer
 from deeper_assets.method.paper_users import PAPER
 from deeper_assets.method.prompts import Prompts
 from deeper_assets.method.protocols import ChatModel, Sampler
@@ -55,6 +57,10 @@ class Samplers(Protocol):
 
     def policy_sampler(self, policies: pd.DataFrame) -> Sampler:
         """The policy that rows of `policies` name."""
+        ...
+
+    def set_sampler(self, policies: pd.DataFrame) -> Sampler:
+        """The policy that rows of `set_policies` name."""
         ...
 
 
@@ -268,7 +274,9 @@ class Experiment:
     @cached_property
     def domains_in_force(self) -> list[str]:
         """Names of the domains that a run makes something of: they are evaluated, or train a recipe."""
-        training = self.training_domains if self.settings.train_recipes else []
+        writes = "induction" in self.settings.branches and self.settings.set_recipes
+        trains = self.settings.train_recipes or writes
+        training = self.training_domains if trains else []
         return [name for name in self.domains if name in {*self.evaluated, *training}]
 
     @property
@@ -297,6 +305,11 @@ class Experiment:
         """
         trained = [method for method, (training, _) in self.policies.items() if training in self.trainings]
         return [*trained, *([FROZEN_POLICY] if trained else []), *PROMPT_METHODS]
+
+    @property
+    def inducers(self) -> list[Inducer]:
+        """The inducers in force: those of trained policies and the untrained one beside those without."""
+        return [*INDUCERS, *inducers_of(self.settings.set_recipes)]
 
     @property
     def main_method(self) -> str:
@@ -378,14 +391,25 @@ class Experiment:
             DeeperError: they hold other files by now.
         """
         first = policies.iloc[0]
-        base, adapter = self.warehouse.load("base_policy"), None
-        if isinstance(first["file"], str):
-            adapter = self.warehouse.load(f"model_{first['iteration']}", {"recipe": [first["recipe"]]})
-        sampler = self.sampler(base, adapter)
-        if sampler.name != first["model"]:
+        model = f"model_{first['iteration']}", {"recipe": [first["recipe"]]}
+        return self._stored_policy(f"method {first['method']!r}", first, "base_policy", model)
+
+    def set_sampler(self, policies: pd.DataFrame) -> Sampler:
+        """The same of rows of `set_policies`."""
+        first = policies.iloc[0]
+        model = "set_models", {"set_recipe": [first["set_recipe"]]}
+        return self._stored_policy(f"inducer {first['inducer']!r}", first, "base_set_policy", model)
+
+    def _stored_policy(
+        self, whose: str, named: "pd.Series[Any]", base: str, model: tuple[str, Mapping[str, Sequence[str]]]
+    ) -> Sampler:
+        """The policy of these tables: the first row that names it says whether it has an adapter."""
+        adapter = self.warehouse.load(*model) if isinstance(named["file"], str) else None
+        sampler = self.sampler(self.warehouse.load(base), adapter)
+        if sampler.name != named["model"]:
             raise DeeperError(
-                f"method {first['method']!r} was given the policy {first['model']}, but {sampler.name} is "
-                "stored by now; `deeper run` makes policies anew"
+                f"{whose} was given the policy {named['model']}, but {sampler.name} is stored by now; "
+                "`deeper run` makes policies anew"
             )
         return sampler
 
@@ -435,8 +459,15 @@ def _loaded(name: str, base: str, adapter: Path | None, max_length: int | None) 
 
 def base_policy_rows(policy: str) -> pd.DataFrame:
     """Rows of `base_policy`: the files of the offline policy, or one row that names a model of one's own."""
-    if policy == "offline":
-        return as_rows(base_policy.SHIPPED)
+    return as_rows(base_policy.SHIPPED) if policy == "offline" else _named_by(policy)
+
+
+def set_policy_rows(policy: str) -> pd.DataFrame:
+    """The same of `base_set_policy`: offline, another policy writes sets."""
+    return as_rows(set_policy.SHIPPED) if policy == "offline" else _named_by(policy)
+
+
+def _named_by(policy: str) -> pd.DataFrame:
     content = policy.encode()
     digest = hashlib.sha256(content).hexdigest()
     return pd.DataFrame(

@@ -23,6 +23,7 @@ from deeper_assets.engines.secrets import MAY_BE_SECRET, Address, VariableName
 from deeper_assets.engines.training.hardware import ONE_DEVICE, Hardware
 from deeper_assets.method.domains import PAPER_DOMAINS, Scale
 from deeper_assets.method.exceptions import did_you_mean
+from deeper_assets.method.induction.set_recipes import SET_RECIPES
 from deeper_assets.method.protocols import Decoding
 from deeper_assets.method.recipes import DEFAULT_RECIPE, RECIPES, Recipe, Training, is_taken
 from deeper_assets.sources.amounts import Marks
@@ -263,6 +264,10 @@ class Settings(BaseModel):
     session_silence: float = Field(
         30, gt=0, le=525_600, description="minutes without an event after which a session of a log has ended"
     )
+    set_recipes: Listed = Field(
+        ["foreseeing", "grounded"],
+        description="recipes of policies that write sets of personas; [] for no policy",
+    )
     false_discovery: float = Field(
         0.5, ge=0, le=1, description="share of a person's induced personas that may be chance"
     )
@@ -351,6 +356,15 @@ class Settings(BaseModel):
                 raise ValueError(
                     f"train_recipes: {shown(name)} is no recipe{did_you_mean(name, self.all_recipes)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _set_recipes_are_known(self) -> "Settings":
+        for name in self.set_recipes:
+            if name not in SET_RECIPES:
+                hint = did_you_mean(name, SET_RECIPES)
+                known = ", ".join(SET_RECIPES)
+                raise ValueError(f"set_recipes: {shown(name)} is no recipe of sets{hint}; known: {known}")
         return self
 
     @model_validator(mode="after")

@@ -7,19 +7,21 @@ A *tool* computes or stores, and decides nothing: which machine a policy is samp
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from deeper_assets.engines.offline import base_policy
+from deeper_assets.engines.offline import base_policy, set_policy
 from deeper_assets.engines.offline.word_vectors import WordVectors
 from deeper_assets.engines.training.hardware import Hardware
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.candidates import CandidateDraw
 from deeper_assets.method.domains import Domain, Scale
 from deeper_assets.method.errors import Evaluated
+from deeper_assets.method.induction.set_recipes import SET_RECIPES, SetRecipe
 from deeper_assets.method.induction.sets import INDUCERS, Inducer
+from deeper_assets.method.induction.writing import SetWriting
 from deeper_assets.method.pairs import ValidationSplit
 from deeper_assets.method.prompts import Prompts
 from deeper_assets.method.protocols import Decoding, Embedder
@@ -153,6 +155,10 @@ class Values:
         settings = self.experiment.settings
         return self._draw(settings.candidate_decoding, settings.candidates, partition)
 
+    def set_draw(self, partition: Partition) -> CandidateDraw:
+        """The same of sets: what leaks into a persona does not matter for them."""
+        return replace(self.candidate_draw(partition), forbid_leaks=False)
+
     def refining_draw(self, partition: Partition) -> CandidateDraw:
         """How Model 1 writes the personas that iteration 2 starts from: one a context, as in evaluation."""
         return self._draw(self.experiment.settings.evaluation_decoding, 1, partition)
@@ -230,7 +236,36 @@ class Values:
 
     def inducer(self, partition: Partition) -> Inducer:
         """The partition's inducer."""
-        return next(name for name in INDUCERS if name == partition["inducer"])
+        return partition["inducer"]
+
+    def inducers(self, _: Partition) -> tuple[Inducer, ...]:
+        """All inducers in force."""
+        return tuple(self.experiment.inducers)
+
+    def set_policy(self, _: Partition) -> BasePolicy:
+        """The base of all policies that write sets: as `policy`, but another tiny one offline."""
+        name = self.experiment.settings.policy
+        return BasePolicy(name, identity(as_rows(set_policy.SHIPPED)) if name == "offline" else None)
+
+    def set_recipe(self, partition: Partition) -> SetRecipe:
+        """The partition's recipe of sets."""
+        return SET_RECIPES[partition["set_recipe"]]
+
+    def set_recipe_name(self, partition: Partition) -> str:
+        """Its name."""
+        return partition["set_recipe"]
+
+    def writes(self, partition: Partition) -> bool:
+        """Whether a policy writes the sets of the partition's inducer."""
+        return partition["inducer"] not in INDUCERS
+
+    def set_writing(self, partition: Partition) -> SetWriting | None:
+        """How a policy writes the sets of the partition's inducer; None where no policy does."""
+        settings = self.experiment.settings
+        if not self.writes(partition):
+            return None
+        decoding, again = settings.evaluation_decoding, settings.candidate_decoding
+        return SetWriting(decoding, again, settings.seed, settings.asks, settings.sampler.max_length)
 
     def embedder(self, _: Partition) -> Embedder:
         """What turns memories into vectors."""

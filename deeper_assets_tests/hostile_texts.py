@@ -28,7 +28,7 @@ from hypothesis.strategies import SearchStrategy
 from deeper_assets.layers import load_settings
 from deeper_assets.method.domains import Domain, Scale, find_domain
 from deeper_assets.method.exceptions import DeeperError
-from deeper_assets.method.prompts import BUILT_IN, REQUIRED, Prompts, RatedItem
+from deeper_assets.method.prompts import BUILT_IN, REQUIRED, Prompts, RatedItem, ShownGroup
 from deeper_assets.method.windows import WindowRules
 from deeper_assets.settings import ChatSettings, SamplerSettings, Settings
 from deeper_assets.sources.custom import ColumnMap, CustomSource
@@ -151,6 +151,8 @@ def _one_template(given: tuple[str, list[str], list[str], bool]) -> None:
             "merge_personas": lambda: prompts.merge_personas(domain, "likes films", "likes Heat"),
             "memories": lambda: prompts.memories(domain, [("Heat", 1)]),
             "persona_label": lambda: prompts.persona_label(domain, ["crime films"]),
+            "persona_set": lambda: prompts.persona_set(domain, [ShownGroup(2, 9, 1, 0.5, 0.1, ("crime",))]),
+            "verdicts": lambda: prompts.verdicts(domain, ["Likes crime films."], ["crime films"]),
         }[name]()
         assert len(written) < 1_000_000
         assert all(text in written for text in texts if text in INNARDS)  # texts, and never looked into

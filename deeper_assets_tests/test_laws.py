@@ -1,6 +1,7 @@
 """Two laws: which setting makes which tables stale, and that nothing else can change their rows."""
 
 import dataclasses
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.induction.sets import INDUCERS
 from deeper_assets.method.protocols import Answer, Sample, Sampler
 from deeper_assets.method.recipes import RECIPES
+from deeper_assets.method.windows import stable_hash
 from deeper_assets.planning import Key, Planner
 from deeper_assets.resources import Experiment, Trained, base_policy_rows
 from deeper_assets.settings import Settings
@@ -39,13 +41,18 @@ def of(*names: str) -> frozenset[str]:
     return frozenset(both)
 
 
+WRITTEN = (*INDUCERS, "untrained", "foreseeing", "grounded")
+"""Inducers in force."""
+
 NOTHING = of()
 CONTEXTS = of("contexts_*", "context_predictions_*")
 SECOND = of("contexts_2", "context_predictions_2")
 ROUNDS = of("persona_rounds", "round_predictions")
 CONTROLLED = of("control_predictions")
 MEMORIES = of("memories", "memory_events", "session_readings")
-SETS = of("persona_sets", "persona_memories", "dropped_personas")
+SETS = of("persona_sets", "persona_memories", "dropped_personas", "set_writings")
+SET_CONTEXTS = of("set_contexts", "set_groups")
+JUDGED = of("judged_claims")
 PEOPLE = of("planted_personas", "planted_events")
 EVENTS = of("events")
 ASKED = (
@@ -55,8 +62,10 @@ ASKED = (
     | CONTROLLED
     | MEMORIES
     | SETS
+    | JUDGED
 )
 PREFERENCES = of("preference_pairs_*", "preference_groups_*")
+OF_SETS = of("set_preferences")
 MODELS = of("model_*")
 PLANTED = of("planted_truth", "planted_items")
 HISTORIES = of("raw_ratings", "rejected_ratings", "rating_windows", "rating_accounts")
@@ -71,6 +80,7 @@ DOMAIN = HISTORIES | (
     | CONTEXTS
     | EVENTS
     | PEOPLE
+    | SET_CONTEXTS
 )
 
 STALE: Mapping[str, frozenset[str]] = {
@@ -85,7 +95,8 @@ STALE: Mapping[str, frozenset[str]] = {
     | EVENTS
     | PEOPLE
     | SETS
-    | of("induction_table"),
+    | OF_SETS
+    | of("induction_table", "changes_table", "set_candidates", "set_models"),
     "data": HISTORIES | EVENTS,
     "downloads": HISTORIES | EVENTS,
     "domains.podcasts.item_type": DOMAIN,
@@ -133,9 +144,11 @@ STALE: Mapping[str, frozenset[str]] = {
         NOTHING,
     ),
     "prompts.initial_persona": of("initial_personas"),
-    "prompts.prediction": ASKED - of("initial_personas") - MEMORIES - SETS,
+    "prompts.prediction": ASKED - of("initial_personas") - MEMORIES - SETS - JUDGED,
     "prompts.memories": MEMORIES,
     "prompts.persona_label": SETS,
+    "prompts.persona_set": SETS | SET_CONTEXTS,
+    "prompts.verdicts": JUDGED,
     "prompts.refinement": CONTEXTS | ROUNDS,
     "prompts.full_regen": ROUNDS,
     "prompts.slide_regen": ROUNDS,
@@ -144,19 +157,21 @@ STALE: Mapping[str, frozenset[str]] = {
     "prompts.merge_personas": ROUNDS,
     "persona_words": of("initial_personas"),
     "asks": ASKED,
-    "policy": of("base_policy"),
-    "sampler.max_length": of("candidates_*", "persona_rounds", "round_predictions") | SECOND,
-    "candidates": of("candidates_*"),
+    "policy": of("base_policy", "base_set_policy"),
+    "sampler.max_length": of("candidates_*", "persona_rounds", "round_predictions", "set_candidates")
+    | SECOND
+    | SETS,
+    "candidates": of("candidates_*", "set_candidates"),
     "forbid_leaks": of("candidates_*") | SECOND,
     **{
         f"{decoding}.{name}": tables
         for decoding, tables in (
-            ("candidate_decoding", of("candidates_*") | ROUNDS),
-            ("evaluation_decoding", SECOND | ROUNDS),
+            ("candidate_decoding", of("candidates_*", "set_candidates") | ROUNDS | SETS),
+            ("evaluation_decoding", SECOND | ROUNDS | SETS),
         )
         for name in ("temperature", "top_p", "repetition_penalty", "max_new_tokens")
     },
-    "training.validation_share": PREFERENCES | MODELS,
+    "training.validation_share": PREFERENCES | MODELS | OF_SETS | of("set_models"),
     **dict.fromkeys(
         [
             *("training.beta", "training.sft_weight", "training.max_length", "training.batch_size"),
@@ -165,7 +180,7 @@ STALE: Mapping[str, frozenset[str]] = {
             *("training.max_grad_norm", "training.evaluate_every", "training.bf16"),
             "hardware.group_by_length",
         ],
-        MODELS,
+        MODELS | of("set_models"),
     ),
     **dict.fromkeys(
         [
@@ -191,8 +206,9 @@ STALE: Mapping[str, frozenset[str]] = {
     "event_log_days": NOTHING,
     "train_recipes": CONTEXTS - SECOND | of("mae_table", "comparison_table"),
     "training_seeds": of("mae_table", "comparison_table"),
-    "training_domains": PREFERENCES,
-    "evaluate": of("floors_table", "mae_table", "comparison_table", "induction_table"),
+    "training_domains": PREFERENCES | OF_SETS,
+    "set_recipes": of("induction_table", "changes_table"),
+    "evaluate": of("floors_table", "mae_table", "comparison_table", "induction_table", "changes_table"),
     "branches": NOTHING,
     "session_silence": EVENTS | PEOPLE,
     "planted_noise": EVENTS | PEOPLE,
@@ -233,8 +249,10 @@ PARTITIONS: Mapping[tuple[str, ...], list[Partition]] = {
     ("domain", "control"): [
         {"domain": domain, "control": control} for domain in ("book", "podcasts") for control in CONTROLS
     ],
+    ("inducer",): [{"inducer": inducer} for inducer in WRITTEN],
+    ("set_recipe",): [{"set_recipe": recipe} for recipe in ("foreseeing", "grounded")],
     ("domain", "inducer"): [
-        {"domain": domain, "inducer": inducer} for domain in ("book", "podcasts") for inducer in INDUCERS
+        {"domain": domain, "inducer": inducer} for domain in ("book", "podcasts") for inducer in WRITTEN
     ],
 }
 """Some partitions of every kind."""
@@ -311,6 +329,7 @@ def changes(folder: Path) -> Mapping[str, Any]:
         "recipes.mine.reference": "base",
         "train_recipes": ["paper", "inc_ft"],
         "training_domains": ["podcasts"],
+        "set_recipes": ["grounded"],
         "evaluate": ["podcasts"],
         "branches": ["induction", "refinement"],
         "processes": 3,
@@ -447,6 +466,9 @@ class Machine:
     def policy_sampler(self, policies: pd.DataFrame) -> Sampler:
         return ScriptedSampler(self._write)
 
+    def set_sampler(self, policies: pd.DataFrame) -> Sampler:
+        return ScriptedSampler(self._write)
+
     def train(self, name: str, *given: Any) -> Trained:
         *frames, objective = given
         told = canonical_json(described(objective))
@@ -455,7 +477,16 @@ class Machine:
 
     @staticmethod
     def _write(prompt: str, seed: int) -> Sample:
+        if "<groups>" in prompt:
+            return Sample(some_set(prompt, seed), 9, True)
         return Sample(PERSONAS[seed % len(PERSONAS)], 9, True)
+
+
+def some_set(prompt: str, seed: int) -> str:
+    """A set of some of the groups of a prompt."""
+    numbers = [number for number in range(1, prompt.count("\n- ") + 1) if stable_hash(seed, number) % 2]
+    words = {"label": "some", "description": f"Is after theme {seed % 3}."}
+    return json.dumps([{"groups": [number], **words} for number in numbers])
 
 
 PERSONAS = [render(Reading({}, phrases[0]), "reader") for phrases in HABITS.values()]

@@ -10,13 +10,16 @@ from deeper_assets.declaring import In, table
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.induction import scores
+from deeper_assets.method.induction.changes import changes_table, planted_changes
 from deeper_assets.method.induction.events import events_of_log, events_of_ratings
-from deeper_assets.method.induction.induce import induce, splits_of
+from deeper_assets.method.induction.induce import LABELLED, ByClusters, induce, users_of
 from deeper_assets.method.induction.memories import read_sessions
 from deeper_assets.method.induction.sets import Inducer
+from deeper_assets.method.induction.writing import NO_WRITINGS, ByPolicy, SetWriting
 from deeper_assets.method.protocols import Embedder
 from deeper_assets.method.windows import UserSampling, WindowRules
 from deeper_assets.partitions import every_partition
+from deeper_assets.resources import Samplers
 from deeper_assets.sources.people import PlantedPeople, planted_log, planted_personas_of
 
 
@@ -66,33 +69,42 @@ def memories(events: pd.DataFrame, domain: Domain, chat: ChatSetup) -> list[Outp
         "persona_sets": "After every window, the personas of a person, and those that have just ended. A"
         " persona keeps its id.",
         "persona_memories": "The memories of a persona, which are its evidence.",
-        "dropped_personas": "Clusters of memories that are no personas, and why.",
+        "dropped_personas": "Groups of memories that are no personas, and why.",
+        "set_writings": "What a policy wrote after a window, word for word; nothing of other inducers.",
     },
-    templates=["persona_label"],
+    templates=["persona_label", "persona_set"],
     induces=True,
 )
 def persona_sets(
     memories: pd.DataFrame,
     memory_events: pd.DataFrame,
     events: pd.DataFrame,
+    set_policies: pd.DataFrame,
     inducer: Inducer,
     embedder: Embedder,
     false_discovery: float,
     seed: int,
     domain: Domain,
     chat: ChatSetup,
+    set_writing: SetWriting | None,
+    samplers: Samplers,
 ) -> list[Output[pd.DataFrame]]:
-    """Sets of personas from clusters of memories, by one inducer."""
-    splits = splits_of(events)
-    memories = memories.sort_values(["user_id", "memory"]).reset_index(drop=True)
-    trains = memories["user_id"].map(splits) == "train"
-    known = memories["intent"][trains if trains.any() else trains | True]
-    vectors = embedder.embed(list(memories["intent"]), list(known))
-    made = induce(memories, memory_events, events, vectors, inducer, false_discovery, seed, domain, chat)
+    """Sets of personas from groups of memories, by one inducer."""
+    users, intents = users_of(memories, memory_events, events, embedder)
+    make: ByClusters | ByPolicy = ByClusters(inducer, false_discovery)
+    writer = chat.model.name if inducer in LABELLED else None
+    if set_writing is not None:
+        sampler = samplers.set_sampler(set_policies)
+        told = {user.user_id: own for user, own in zip(users, intents, strict=True)}
+        make = ByPolicy(told, sampler, set_writing, false_discovery, domain, chat.prompts)
+        writer = sampler.name
+    made = induce(memories, users, events, make, inducer, seed, domain, chat, writer)
+    written = make.writings(domain.name, inducer) if isinstance(make, ByPolicy) else NO_WRITINGS
     return [
         Output(made.persona_sets, metadata={"personas": len(made.persona_sets)}),
         Output(made.persona_memories),
         Output(made.dropped_personas),
+        Output(written, metadata={"unreadable": int(written["note"].notna().sum())}),
     ]
 
 
@@ -116,7 +128,16 @@ def planted_personas(
     return [truth.reset_index(drop=True), scores.events_with_themes(log, taking_part)]
 
 
-@table("planted_scores", planted=True, induces=True)
+@table(
+    "planted_scores",
+    tables={
+        "planted_scores": "How well each person's set agrees, after each window, with the planted personas"
+        " that hold then.",
+        "planted_changes": "Whether sets notice that a planted persona begins or ends, and leave others be.",
+    },
+    planted=True,
+    induces=True,
+)
 def planted_scores(
     persona_sets: pd.DataFrame,
     persona_memories: pd.DataFrame,
@@ -125,18 +146,24 @@ def planted_scores(
     planted_personas: pd.DataFrame,
     planted_events: pd.DataFrame,
     inducer: Inducer,
-) -> pd.DataFrame:
-    """How well each person's set agrees, after each window, with the planted personas that hold then."""
-    return scores.planted_scores(
-        persona_sets, persona_memories, memory_events, events, planted_personas, planted_events, inducer
-    )
+) -> list[pd.DataFrame]:
+    """How well each person's sets agree with the planted personas."""
+    given = (persona_sets, persona_memories, memory_events, events, planted_personas, planted_events, inducer)
+    return [scores.planted_scores(*given), planted_changes(*given)]
 
 
 @table(
     "induction",
+    tables={
+        "induction_table": "Every inducer after every window, evaluation users: how many personas, and how"
+        " well they agree.",
+        "changes_table": "How often each inducer notices that planted personas begin and end, and leaves"
+        " others be.",
+    },
     reads={
         "persona_sets": In("persona_sets", every_partition, optional=True),
         "planted_scores": In("planted_scores", every_partition, optional=True),
+        "planted_changes": In("planted_changes", every_partition, optional=True),
         "planted_personas": In("planted_personas", every_partition, optional=True),
         "events": In("events", every_partition, optional=True),
     },
@@ -145,12 +172,17 @@ def planted_scores(
 def induction_table(
     persona_sets: pd.DataFrame,
     planted_scores: pd.DataFrame,
+    planted_changes: pd.DataFrame,
     planted_personas: pd.DataFrame,
     events: pd.DataFrame,
     evaluated_domains: tuple[str, ...],
+    inducers: tuple[str, ...],
     seed: int,
-) -> pd.DataFrame:
-    """Every inducer after every window, evaluation users: how many personas, and how well they agree."""
-    frames = (persona_sets, planted_scores, planted_personas, events)
-    sets, scored, planted, done = (rows[rows["domain"].isin(evaluated_domains)] for rows in frames)
-    return scores.induction_table(sets, scored, planted, done, seed)
+) -> list[pd.DataFrame]:
+    """Every inducer, over the evaluation users of all domains."""
+    frames = (persona_sets, planted_scores, planted_changes, planted_personas, events)
+    sets, scored, changed, planted, done = (rows[rows["domain"].isin(evaluated_domains)] for rows in frames)
+    return [
+        scores.induction_table(sets, scored, planted, done, inducers, seed),
+        changes_table(changed, seed),
+    ]

@@ -1,5 +1,7 @@
 """Models: the base policy, preferences drawn from rewards, and the adapters trained on them."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 from dagster import MetadataValue, Output
 
@@ -110,7 +112,7 @@ def model_1(
     examples = preference_pairs_1 if loss == "pairwise" else preference_groups_1
     objective = Objective(loss, "start", training, seed, hardware)
     trained = trainer.train(f"{recipe_name}_1", base_policy, None, training_examples(examples), objective)
-    return _model(trained, recipe_name, "start")
+    return trained_output(trained, {"recipe": recipe_name}, "start")
 
 
 @table("model_2", training=True, code_version=CODE_VERSION)
@@ -132,7 +134,7 @@ def model_2(
     objective = Objective(loss, reference, training, seed, hardware)
     trained = trainer.train(f"{recipe_name}_2", base_policy, model_1, training_examples(examples), objective)
     held_to = f"model_1 {identity(model_1)}" if reference == "start" else f"base {identity(base_policy)}"
-    return _model(trained, recipe_name, f"{reference} ({held_to})")
+    return trained_output(trained, {"recipe": recipe_name}, f"{reference} ({held_to})")
 
 
 @table(
@@ -183,10 +185,11 @@ def _by_origin(rows: pd.DataFrame) -> dict[str, int]:
     return {str(of): int(count) for of, count in counts.items()}
 
 
-def _model(trained: Trained, recipe: str, reference: str) -> Output[pd.DataFrame]:
+def trained_output(trained: Trained, columns: Mapping[str, str], reference: str) -> Output[pd.DataFrame]:
+    """An adapter's files as rows that have these columns too, and how its training went."""
     endings = trained.report.get("endings", {})
     return Output(
-        trained.rows.assign(recipe=recipe, ended=endings.get("ended")),
+        trained.rows.assign(**columns, ended=endings.get("ended")),
         metadata={
             "loss curve": MetadataValue.md(as_markdown(loss_plot(trained.history), "loss by step")),
             **training_figures(trained.history),

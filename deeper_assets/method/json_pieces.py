@@ -5,7 +5,7 @@ No input, however hostile, raises anything but `UnreadableAnswer`, or takes long
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -87,6 +87,55 @@ def fields_of(value: Object) -> dict[str, Any]:
 def is_wording(value: Any, longest: int) -> TypeGuard[str]:
     """Whether a value is a text with a letter in it, and of so many characters at most."""
     return isinstance(value, str) and len(value) <= longest and any(sign.isalpha() for sign in value)
+
+
+def whole_numbers(value: Any, most: int) -> list[int]:
+    """Numbers from 1 to `most`, in a list or alone; nobody minds that one stands as text or stands twice.
+
+    Raises:
+        UnreadableAnswer: `no_such_number`; it is another one, or none.
+    """
+    numbers: list[int] = []
+    for given in value if isinstance(value, list) else [value]:
+        is_text = isinstance(given, str) and given.strip().isdecimal() and len(given) < 9
+        number = float(given) if is_text else given
+        if not isinstance(number, float) or not 1 <= number <= most or number != int(number):
+            raise UnreadableAnswer("no_such_number")
+        numbers.append(int(number))
+    return list(dict.fromkeys(numbers))
+
+
+def listed_objects(answer: str | None, most: int, keys: Collection[str]) -> list[Object]:
+    """The objects of a list in an answer; an empty list is an answer too.
+
+    The JSON may stand in a fence, amid prose, within an object, or be an object alone; the last list that is
+    not empty counts.
+
+    Args:
+        answer: what the model said.
+        most: brackets that are looked through, at least.
+        keys: an object with one of these is an entry, and no wrapper.
+
+    Raises:
+        UnreadableAnswer: `no_json`, or what `json_text` raises.
+    """
+    pieces = pieces_of(json_text(answer), most)
+    whole = [_entries(piece.value, keys) for piece in pieces if not piece.inside]
+    found = [entries for entries in whole if entries is not None]
+    if not found or pieces[-1].value is None:
+        raise UnreadableAnswer("no_json")
+    return next((entries for entries in reversed(found) if entries), [])
+
+
+def _entries(value: Any, keys: Collection[str]) -> list[Object] | None:
+    """A list of objects: itself, the only list within an object, or an object alone; else None."""
+    if isinstance(value, tuple):
+        lists = [part for _, part in value if isinstance(part, list)]
+        named = fields_of(value).keys() & {*keys}
+        value = [value] if named else lists[0] if len(lists) == 1 else None
+    if isinstance(value, list) and all(isinstance(entry, tuple) for entry in value):
+        return value
+    return None
 
 
 def pieces_of(text: str, most: int = 0) -> list[Piece]:

@@ -13,6 +13,7 @@ also those of IncUpdate and of merging.
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -108,6 +109,30 @@ They are one side of this person. Say which: a label of a few words, and a descr
 sentences that says nothing beyond the notes. Answer with a JSON object {"label": label, "description": \
 description}. Answer with the JSON only."""
 
+PERSONA_SET = """\
+What one person was after, in groups of like things. Each line has the number of a group, how often and \
+when it shows, and how much of all that was done is about it, for this person and for others. The log is \
+about one $item_type after another.
+
+$groups
+
+Say which sides this person has that last. A side comes from one group, or from several that are the same. \
+Leave out groups that are no side of the person. Answer with a JSON list of objects, each {"groups": \
+numbers, "label": a few words, "description": one or two sentences that say nothing beyond the lines}. A \
+group stands once at most; an empty list if there is no such side. Answer with the JSON only."""
+
+VERDICTS = """\
+What one person was after, noted on several occasions, and claims that somebody made about this person. \
+The notes are about one $item_type after another.
+
+$notes
+
+$claims
+
+Say of each claim which notes show it (none, where it goes beyond them), and whether notes speak against \
+it. Answer with a JSON list of objects, one a claim, each {"claim": its number, "shown_by": numbers of \
+notes, "contradicted": true or false}. Answer with the JSON only."""
+
 BUILT_IN: Mapping[str, str] = {
     "initial_persona": INITIAL_PERSONA,
     "prediction": PREDICTION,
@@ -119,6 +144,8 @@ BUILT_IN: Mapping[str, str] = {
     "merge_personas": MERGE_PERSONAS,
     "memories": MEMORIES,
     "persona_label": PERSONA_LABEL,
+    "persona_set": PERSONA_SET,
+    "verdicts": VERDICTS,
 }
 
 REQUIRED: Mapping[str, frozenset[str]] = {
@@ -132,6 +159,8 @@ REQUIRED: Mapping[str, frozenset[str]] = {
     "merge_personas": frozenset({"long_term_persona", "short_term_persona"}),
     "memories": frozenset({"events"}),
     "persona_label": frozenset({"memories"}),
+    "persona_set": frozenset({"groups"}),
+    "verdicts": frozenset({"notes", "claims"}),
 }
 """The placeholders a template cannot do without: its blocks, and the scale where ratings are asked for."""
 
@@ -150,6 +179,32 @@ class RatedItem:
 
     title: str
     rating: float
+
+
+@dataclass(frozen=True)
+class ShownGroup:
+    """A group of memories as a prompt shows it.
+
+    Attributes:
+        sessions: in how many it shows.
+        of: sessions there are.
+        ago: sessions since it showed last; 0: in the last one.
+        share: of what was done, how much is about it (0-1).
+        chance: the same of others, on average; NaN where there is nobody else.
+        intents: what its memories say.
+    """
+
+    sessions: int
+    of: int
+    ago: int
+    share: float
+    chance: float
+    intents: tuple[str, ...]
+
+    def __str__(self) -> str:
+        others = "" if math.isnan(self.chance) else f", {_percent(self.chance)} % of others"
+        shown = f"{self.sessions} of {self.of} sessions, the last {self.ago} ago"
+        return f"({shown}; {_percent(self.share)} %{others}): {'; '.join(map(one_line, self.intents))}"
 
 
 @dataclass(frozen=True)
@@ -204,6 +259,10 @@ class Prompts:
             "merge_personas": lambda: self.merge_personas(domain, "d", "e"),
             "memories": lambda: self.memories(domain, [("a", 1), ("b\n<c>", 0), ("d", -1)]),
             "persona_label": lambda: self.persona_label(domain, ["a", "b\n<c>"]),
+            "persona_set": lambda: self.persona_set(
+                domain, [ShownGroup(2, 9, 1, 0.5, chance, ("a", "b\n<c>")) for chance in (0.1, math.nan)]
+            ),
+            "verdicts": lambda: self.verdicts(domain, ["a", "b\n<c>"], ["d"]),
         }
         both = {name: json.dumps([text, examples[name]()]) for name, text in self.texts.items()}
         return {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in both.items()}
@@ -284,6 +343,19 @@ class Prompts:
         lines = (f"- {one_line(memory)}" for memory in memories)
         return self._fill("persona_label", domain, memories=_block("memories", lines))
 
+    def persona_set(self, domain: Domain, groups: Sequence[ShownGroup]) -> str:
+        """Asks for the personas of somebody, from groups of memories; they are numbered from 1."""
+        lines = (f"- {number} {group}" for number, group in enumerate(groups, start=1))
+        return self._fill("persona_set", domain, groups=_block("groups", lines))
+
+    def verdicts(self, domain: Domain, claims: Sequence[str], memories: Sequence[str]) -> str:
+        """Asks whether memories show claims; both are numbered from 1."""
+        blocks = {
+            tag: _block(tag, (f"- {number}: {one_line(text)}" for number, text in enumerate(texts, start=1)))
+            for tag, texts in (("notes", memories), ("claims", claims))
+        }
+        return self._fill("verdicts", domain, **blocks)
+
     def _fill(self, name: str, domain: Domain, **blocks: str) -> str:
         return Template(self.texts[name]).substitute(
             blocks,
@@ -297,6 +369,10 @@ class Prompts:
 def one_line(text: str) -> str:
     """`text` on one line, single-spaced, free of control characters, lone surrogates and angle brackets."""
     return " ".join(_UNPRINTABLE.sub(" ", text).translate(_NO_TAGS).split())
+
+
+def _percent(share: float) -> int:
+    return round(100 * share)
 
 
 def _block(tag: str, lines: Iterable[str]) -> str:

@@ -1,6 +1,6 @@
 """Several personas a person, as text for a terminal: the table of inducers, and why a persona is said."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +9,15 @@ import pandas as pd
 from deeper_assets.method.induction.sets import INDUCERS
 from deeper_assets.reports.text import figure, interval
 
+_PLACE = {"clusters": 0, **dict.fromkeys(INDUCERS[1:], 2)}
+"""Controls stand last, and between them and clusters what policies write."""
+
 MOST_MEMORIES = 3
 """Of a persona that are shown among others, the latest ones."""
 
 
-def induction_as_text(table: pd.DataFrame) -> str:
-    """The rows of induction_table after the last window, an inducer a line."""
+def induction_as_text(table: pd.DataFrame, changes: pd.DataFrame) -> str:
+    """The rows of induction_table after the last window, an inducer a line, and those of changes_table."""
     last = table[table["window"] == table["window"].max()]
     users, every = int(last["users"].max()), int(table["users"].max())
     those = f"{users} evaluation users" if users == every else f"{users} of {every} evaluation users have it"
@@ -22,7 +25,8 @@ def induction_as_text(table: pd.DataFrame) -> str:
         f"several personas a person: after window {last['window'].max()}, {those}",
         f"  {'':<16}  personas  one memory  planted F1          interval  of aimless people",
     ]
-    for inducer in sorted(last["inducer"], key=list[str](INDUCERS).index):
+    inducers = sorted(last["inducer"], key=lambda name: (_PLACE.get(name, 1), name))
+    for inducer in inducers:
         row = last[last["inducer"] == inducer].iloc[0]
         single, mean, aimless = (
             figure(row[name], form, unknown="-")
@@ -32,7 +36,27 @@ def induction_as_text(table: pd.DataFrame) -> str:
         lines.append(
             f"  {inducer:<16}  {row['personas']:8.2f}  {single:>10}  {mean:>10}  {between:>16}  {aimless:>17}"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_changes(changes, inducers)])
+
+
+def _changes(table: pd.DataFrame, inducers: Sequence[str]) -> list[str]:
+    """How often planted changes are noticed, an inducer a line; nothing where none are known."""
+    if table.empty:
+        return []
+    told = {"begins": "begin", "ends": "end", "stays": "stay, by one id"}
+    lines = [f"planted personas noticed that  {'  '.join(f'{name:>24}' for name in told.values())}"]
+    known = {(row["inducer"], row["change"]): row for row in table.to_dict("records")}
+    for inducer in inducers:
+        shown = [_noticed(known.get((inducer, change))) for change in told]
+        lines.append(f"  {inducer:<27}  {'  '.join(f'{one:>24}' for one in shown)}")
+    return lines
+
+
+def _noticed(row: Mapping[Any, Any] | None) -> str:
+    if row is None:
+        return "-"
+    between = interval(row["noticed_low"], row["noticed_high"], ".0%", unknown="[-, -]")
+    return f"{row['noticed']:.0%} {between}"
 
 
 @dataclass(frozen=True)

@@ -65,3 +65,12 @@ PLACED = text(
 )
 ATTEMPTS = integer("attempts", "how often the chat model was asked", check="attempts >= 0")
 NOTE = text("note", "why there is no value, or why an old one was carried over", nullable=True)
+PROMPT = text("prompt", "complete prompt that the policy got")
+VALIDATION = integer("validation", "1: measures the training; 0: trains", check="validation IN (0, 1)")
+FILES = (
+    text("file", "path inside the model's folder, parts separated by /", check="file <> ''"),
+    Column("content", "the file's bytes", "BLOB"),
+    long("size", "bytes of the file", check="size = octet_length(content)"),
+    text("sha256", "SHA-256 of the bytes, 64 hexadecimal digits"),
+)
+ENDED = number("ended", "share of a few greedy texts of the policy that came to an end", nullable=True)

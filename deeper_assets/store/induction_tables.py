@@ -6,6 +6,7 @@ from deeper_assets.store.columns import long as _long
 from deeper_assets.store.columns import moment as _moment
 from deeper_assets.store.columns import number as _number
 from deeper_assets.store.columns import text as _text
+from deeper_assets.store.set_tables import SET_TRAINING
 
 _SESSION = _integer("session", "session of the user, 0-based, in order of time", check="session >= 0")
 _EVENT = _integer("event", "place of the event in its session, 0-based", check="event >= 0")
@@ -33,6 +34,11 @@ _FIGURES = (
         nullable=True,
         check="p_value BETWEEN 0 AND 1",
     ),
+)
+_CHANGE = _text(
+    "change",
+    "begins: a persona is there within two windows; ends: none is any longer; stays: it keeps its id",
+    check="change IN ('begins', 'ends', 'stays')",
 )
 _SET = ("domain", "inducer", "user_id", "window")
 
@@ -110,11 +116,21 @@ INDUCTION = (
             _text(
                 "reason",
                 "chance: other people do as much of it; once: it shows in a single session; alone: there is"
-                " nobody else to compare with",
-                check="reason IN ('chance', 'once', 'alone')",
+                " nobody else to compare with; left_out: the policy does not call it a persona",
+                check="reason IN ('chance', 'once', 'alone', 'left_out')",
             ),
         ),
         key=(*_SET, "number"),
+        partition=("domain", "inducer"),
+    ),
+    Table(
+        "set_writings",
+        (
+            *(DOMAIN, _INDUCER, USER, WINDOW),
+            _text("text", "what the policy wrote at last"),
+            *(NOTE, ATTEMPTS, MODEL),
+        ),
+        key=_SET,
         partition=("domain", "inducer"),
     ),
     Table(
@@ -161,6 +177,31 @@ INDUCTION = (
         partition=("domain", "inducer"),
     ),
     Table(
+        "planted_changes",
+        (
+            *(DOMAIN, _INDUCER, USER),
+            _text("split", "train or eval"),
+            _text("theme", "generator's theme of the planted persona"),
+            _CHANGE,
+            WINDOW,
+            _integer("noticed", "1: the sets show it as they should; 0: not", check="noticed IN (0, 1)"),
+        ),
+        key=("domain", "inducer", "user_id", "theme", "change"),
+        partition=("domain", "inducer"),
+    ),
+    Table(
+        "changes_table",
+        (
+            _INDUCER,
+            _CHANGE,
+            _integer("personas", "planted personas that this can be said of"),
+            _number("noticed", "share of them, mean over domains and users"),
+            _number("noticed_low", "its 95 % interval over users, lower end", nullable=True),
+            _number("noticed_high", "its 95 % interval over users, upper end", nullable=True),
+        ),
+        key=("inducer", "change"),
+    ),
+    Table(
         "induction_table",
         (
             _INDUCER,
@@ -179,4 +220,5 @@ INDUCTION = (
         ),
         key=("inducer", "window"),
     ),
+    *SET_TRAINING,
 )

@@ -8,13 +8,17 @@ carries the provenance columns below, filled in by the store itself.
 from deeper_assets.store.columns import (
     ATTEMPTS,
     DOMAIN,
+    ENDED,
+    FILES,
     MODEL,
     NOTE,
     PERSONA,
     PLACE,
     PLACED,
     PREDICTED,
+    PROMPT,
     USER,
+    VALIDATION,
     WINDOW,
     Column,
     Table,
@@ -41,20 +45,11 @@ _LEARNS = _integer(
 _CANDIDATE = _integer(
     "candidate", "number of the first sample with this text, 0-based", check="candidate >= 0"
 )
-_PROMPT = _text("prompt", "complete prompt that the policy got")
 _ORIGIN = _text(
     "origin",
     "whose samples: of iteration_1, of iteration_2, or a replay of iteration 1 in iteration 2",
     check="origin IN ('iteration_1', 'iteration_2', 'replay')",
 )
-_VALIDATION = _integer("validation", "1: measures the training; 0: trains", check="validation IN (0, 1)")
-_FILES = (
-    _text("file", "path inside the model's folder, parts separated by /", check="file <> ''"),
-    Column("content", "the file's bytes", "BLOB"),
-    _long("size", "bytes of the file", check="size = octet_length(content)"),
-    _text("sha256", "SHA-256 of the bytes, 64 hexadecimal digits"),
-)
-_ENDED = _number("ended", "share of a few greedy texts of the policy that came to an end", nullable=True)
 _REWARDS = tuple(
     _number(
         f"reward_{which}",
@@ -148,14 +143,14 @@ def _preferences(number: int) -> tuple[Table, ...]:
             (
                 *columns,
                 _integer("pair", "number of the pair in its context, 0-based", check="pair >= 0"),
-                _PROMPT,
+                PROMPT,
                 _text("chosen", "the better persona"),
                 _text("rejected", "the worse persona"),
                 _number("reward_chosen", "the recipe's weighted sum of rewards, rating points"),
                 _number("reward_rejected", "the recipe's weighted sum of rewards, rating points"),
                 _number("margin", "reward_chosen minus reward_rejected", check="margin >= 0"),
                 _ORIGIN,
-                _VALIDATION,
+                VALIDATION,
             ),
             (*context, "pair"),
             partition,
@@ -165,16 +160,16 @@ def _preferences(number: int) -> tuple[Table, ...]:
             (
                 *columns,
                 _CANDIDATE,
-                _PROMPT,
+                PROMPT,
                 _text("completion", "candidate's text"),
                 _number("reward", "the recipe's weighted sum of rewards, rating points"),
                 _ORIGIN,
-                _VALIDATION,
+                VALIDATION,
             ),
             (*context, "candidate"),
             partition,
         ),
-        Table(f"model_{number}", (_RECIPE, *_FILES, _ENDED), ("recipe", "file"), partition),
+        Table(f"model_{number}", (_RECIPE, *FILES, ENDED), ("recipe", "file"), partition),
     )
 
 
@@ -258,7 +253,7 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         *_RATINGS_AND_PERSONAS,
-        Table("base_policy", _FILES, key=("file",)),
+        Table("base_policy", FILES, key=("file",)),
         Table("training_windows", _WINDOWS, ("domain", "user_id", "window", "place"), partition=("domain",)),
         *_samples(1, _TEMPLATE),
         *_preferences(1),

@@ -64,7 +64,10 @@ def test_every_table_is_an_asset_with_text_and_columns(experiment: Experiment) -
     ("truth", "told"),
     [
         ({"planted_truth", "planted_items"}, {"ceiling_errors", "mae_table", "comparison_table"}),
-        ({"planted_personas", "planted_events"}, {"planted_scores", "induction_table"}),
+        (
+            {"planted_personas", "planted_events"},
+            {"planted_scores", "planted_changes", "induction_table", "changes_table"},
+        ),
     ],
 )
 def test_nothing_that_writes_or_predicts_descends_from_the_truth(
@@ -91,8 +94,11 @@ def test_personas_are_induced_only_where_they_are_asked_for(experiment: Experime
     )
     assert with_them - without == {
         *("events", "memories", "memory_events", "session_readings"),
-        *("persona_sets", "persona_memories", "dropped_personas"),
-        *("planted_personas", "planted_events", "planted_scores", "induction_table"),
+        *("persona_sets", "persona_memories", "dropped_personas", "set_writings"),
+        *("base_set_policy", "set_contexts", "set_groups", "set_candidates", "judged_claims"),
+        *("set_rewards", "set_preferences", "set_models", "set_policies"),
+        *("planted_personas", "planted_events", "planted_scores", "planted_changes"),
+        *("induction_table", "changes_table"),
     }
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from deeper_assets.method import prompts as prompts_module
 from deeper_assets.method.domains import find_domain
 from deeper_assets.method.exceptions import DeeperError
-from deeper_assets.method.prompts import BUILT_IN, Prompts, RatedItem, one_line
+from deeper_assets.method.prompts import BUILT_IN, Prompts, RatedItem, ShownGroup, one_line
 
 FILM = find_domain("movielens")
 PROMPTS = Prompts()
@@ -30,6 +30,8 @@ def all_prompts(title: str, persona: str, prompts: Prompts = PROMPTS) -> dict[st
         "merge_personas": prompts.merge_personas(FILM, persona, persona),
         "memories": prompts.memories(FILM, [(title, 1), ("Big", 0)]),
         "persona_label": prompts.persona_label(FILM, [title, persona]),
+        "persona_set": prompts.persona_set(FILM, [ShownGroup(2, 9, 1, 0.5, 0.1, (title, persona))]),
+        "verdicts": prompts.verdicts(FILM, [persona], [title]),
     }
 
 
@@ -91,7 +93,10 @@ def test_nothing_in_a_title_or_persona_breaks_a_block(name: str) -> None:
     assert prompt.encode()
 
 
-@pytest.mark.parametrize("name", sorted(BUILT_IN.keys() - {"prediction", "memories", "persona_label"}))
+OF_INDUCTION = {"memories", "persona_label", "persona_set", "verdicts"}
+
+
+@pytest.mark.parametrize("name", sorted(BUILT_IN.keys() - {"prediction"} - OF_INDUCTION))
 def test_personas_are_asked_for_without_items_or_ratings(name: str) -> None:
     asked = " ".join(all_prompts("Heat", "Loves westerns.")[name].split())
     assert "Do not name any item and do not state any rating." in asked

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from deeper_assets.engines.offline.language import TEXTURES, VERDICTS
 from deeper_assets.engines.offline.lessons import PHRASES, SEED, Example, generate_drills, lessons
@@ -81,7 +81,7 @@ def build(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             tokenizer = build_tokenizer()
-            model = _new_model(len(tokenizer), tokenizer.eos_token_id)
+            model = new_model(len(tokenizer), tokenizer.eos_token_id)
             text = chain(islice(generate_drills(seed), drills), lessons(seed))
             _pretrain(model, tokenizer, text, drills + examples, seed, HIGHEST_RATE, WEIGHTS)
             more = lessons(seed, last=True)
@@ -90,7 +90,7 @@ def build(
         torch.set_num_threads(before)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    _drop_library_version(folder)
+    drop_library_version(folder)
     ending = losses[-max(len(losses) // 10, 1) :]
     made = {
         "seed": seed,
@@ -104,7 +104,7 @@ def build(
     (folder / MADE).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
 
 
-def _drop_library_version(folder: Path) -> None:
+def drop_library_version(folder: Path) -> None:
     """The files say which transformers wrote them: without that, every release writes the same bytes."""
     for name in ("config.json", "generation_config.json"):
         settings = json.loads((folder / name).read_text(encoding="utf-8"))
@@ -122,7 +122,7 @@ def lessons_digest(seed: int) -> str:
     return hashlib.sha256(json.dumps(some).encode()).hexdigest()
 
 
-def _new_model(vocabulary: int, end: int) -> Any:
+def new_model(vocabulary: int, end: int) -> Any:
     """A model whose heads begin by passing on what they look at: naming is mostly repeating."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -153,7 +153,24 @@ def _new_model(vocabulary: int, end: int) -> Any:
     return model
 
 
-def _encoded(tokenizer: Any, examples: Iterable[Example]) -> list[tuple[list[int], list[int]]]:
+class Taught(Protocol):
+    """A prompt and an answer to it."""
+
+    @property
+    def prompt(self) -> str:
+        """What is asked."""
+        ...
+
+    @property
+    def answer(self) -> str:
+        """What is to be written."""
+        ...
+
+
+_Taught = TypeVar("_Taught", bound=Taught)
+
+
+def encoded(tokenizer: Any, examples: Iterable[Taught]) -> list[tuple[list[int], list[int]]]:
     """The tokens of each prompt and of its answer, as the chat template would put them."""
     pairs = [(f"{USER}{one.prompt}{ASSISTANT}", f"{one.answer}{END}") for one in examples]
     prompts = tokenizer([prompt for prompt, _ in pairs], add_special_tokens=False).input_ids
@@ -178,8 +195,8 @@ def _pretrain(
     steps = math.ceil(number / BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
     losses = []
-    for some in _batches(islice(examples, number), tokenizer, seed):
-        tokens, answered = _padded([row for _, row in some])
+    for some in batches(islice(examples, number), tokenizer, seed):
+        tokens, answered = padded([row for _, row in some])
         seen = model.model(input_ids=tokens, output_attentions=True)
         shown, next_token = answered[:, 1:], tokens[:, 1:][answered[:, 1:]]
         logits = model.lm_head(seen.last_hidden_state[:, :-1][shown])
@@ -218,7 +235,7 @@ def _sight_lost(sights: Sequence[Any], tokens: Any, answered: Any, kinds: "_Kind
     place = torch.arange(tokens.shape[1])
     naming = torch.zeros_like(answered)
     naming[:, :-1] = answered[:, 1:] & is_theme[:, 1:]
-    line = _latest(rated)
+    line = latest(rated)
     before = torch.where(is_theme & ~answered & (line >= 0), line, place - 1)
     same = (tokens[:, :, None] == tokens[:, None, :]) & (is_theme & answered)[:, :, None]
     shown = (is_theme & ~answered)[:, None, :]
@@ -228,7 +245,7 @@ def _sight_lost(sights: Sequence[Any], tokens: Any, answered: Any, kinds: "_Kind
     behind[:, :, 1:] = same[:, :, :-1]
     wanted = (
         (0, 0, before[:, :, None] == place),
-        (0, 1, (_latest((is_theme & answered) | begun)[:, :, None] == place) & naming[:, :, None]),
+        (0, 1, (latest((is_theme & answered) | begun)[:, :, None] == place) & naming[:, :, None]),
         (1, 0, same & shown),
         (1, 1, behind & (is_verdict & ~answered)[:, None, :]),
         (1, 2, named & shown),
@@ -241,7 +258,7 @@ def _sight_lost(sights: Sequence[Any], tokens: Any, answered: Any, kinds: "_Kind
     return torch.stack(lost).sum()
 
 
-def _latest(marked: Any) -> Any:
+def latest(marked: Any) -> Any:
     """The place of the last marked token at or before each; −1 without any."""
     import torch
 
@@ -286,7 +303,7 @@ class _Kinds:
         return cls(tokens, weights, of_theme)
 
 
-def _padded(rows: Sequence[tuple[list[int], list[int]]]) -> tuple[Any, Any]:
+def padded(rows: Sequence[tuple[list[int], list[int]]]) -> tuple[Any, Any]:
     """Prompts and answers as one tensor, and where it holds an answer. Padding stands behind, unattended."""
     import torch
 
@@ -299,13 +316,13 @@ def _padded(rows: Sequence[tuple[list[int], list[int]]]) -> tuple[Any, Any]:
     return tokens, answered
 
 
-def _batches(
-    examples: Iterator[Example], tokenizer: Any, seed: int
-) -> Iterator[list[tuple[Example, tuple[list[int], list[int]]]]]:
+def batches(
+    examples: Iterator[_Taught], tokenizer: Any, seed: int
+) -> Iterator[list[tuple[_Taught, tuple[list[int], list[int]]]]]:
     """Batches of examples of like length, in random order: padding would be a fifth of the work otherwise."""
     chance = random.Random(seed)
     while part := list(islice(examples, 16 * BATCH)):
-        rows = _encoded(tokenizer, part)
+        rows = encoded(tokenizer, part)
         order = sorted(range(len(part)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))
         some = [order[i : i + BATCH] for i in range(0, len(order), BATCH)]
         chance.shuffle(some)

@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
-from deeper_assets.engines.offline.intents import intents, persona
+from deeper_assets.engines.offline.intents import intents, persona, verdicts
 from deeper_assets.engines.offline.language import HABITS, SHIFT, Reading, nearest_level, read, render
 from deeper_assets.engines.offline.tastes import combined, seen_in_ratings
 from deeper_assets.engines.offline.themes import find_kind, title_words, words_of
@@ -35,7 +35,7 @@ somebody marks. The same for every writer. It is a choice; that it is high agree
 baseline covers a fifth of the way from its first personas (0.964) to the users' median (0.520 at round 4)."""
 
 _BLOCK = re.compile(
-    r"<(persona|long_term_persona|short_term_persona|ratings|comparison|items|events|memories)>"
+    r"<(persona|long_term_persona|short_term_persona|ratings|comparison|items|events|memories|notes|claims)>"
     r"\n?(.*?)\n?</\1>",
     re.DOTALL,
 )
@@ -120,6 +120,8 @@ def _answer(prompt: str, unsaid: float) -> str | None:
     given = material.blocks.keys()
     if "events" in given:
         return intents(material.lines("events"), find_kind(material.prose), material.drawn)
+    if {"notes", "claims"} <= given:
+        return verdicts(material.lines("claims"), material.lines("notes"))
     if "memories" in given:
         return persona(material.lines("memories"))
     if "items" in given:

@@ -1,4 +1,4 @@
-"""How the stand-in reads sessions and names personas: by its themes, and in words that vary.
+"""How the stand-in reads sessions, names personas and judges claims: by its themes, and in words that vary.
 
 What it writes of a theme is its phrase, words of the titles that told it, or both; so two memories of one
 theme may have no word in common. Its themes are those of `themes.toml`, which shares no list with whatever
@@ -14,6 +14,8 @@ from deeper_assets.engines.offline.themes import Kind, themes, themes_of, title_
 
 _EVENT = re.compile(r"- (?P<number>\d+)(?: \((?P<sign>liked|disliked)\))?: (?P<text>.*)")
 _MEMORY = re.compile(r"- (?P<text>.*)")
+_NUMBERED = re.compile(r"- (?P<number>\d+): (?P<text>.*)")
+_DENIES = re.compile(r"\b(?:never|not|no|nothing|hardly|avoids|dislikes)\b", re.IGNORECASE)
 
 _MOST_WORDS = 3
 """Words of titles that a memory repeats, at most."""
@@ -71,6 +73,24 @@ def persona(lines: Sequence[str]) -> str | None:
     description = f"Was after {phrase} on {times} occasions"
     description += f", and named {' and '.join(often)}." if often else "."
     return json.dumps({"label": phrase, "description": description}, ensure_ascii=False)
+
+
+def verdicts(claims: Sequence[str], notes: Sequence[str]) -> str:
+    """Which notes show each claim, as JSON: those of its theme. They contradict a claim that denies it."""
+    themes_of_notes = [_theme_in(match["text"]) for note in notes if (match := _NUMBERED.fullmatch(note))]
+    answer = []
+    for match in filter(None, map(_NUMBERED.fullmatch, claims)):
+        theme = _theme_in(match["text"])
+        same = [number for number, own in enumerate(themes_of_notes, start=1) if own and own == theme]
+        denies = _DENIES.search(match["text"]) is not None
+        answer.append(
+            {
+                "claim": int(match["number"]),
+                "shown_by": [] if denies else same,
+                "contradicted": denies and bool(same),
+            }
+        )
+    return json.dumps(answer)
 
 
 def _theme_in(memory: str) -> str | None:

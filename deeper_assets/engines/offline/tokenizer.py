@@ -74,8 +74,11 @@ def signals() -> dict[tuple[str, ...], tuple[str, ...]]:
     return {named: tuple(words[named]) for named in sorted(words)}
 
 
-def build_tokenizer() -> Any:
-    """A tokenizer of phrases, numbers and title words; whatever else stands in a text it does not see."""
+def build_tokenizer(fixed: Sequence[str] | None = None) -> Any:
+    """A tokenizer of `fixed` phrases and title words; whatever else stands in a text it does not see.
+
+    The phrases are those of the language of refinement where none are given.
+    """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -106,7 +109,7 @@ def build_tokenizer() -> Any:
     tokenizer.add_tokens(
         [
             AddedToken(text, normalized=False, single_word=text[0].isalnum() and text[-1].isalnum())
-            for text in phrases()
+            for text in (phrases() if fixed is None else fixed)
         ]
     )
     tokenizer.decoder = decoders.Fuse()

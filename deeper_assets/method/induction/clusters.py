@@ -44,11 +44,15 @@ def _firsts(labels: Counts) -> Counts:
     return first[inverse]
 
 
-def centres_of(vectors: Vectors, labels: Counts) -> Vectors:
-    """The mean direction of each cluster's memories: clusters × dimensions, of length 1 or 0."""
-    sums = np.zeros((int(labels.max(initial=-1)) + 1, vectors.shape[1]))
-    np.add.at(sums, labels, vectors)
-    return of_unit_length(sums)
+def members_of(labels: Counts) -> list[Counts]:
+    """The places of each cluster's memories."""
+    return [np.flatnonzero(labels == number) for number in range(int(labels.max(initial=-1)) + 1)]
+
+
+def centres_of(vectors: Vectors, groups: Sequence[Counts]) -> Vectors:
+    """The mean direction of each group of memories (their places): groups × dimensions, of length 1 or 0."""
+    sums = [vectors[places].sum(axis=0) for places in groups]
+    return of_unit_length(np.array(sums, dtype=np.float64).reshape(len(groups), vectors.shape[1]))
 
 
 def of_unit_length(vectors: Vectors) -> Vectors:

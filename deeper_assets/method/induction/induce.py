@@ -6,10 +6,8 @@ Where nobody trains, it is compared with what the others had done by then.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from deeper_assets.method.asking import ChatSetup, Reply, ask
@@ -18,25 +16,24 @@ from deeper_assets.method.exceptions import UnreadableAnswer
 from deeper_assets.method.induction.sets import (
     Candidate,
     Inducer,
+    Label,
     Lasting,
     Persona,
     Remembered,
     candidates_of,
     dealt,
+    label_of,
     personas_of,
     remembered,
 )
-from deeper_assets.method.json_pieces import fields_of, is_wording, json_text, pieces_of
-from deeper_assets.method.prompts import one_line
+from deeper_assets.method.json_pieces import fields_of, json_text, pieces_of
+from deeper_assets.method.protocols import Embedder
 
 MOST_MEMORIES = 60
 """That a label is written from, the latest ones."""
 
-LABELLED: tuple[Inducer, ...] = ("clusters",)
-"""Inducers whose personas get words; the others are only measured."""
-
-LONGEST_LABEL, LONGEST_DESCRIPTION = 120, 2_000
-"""In characters."""
+LABELLED = ("clusters",)
+"""Inducers whose personas the chat model labels. A policy does so itself; controls get no words."""
 
 SETS = ("domain", "inducer", "user_id", "window", "persona")
 
@@ -53,39 +50,75 @@ class Induced:
     dropped_personas: pd.DataFrame
 
 
-@dataclass(frozen=True)
-class Label:
-    """What a persona is called, and what it says."""
+Kept = tuple[Sequence[Candidate], Sequence[Candidate]]
+"""The personas of a user after a window, and what was dropped."""
 
-    label: str
-    description: str
+
+class Making(Protocol):
+    """How memories become personas."""
+
+    def __call__(
+        self, users: Sequence[Remembered], others: Sequence[Remembered], window: int, now: Sequence[int]
+    ) -> Sequence[Kept | None]:
+        """The personas of each user after a window.
+
+        Args:
+            users: what they remember until then.
+            others: those whom they are compared with.
+            window: which.
+            now: the last session of each.
+
+        Returns:
+            None for whom nothing can be said; the set stays as it was.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ByClusters:
+    """Clusters of memories; see `sets.INDUCERS`. `rate` is that of false discoveries."""
+
+    inducer: Inducer
+    rate: float
+
+    def __call__(
+        self,
+        users: Sequence[Remembered],
+        others: Sequence[Remembered],
+        window: int,  # noqa: ARG002
+        now: Sequence[int],  # noqa: ARG002
+    ) -> Sequence[Kept | None]:
+        """See `Making`."""
+        if self.inducer == "one_persona":  # of everything: needs no clusters
+            return [personas_of(user, [], self.inducer) for user in users]
+        clusters = candidates_of(users, others, self.rate)
+        return [personas_of(user, found, self.inducer) for user, found in zip(users, clusters, strict=True)]
 
 
 def induce(
     memories: pd.DataFrame,
-    evidence: pd.DataFrame,
+    users: Sequence[Remembered],
     events: pd.DataFrame,
-    vectors: npt.NDArray[np.float64],
+    make: Making,
     inducer: Inducer,
-    rate: float,
     seed: int,
     domain: Domain,
     chat: ChatSetup,
+    writer: str | None,
 ) -> Induced:
     """The persona sets of every user after every window.
 
     Args:
-        memories: rows of memories; `vectors` are theirs.
-        evidence: rows of memory_events.
-        events: rows of `events`, which say who trains, and how far a history reaches.
-        vectors: memories × dimensions.
-        inducer: how memories become personas.
-        rate: of false discoveries.
+        memories: rows of memories.
+        users: what `remembered` made of them.
+        events: rows of `events`, which say how far a history reaches.
+        make: how memories become personas.
+        inducer: the name of that.
         seed: of what chance puts together.
         domain: whose memories these are.
-        chat: the model that writes labels, and its prompts.
+        chat: the model that writes labels where `make` gives none, and its prompts.
+        writer: the name of what writes them; None where nothing does.
     """
-    users = remembered(memories, evidence, splits_of(events), vectors)
     trainers = [user for user in users if user.trains]
     sessions = events.groupby(["user_id", "window"])["session"].max()
     lasting = {user.user_id: Lasting() for user in users}
@@ -94,23 +127,23 @@ def induce(
     for window in range(int(events["window"].max()) + 1 if len(events) else 0):
         known = [user.up_to(window) for user in users if (user.user_id, window) in sessions.index]
         others = trainers or [user.up_to(window) for user in users]
-        # One persona of everything needs no clusters.
-        clusters = candidates_of(known, others, rate) if inducer != "one_persona" else [[]] * len(known)
-        for user, found in zip(known, clusters, strict=True):
-            kept, left = personas_of(user, found, inducer)
-            now = int(sessions[user.user_id, window])
-            rows = lasting[user.user_id].next_set(user, kept, now)
+        now = [int(sessions[user.user_id, window]) for user in known]
+        for user, made, last in zip(known, make(known, others, window, now), now, strict=True):
+            if made is None:
+                sets += [(user, window, row) for row in lasting[user.user_id].unchanged()]
+                continue
+            kept, left = made
+            rows = lasting[user.user_id].next_set(user, kept, last)
             if inducer == "random_clusters":
                 hands = dealt(user, [row.candidate for row in rows], seed)
                 rows = [replace(row, candidate=hand) for row, hand in zip(rows, hands, strict=True)]
             sets += [(user, window, row) for row in rows]
-            if inducer == "clusters":
+            if inducer != "random_clusters":
                 dropped += [
                     (domain.name, inducer, user.user_id, window, number, *_figures(one), one.dropped)
                     for number, one in enumerate(left)
                 ]
     labels = _labels(sets, memories, inducer, domain, chat)
-    writer = chat.model.name if inducer in LABELLED else None
     return Induced(
         *_rows(sets, labels, (domain.name, inducer), writer),
         pd.DataFrame(dropped, columns=[*SETS[:-1], "number", *_MEASURED, "reason"]),
@@ -139,6 +172,29 @@ def _rows(
     return pd.DataFrame(personas, columns=columns), pd.DataFrame(members, columns=[*SETS, "memory"])
 
 
+def users_of(
+    memories: pd.DataFrame, evidence: pd.DataFrame, events: pd.DataFrame, embedder: Embedder
+) -> tuple[list[Remembered], list[list[str]]]:
+    """What is remembered of each user, and what each of these memories says.
+
+    What words mean is learned from the memories of training users; where nobody trains, from all.
+
+    Args:
+        memories: rows of memories.
+        evidence: rows of memory_events.
+        events: rows of `events`, which say who trains.
+        embedder: what turns memories into vectors.
+    """
+    splits = splits_of(events)
+    memories = memories.sort_values(["user_id", "memory"]).reset_index(drop=True)
+    trains = memories["user_id"].map(splits) == "train"
+    known = memories["intent"][trains if trains.any() else trains | True]
+    vectors = embedder.embed(list(memories["intent"]), list(known))
+    users = remembered(memories, evidence, splits, vectors)
+    intents = {str(user): list(own) for user, own in memories.groupby("user_id")["intent"]}
+    return users, [intents[user.user_id] for user in users]
+
+
 def splits_of(events: pd.DataFrame) -> dict[str, str]:
     """The split of each user of `events` rows."""
     return dict(zip(events["user_id"], events["split"], strict=True))
@@ -159,9 +215,9 @@ def _labels(
     domain: Domain,
     chat: ChatSetup,
 ) -> list[Reply[Label]]:
-    """What each persona is called: asked once for the same memories; nothing of inducers without words."""
+    """What each persona is called: as its maker says, or asked once for the same memories of LABELLED."""
     if inducer not in LABELLED:
-        return [Reply(None, None, 0)] * len(sets)
+        return [Reply(one.candidate.label, None, 0) for _, _, one in sets]
     texts = dict(
         zip(zip(memories["user_id"], memories["memory"], strict=True), memories["intent"], strict=True)
     )
@@ -190,6 +246,4 @@ def parse_label(answer: str | None) -> Label:
         raise UnreadableAnswer("no_json")
     whole = [told for told in objects if set(_PARTS) <= told.keys()]
     label, description = ((whole or objects)[-1].get(part) for part in _PARTS)
-    if not is_wording(label, LONGEST_LABEL) or not is_wording(description, LONGEST_DESCRIPTION):
-        raise UnreadableAnswer("no_label")
-    return Label(one_line(label), one_line(description))
+    return label_of(label, description)

@@ -10,7 +10,13 @@ import pandas as pd
 from deeper_assets.method.asking import ChatSetup, ask
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.exceptions import UnreadableAnswer
-from deeper_assets.method.json_pieces import Object, fields_of, is_wording, json_text, pieces_of
+from deeper_assets.method.json_pieces import (
+    Object,
+    fields_of,
+    is_wording,
+    listed_objects,
+    whole_numbers,
+)
 from deeper_assets.method.prompts import one_line
 
 LONGEST_INTENT = 300
@@ -36,45 +42,19 @@ def parse_intents(answer: str | None, events: int) -> tuple[Intent, ...]:
         UnreadableAnswer: with a word out of `parsing.REASONS`; an intent has no words or no events, or one
             that the session does not have.
     """
-    pieces = pieces_of(json_text(answer), 4 * events)
-    whole = [_entries(piece.value) for piece in pieces if not piece.inside]
-    found = [entries for entries in whole if entries is not None]
-    if not found or pieces[-1].value is None:
-        raise UnreadableAnswer("no_json")
-    last: list[Any] = next((entries for entries in reversed(found) if entries), [])
-    return tuple(_intent(entry, events) for entry in last)
-
-
-def _entries(value: Any) -> list[Any] | None:
-    """A list of objects: itself, the only list within an object, or an object alone; else None."""
-    if isinstance(value, tuple):
-        lists = [part for _, part in value if isinstance(part, list)]
-        named = fields_of(value).keys() & {*_INTENT}
-        value = [value] if named else lists[0] if len(lists) == 1 else None
-    if isinstance(value, list) and all(isinstance(entry, tuple) for entry in value):
-        return value
-    return None
+    return tuple(_intent(entry, events) for entry in listed_objects(answer, 4 * events, _INTENT))
 
 
 def _intent(entry: Object, events: int) -> Intent:
     told = fields_of(entry)
     text = next((told[key] for key in _INTENT if key in told), None)
     numbers = next((told[key] for key in _EVENTS if key in told), None)
-    numbers = numbers if isinstance(numbers, list) else [numbers]
     if not is_wording(text, LONGEST_INTENT):
         raise UnreadableAnswer("no_intent")
-    places = {_place(number, events) for number in numbers}
+    places = sorted(number - 1 for number in whole_numbers(numbers, events))
     if not places:
         raise UnreadableAnswer("no_evidence")
-    return Intent(one_line(text), tuple(sorted(places)))
-
-
-def _place(number: Any, events: int) -> int:
-    if isinstance(number, str) and number.strip().isdecimal() and len(number) < 9:
-        number = float(number)
-    if not isinstance(number, float) or not 1 <= number <= events or number != int(number):
-        raise UnreadableAnswer("no_such_event")
-    return int(number) - 1
+    return Intent(one_line(text), tuple(places))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pandas as pd
 
-from deeper_assets.method.induction.sets import INDUCERS, Inducer
+from deeper_assets.method.induction.sets import Inducer
 from deeper_assets.method.statistics import bootstrap_mae
 
 
@@ -106,7 +106,12 @@ def _events_by_set(rows: pd.DataFrame) -> dict[tuple[str, int], list[set[tuple[i
 
 
 def induction_table(
-    sets: pd.DataFrame, scores: pd.DataFrame, planted: pd.DataFrame, events: pd.DataFrame, seed: int
+    sets: pd.DataFrame,
+    scores: pd.DataFrame,
+    planted: pd.DataFrame,
+    events: pd.DataFrame,
+    inducers: Sequence[Inducer],
+    seed: int,
 ) -> pd.DataFrame:
     """Every inducer after every window, over evaluation users of all domains: induction_table rows.
 
@@ -115,6 +120,7 @@ def induction_table(
         scores: rows of planted_scores.
         planted: rows of planted_personas.
         events: rows of `events`.
+        inducers: those in force.
         seed: of the resampling of users within their domain.
     """
     users = events.loc[events["split"] == "eval", ["domain", "user_id", "window"]].drop_duplicates()
@@ -122,7 +128,7 @@ def induction_table(
     counts = goes_on.groupby(["inducer", "domain", "user_id", "window"])["memories"].agg(
         personas="size", single=lambda memories: (memories == 1).sum()
     )
-    every = users.merge(pd.DataFrame({"inducer": INDUCERS}), "cross")
+    every = users.merge(pd.DataFrame({"inducer": inducers}), "cross")
     every = every.merge(counts.reset_index(), "left").fillna({"personas": 0, "single": 0})
     has_any = set(zip(planted["domain"], planted["user_id"], strict=True))
     aimless = [key not in has_any for key in zip(every["domain"], every["user_id"], strict=True)]

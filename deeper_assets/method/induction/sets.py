@@ -6,11 +6,12 @@ chance any longer, or when it has not shown for so many sessions that this is un
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from deeper_assets.method.exceptions import UnreadableAnswer
 from deeper_assets.method.induction.clusters import (
     FEWEST_SESSIONS,
     Counts,
@@ -20,13 +21,16 @@ from deeper_assets.method.induction.clusters import (
     clusters_of,
     design_effect,
     discovered,
+    members_of,
     near_events,
     p_values,
 )
+from deeper_assets.method.json_pieces import is_wording
+from deeper_assets.method.prompts import one_line
 from deeper_assets.method.windows import stable_share
 
-Inducer = Literal["clusters", "every_cluster", "random_clusters", "one_persona"]
-"""How memories become personas.
+Inducer = str
+"""How memories become personas: one of INDUCERS, or what a policy makes (`set_recipes.inducers_of`).
 
 - clusters: those that are more than chance;
 - every_cluster: all of them, chance or not;
@@ -34,7 +38,11 @@ Inducer = Literal["clusters", "every_cluster", "random_clusters", "one_persona"]
 - one_persona: all memories in one.
 """
 
-INDUCERS: tuple[Inducer, ...] = get_args(Inducer)
+INDUCERS = ("clusters", "every_cluster", "random_clusters", "one_persona")
+"""Those that need no policy."""
+
+RECENT = 2
+"""The latest windows, in which a cluster may be more than chance while it is not over the whole history."""
 
 UNLIKELY = 0.05
 """A persona that shows at its rate is silent as long as this with such a probability, or a lower one."""
@@ -80,9 +88,35 @@ class Remembered:
         )
 
 
+Dropped = Literal["chance", "once", "alone", "left_out"]
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a persona is called, and what it says."""
+
+    label: str
+    description: str
+
+
+LONGEST_LABEL, LONGEST_DESCRIPTION = 120, 2_000
+"""In characters."""
+
+
+def label_of(label: Any, description: Any) -> Label:
+    """Both as text on one line.
+
+    Raises:
+        UnreadableAnswer: `no_label`; either is no wording, or too long.
+    """
+    if not is_wording(label, LONGEST_LABEL) or not is_wording(description, LONGEST_DESCRIPTION):
+        raise UnreadableAnswer("no_label")
+    return Label(one_line(label), one_line(description))
+
+
 @dataclass(frozen=True)
 class Candidate:
-    """A cluster of one user's memories.
+    """A group of one user's memories.
 
     Attributes:
         places: of its memories among the user's.
@@ -92,6 +126,7 @@ class Candidate:
         chance: the same of other people, on average; NaN where there is nobody else.
         p_value: how likely that share is at this chance; NaN where either is.
         dropped: why it is no persona; None where it is one.
+        label: what whoever made it calls it; None where nobody has yet.
     """
 
     places: Counts
@@ -99,7 +134,8 @@ class Candidate:
     share: float
     chance: float
     p_value: float
-    dropped: Literal["chance", "once", "alone"] | None
+    dropped: Dropped | None
+    label: Label | None = None
 
 
 def remembered(
@@ -129,7 +165,10 @@ def remembered(
 
 
 def candidates_of(
-    users: Sequence[Remembered], others: Sequence[Remembered], rate: float
+    users: Sequence[Remembered],
+    others: Sequence[Remembered],
+    rate: float,
+    groups: Sequence[Sequence[Counts]] | None = None,
 ) -> list[list[Candidate]]:
     """The clusters of each user's memories, each compared with what `others` did.
 
@@ -137,11 +176,13 @@ def candidates_of(
         users: whose personas are looked for.
         others: those whom they are compared with, but for themselves.
         rate: of false discoveries among a user's personas.
+        groups: of each user, the places of memories that stand in for clusters; None: clusters.
     """
     if not users:
         return []
-    labels = [clusters_of(user.vectors) for user in users]
-    centres = [centres_of(user.vectors, own) for user, own in zip(users, labels, strict=True)]
+    if groups is None:
+        groups = [members_of(clusters_of(user.vectors)) for user in users]
+    centres = [centres_of(user.vectors, own) for user, own in zip(users, groups, strict=True)]
     chances = _chances(users, centres, others)
     effect = design_effect(
         [clusters_of(other.vectors) for other in others],
@@ -149,11 +190,14 @@ def candidates_of(
         [other.events for other in others],
     )
     found = []
-    for user, own, middle, chance in zip(users, labels, centres, chances, strict=True):
+    for user, members, middle, chance in zip(users, groups, centres, chances, strict=True):
         near, done = near_events(middle, user.vectors, user.events), int(user.events.sum())
         values = p_values(near, done, chance, effect)
+        latest = user.events * (user.window > user.window.max(initial=0) - RECENT)
+        if latest.sum() < done:
+            recent = p_values(near_events(middle, user.vectors, latest), int(latest.sum()), chance, effect)
+            values = np.minimum(2 * np.minimum(values, recent), 1)
         real = discovered(np.nan_to_num(values, nan=1.0), rate)
-        members = [np.flatnonzero(own == number) for number in range(len(middle))]
         sessions = [len(np.unique(user.session[places])) for places in members]
         found.append(
             [
@@ -171,7 +215,7 @@ def candidates_of(
     return found
 
 
-def _dropped(sessions: int, real: bool, alone: bool) -> Literal["chance", "once", "alone"] | None:
+def _dropped(sessions: int, real: bool, alone: bool) -> Dropped | None:
     if alone:
         return "alone"
     if sessions < FEWEST_SESSIONS:
@@ -258,6 +302,10 @@ class Lasting:
             self.alive.discard(number)
             rows.append(Persona(number, "ended", self.last[number]))
         return sorted(rows, key=lambda row: row.number)
+
+    def unchanged(self) -> list[Persona]:
+        """The set after the next window where nobody says what has changed."""
+        return [Persona(number, "same", self.last[number]) for number in sorted(self.alive)]
 
     def _state(self, number: int, one: Candidate) -> State:
         """Of a persona that is, what has come of it since the window before."""

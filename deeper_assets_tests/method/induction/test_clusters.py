@@ -8,6 +8,7 @@ from deeper_assets.method.induction.clusters import (
     clusters_of,
     design_effect,
     discovered,
+    members_of,
     near_events,
     p_values,
 )
@@ -24,11 +25,11 @@ def test_memories_that_point_the_same_way_are_one_cluster_and_unknown_ones_are_a
 @pytest.mark.parametrize("vectors", [np.zeros((0, 2)), np.zeros((1, 2)), np.array([EAST])])
 def test_none_and_one_make_as_many_clusters(vectors: np.ndarray) -> None:
     assert list(clusters_of(vectors)) == list(range(len(vectors)))
-    assert len(centres_of(vectors, clusters_of(vectors))) == len(vectors)
+    assert len(centres_of(vectors, members_of(clusters_of(vectors)))) == len(vectors)
 
 
 def test_a_centre_is_the_mean_direction() -> None:
-    centres = centres_of(np.array([EAST, NORTH, NOWHERE]), np.array([0, 0, 1]))
+    centres = centres_of(np.array([EAST, NORTH, NOWHERE]), [np.array([0, 1]), np.array([2])])
     assert centres == pytest.approx(np.array([[0.5**0.5, 0.5**0.5], NOWHERE]))
 
 

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,8 +7,8 @@ import pytest
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.domains import find_domain
 from deeper_assets.method.exceptions import UnreadableAnswer
-from deeper_assets.method.induction.induce import Induced, Label, induce, parse_label
-from deeper_assets.method.induction.sets import Inducer
+from deeper_assets.method.induction.induce import ByClusters, Induced, induce, parse_label, users_of
+from deeper_assets.method.induction.sets import Inducer, Label
 from deeper_assets.method.prompts import Prompts
 from deeper_assets_tests.fakes import ScriptedChat
 
@@ -36,6 +38,15 @@ def test_whatever_is_no_label_is_unreadable(answer: str | None, reason: str) -> 
         parse_label(answer)
 
 
+class Themes:
+    """An embedder that reads the number of a theme at the end of a text."""
+
+    name = "themes"
+
+    def embed(self, texts: Sequence[str], known: Sequence[str]) -> np.ndarray:
+        return np.eye(4)[[int(text[-1]) for text in texts]]
+
+
 def made(chat: ScriptedChat, inducer: Inducer = "clusters") -> Induced:
     """`u` turns to theme 0 again and again, from window 0 on; the others to themes 1 to 3."""
     rows = [("u", "train", memory, memory, 0) for memory in range(8)]
@@ -43,9 +54,10 @@ def made(chat: ScriptedChat, inducer: Inducer = "clusters") -> Induced:
     table = pd.DataFrame(rows, columns=["user_id", "split", "memory", "session", "theme"])
     table = table.assign(window=table["session"] // 4, domain="book", event=0)
     table["intent"] = "theme " + table["theme"].astype(str)
-    vectors = np.eye(4)[table["theme"]]
     setup = ChatSetup(chat, Prompts(), asks=1)
-    return induce(table, table, table, vectors, inducer, 0.3, 1, BOOK, setup)
+    users, _ = users_of(table, table, table, Themes())
+    writer = chat.name if inducer == "clusters" else None
+    return induce(table, users, table, ByClusters(inducer, 0.3), inducer, 1, BOOK, setup, writer)
 
 
 def test_sets_follow_each_window_and_name_their_evidence() -> None:

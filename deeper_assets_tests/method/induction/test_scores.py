@@ -93,7 +93,7 @@ def test_nothing_is_scored_where_nothing_was_planted() -> None:
 
 
 def test_the_table_counts_people_without_personas_apart() -> None:
-    table = induction_table(SETS, scored(), PLANTED, EVENTS, seed=1)
+    table = induction_table(SETS, scored(), PLANTED, EVENTS, INDUCERS, seed=1)
     assert set(table["inducer"]) == set(INDUCERS), "also those that found nothing"
     first, second = table[table["inducer"] == "clusters"].to_dict("records")
     assert (first["window"], first["users"], first["personas"], first["single"]) == (0, 2, 1.5, 1.0)
@@ -104,14 +104,14 @@ def test_the_table_counts_people_without_personas_apart() -> None:
 
 def test_whoever_was_not_generated_is_not_aimless() -> None:
     real = EVENTS.assign(domain="stories")
-    table = induction_table(SETS, scored(), PLANTED, pd.concat([EVENTS, real]), seed=1)
+    table = induction_table(SETS, scored(), PLANTED, pd.concat([EVENTS, real]), INDUCERS, seed=1)
     first = table[(table["inducer"] == "clusters") & (table["window"] == 0)].iloc[0]
     assert (first["users"], first["aimless"]) == (4, 1)
 
 
 def test_without_planted_people_the_table_counts_personas_alone() -> None:
     nothing = planted_scores(SETS, MEMBERS, MEMORY_EVENTS, EVENTS, PLANTED[:0], THEMES[:0], "clusters")
-    table = induction_table(SETS, nothing, PLANTED[:0], EVENTS, seed=1)
+    table = induction_table(SETS, nothing, PLANTED[:0], EVENTS, INDUCERS, seed=1)
     assert list(table.loc[table["inducer"] == "clusters", "personas"]) == [1.5, 1.0]
     assert set(table["aimless"]) == {0}
     assert table["planted_f1"].isna().all()
