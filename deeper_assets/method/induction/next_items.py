@@ -1,18 +1,22 @@
 """Next items: after each window of a person, the catalogue of the domain is ranked for the next window.
 
-Personas rank an item by the nearest of them: by the cosine of the item's text to the mean direction of the
-persona's memories. Beside them stand floors without text, the same with one persona, with clusters that are
-chance, and with the personas of a stranger; and the planted personas, where there are any, as a ceiling.
+Personas rank an item by the nearest of them: by the cosine of the item to the mean direction of the persona's
+memories. An item is the sum of what its text says and of what others were after who did something with it,
+because many texts say nothing that is known. Beside personas stand floors without text, the same with one
+persona, with clusters that are chance, and with the personas of a stranger; and the planted personas, where
+there are any, as a ceiling.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from deeper_assets.method.induction import rankers
-from deeper_assets.method.induction.clusters import Vectors, centres_of
+from deeper_assets.method.induction.clusters import Vectors, centres_of, of_unit_length
 from deeper_assets.method.induction.rankers import FLOORS, Likeness, Row
 from deeper_assets.method.induction.ranking import MEASURES, Places, Scores
 from deeper_assets.method.induction.scores import holding
@@ -57,13 +61,21 @@ Centres = Mapping[tuple[str, int], Vectors]
 
 
 def next_item_scores(
-    turns: Turns, memories: pd.DataFrame, members: pd.DataFrame, embedder: Embedder, domain: str
+    turns: Turns,
+    events: pd.DataFrame,
+    memories: pd.DataFrame,
+    evidence: pd.DataFrame,
+    members: pd.DataFrame,
+    embedder: Embedder,
+    domain: str,
 ) -> pd.DataFrame:
     """How each ranker ranks what evaluation users do next: rows of next_item_scores.
 
     Args:
         turns: of the domain.
+        events: rows of `events`, which the turns are of.
         memories: rows of memories.
+        evidence: rows of memory_events.
         members: rows of persona_memories, of all inducers.
         embedder: of items and memories alike; it learns from what others remembered before the moment that
             cuts the domain.
@@ -71,8 +83,14 @@ def next_item_scores(
     """
     learned = memories.merge(turns.learned)["intent"]
     vectors = embedder.embed([*memories["intent"], *turns.texts], list(learned))
-    items, own = vectors[len(memories) :], vectors[: len(memories)]
+    own, texts = vectors[: len(memories)], vectors[len(memories) :]
+    items = Items.of(turns, events, memories.assign(at=range(len(memories))), evidence, own, texts)
     centres = {inducer: _centres(rows, memories, own) for inducer, rows in members.groupby("inducer")}
+
+    # Turns of a user come one after another.
+    @lru_cache(maxsize=1)
+    def items_for(user: str) -> Vectors:
+        return items.without(user)
 
     def likeness(inducer: Inducer, others: Mapping[tuple[str, int], str] | None = None) -> Likeness:
         sets: Centres = centres.get(inducer, {})
@@ -80,7 +98,8 @@ def next_item_scores(
         def like(turn: Turn) -> Scores | None:
             key = turn.user_id, turn.window
             whose = key[0] if others is None else others.get(key)
-            return rankers.nearest(sets.get((str(whose), turn.window), items[:0]), items)
+            personas = sets.get((str(whose), turn.window))
+            return None if personas is None else rankers.nearest(personas, items_for(turn.user_id))
 
         return like
 
@@ -88,6 +107,48 @@ def next_item_scores(
     mixed = {name: likeness(inducer, given if name == STRANGER else None) for name, inducer in MIXED.items()}
     alone = {name: likeness(inducer) for name, inducer in ALONE.items()}
     return frame_of(rankers.rank(turns, alone, mixed, FLOORS), domain)
+
+
+@dataclass(frozen=True)
+class Items:
+    """What items are about.
+
+    Attributes:
+        texts: what the text of each says: items × dimensions.
+        place: of each memory of others that rests on an item: the item.
+        user: the same: whose memory.
+        memory: the same: its vector.
+    """
+
+    texts: Vectors
+    place: Places
+    user: npt.NDArray[np.str_]
+    memory: Vectors
+
+    @classmethod
+    def of(
+        cls,
+        turns: Turns,
+        events: pd.DataFrame,
+        memories: pd.DataFrame,
+        evidence: pd.DataFrame,
+        vectors: Vectors,
+        texts: Vectors,
+    ) -> "Items":
+        """The items of a domain; of memories, which have their place `at` in `vectors`, those of others."""
+        event, memory = ["user_id", "session", "event"], ["user_id", "memory"]
+        named = events[event].assign(item=names_of(events))
+        shown = (
+            evidence.merge(turns.learned).merge(named, on=event).merge(memories[[*memory, "at"]], on=memory)
+        )
+        place: Places = np.searchsorted(turns.items, shown["item"].to_numpy(dtype=str)).astype(np.int64)
+        return cls(texts, place, shown["user_id"].to_numpy(dtype=str), vectors[shown["at"]])
+
+    def without(self, user: str) -> Vectors:
+        """Each item without what this user remembered of it: of length 1, or of 0 where nothing is known."""
+        sums, others = self.texts.copy(), self.user != user
+        np.add.at(sums, self.place[others], self.memory[others])
+        return of_unit_length(sums)
 
 
 def _centres(members: pd.DataFrame, memories: pd.DataFrame, vectors: Vectors) -> Centres:
@@ -149,7 +210,7 @@ def planted_next_items(
     return frame_of(rankers.rank(asked, {}, {CEILING: like}, ()), domain)
 
 
-def _themes(shown: pd.DataFrame, items: Sequence[str]) -> "np.typing.NDArray[np.str_]":
+def _themes(shown: pd.DataFrame, items: Sequence[str]) -> npt.NDArray[np.str_]:
     """Of each item the theme that most of these events show; none of an item that shows none."""
     counted = shown.groupby(["item", "theme"]).size().rename("events").reset_index()
     first = counted.sort_values(["events", "theme"], ascending=[False, True]).drop_duplicates("item")

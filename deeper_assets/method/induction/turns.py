@@ -15,6 +15,10 @@ import numpy as np
 import pandas as pd
 
 from deeper_assets.method.induction.ranking import Places, Scores
+from deeper_assets.method.windows import stable_hash
+
+MOST_PRACTICE = 500
+"""Turns of others by which rankers choose how they mix; of more, these by a hash."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ def turns_of(events: pd.DataFrame) -> Turns:
         events.groupby("place")["text"].min().tolist(),
         _crowd(taught, len(items)),
         bool((events["kind"] == "rating").all()),
-        practice,
+        _some(practice),
         asked,
         whole[whole].index.to_frame(index=False),
     )
@@ -156,6 +160,12 @@ def _turns_of_user(own: pd.DataFrame, evaluated: bool) -> Iterator[tuple[Turn, s
             user, evaluated, int(number), latest.iloc[start - 1], place[:start], np.unique(place[ahead])
         )
         yield turn, ahead
+
+
+def _some(turns: Sequence[Turn]) -> list[Turn]:
+    """At most MOST_PRACTICE of them, in their order."""
+    places = sorted(range(len(turns)), key=lambda at: stable_hash(turns[at].user_id, turns[at].window))
+    return [turns[at] for at in sorted(places[:MOST_PRACTICE])]
 
 
 def _crowd(events: pd.DataFrame, items: int) -> Crowd:

