@@ -28,12 +28,22 @@ from dagster import (
 )
 from dagster._core.definitions.metadata import RawMetadataValue
 
-from deeper_assets.assets import evaluation, histories, induction, iterations, models, personas, truth
+from deeper_assets.assets import (
+    evaluation,
+    histories,
+    induction,
+    iterations,
+    models,
+    next_items,
+    personas,
+    truth,
+)
 from deeper_assets.checks import evaluation as evaluation_checks
 from deeper_assets.checks import histories as histories_checks
 from deeper_assets.checks import induction as induction_checks
 from deeper_assets.checks import iterations as iterations_checks
 from deeper_assets.checks import models as models_checks
+from deeper_assets.checks import next_items as next_items_checks
 from deeper_assets.checks import personas as personas_checks
 from deeper_assets.declaring import Check, Declared, In, Read, TableAsset
 from deeper_assets.engines.chat.journal import Purpose, asking_for
@@ -59,6 +69,7 @@ ASSETS: tuple[ModuleType, ...] = (
     evaluation,
     truth,
     induction,
+    next_items,
 )
 CHECKS: tuple[ModuleType, ...] = (
     histories_checks,
@@ -67,6 +78,7 @@ CHECKS: tuple[ModuleType, ...] = (
     models_checks,
     evaluation_checks,
     induction_checks,
+    next_items_checks,
 )
 
 

@@ -43,10 +43,15 @@ INDUCING = _job(
     "persona_sets",
     description="Several personas a person, from memories; for one domain and inducer.",
 )
+RANKING = _job(
+    "ranking",
+    "next_items",
+    description="How personas and what stands beside them rank what people do next; for one domain.",
+)
 PLANTING = _job(
     "planting",
     "planted_people",
-    description="What generated people are, and which of their events show it; for one domain.",
+    description="What generated people are, which events show it, and how well it ranks; for one domain.",
 )
 SCORING = _job(
     "scoring",
@@ -56,7 +61,7 @@ SCORING = _job(
 INDUCTION_JOB = _job(
     "induction",
     "induction",
-    description="How many personas each inducer finds, and how well they agree with planted ones.",
+    description="What inducers find, how well it agrees with what was planted, and how well it ranks.",
 )
 # A job and an asset cannot share a name.
 JOBS = (
@@ -89,6 +94,7 @@ JOBS = (
     TABLES_JOB,
     REMEMBERING,
     INDUCING,
+    RANKING,
     PLANTING,
     SCORING,
     INDUCTION_JOB,

@@ -48,6 +48,7 @@ MEMORIES = of("memories", "memory_events", "session_readings")
 SETS = of("persona_sets", "persona_memories", "dropped_personas")
 PEOPLE = of("planted_personas", "planted_events")
 EVENTS = of("events")
+RANKED = of("next_item_scores", "planted_next_items")
 ASKED = (
     of("initial_personas", "initial_predictions", "candidate_predictions_*")
     | SECOND
@@ -71,6 +72,7 @@ DOMAIN = HISTORIES | (
     | CONTEXTS
     | EVENTS
     | PEOPLE
+    | RANKED
 )
 
 STALE: Mapping[str, frozenset[str]] = {
@@ -85,7 +87,7 @@ STALE: Mapping[str, frozenset[str]] = {
     | EVENTS
     | PEOPLE
     | SETS
-    | of("induction_table"),
+    | of("induction_table", "next_items_table"),
     "data": HISTORIES | EVENTS,
     "downloads": HISTORIES | EVENTS,
     "domains.podcasts.item_type": DOMAIN,
@@ -192,7 +194,7 @@ STALE: Mapping[str, frozenset[str]] = {
     "train_recipes": CONTEXTS - SECOND | of("mae_table", "comparison_table"),
     "training_seeds": of("mae_table", "comparison_table"),
     "training_domains": PREFERENCES,
-    "evaluate": of("floors_table", "mae_table", "comparison_table", "induction_table"),
+    "evaluate": of("floors_table", "mae_table", "comparison_table", "induction_table", "next_items_table"),
     "branches": NOTHING,
     "session_silence": EVENTS | PEOPLE,
     "planted_noise": EVENTS | PEOPLE,
@@ -568,6 +570,7 @@ def test_the_small_graph_makes_something_of_everything(played: Played) -> None:
 
 OF_TRUTH = {"planted_truth", "planted_items", "ceiling_errors", "mae_table", "comparison_table"}
 OF_TRUTH |= {"planted_personas", "planted_events", "planted_scores", "induction_table"}
+OF_TRUTH |= {"planted_next_items", "next_items_table"}
 TRUTH_IS_THERE = ("data", "downloads", "evaluate")
 """Settings that decide whether there is a truth at all, which tables OF_TRUTH hold or read."""
 

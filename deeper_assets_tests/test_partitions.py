@@ -271,4 +271,5 @@ def test_sets_are_cut_by_domain_and_inducer() -> None:
     given = offered(evaluate=["book"], training_domains=["book"], branches=["induction"])
     assert given["events"] == ["book"]
     assert given["persona_sets"] == given["planted_scores"] == [f"book|{name}" for name in INDUCERS]
-    assert given["induction_table"] is None
+    assert given["next_item_scores"] == given["planted_next_items"] == ["book"]
+    assert given["induction_table"] is given["next_items_table"] is None
