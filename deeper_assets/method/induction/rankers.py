@@ -5,7 +5,7 @@ nothing of the next window. What is like the user and what is popular are mixed 
 logarithm of the popularity (one is added, so that it is never none) plus the likeness divided by a
 temperature, as if a popular item were taken with a probability that its likeness makes larger. The
 temperature is the one of TEMPERATURES with the highest NDCG@10 over the next windows of others. They stand
-close enough together that no ranker loses by what lies between them.
+close together: of few, each ranker takes one that is not its best, and which ones lose by that is chance.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
