@@ -372,13 +372,15 @@ def _print_tables(experiment: "Experiment") -> None:
 
 
 def _print_induction(experiment: "Experiment") -> None:
-    from deeper_assets.reports.induction import induction_as_text
+    from deeper_assets.reports.induction import induction_as_text, next_items_as_text
 
-    table = experiment.warehouse.load("induction_table")
+    table, ranked = (experiment.warehouse.load(name) for name in ("induction_table", "next_items_table"))
     if table.empty:
         click.echo("\nno personas were induced: no evaluation user has events")
         return
     click.echo("\n" + induction_as_text(table, experiment.warehouse.load("changes_table")))
+    if not ranked.empty:
+        click.echo("\n" + next_items_as_text(ranked))
     if experiment.settings.chat.engine == "offline":
         click.echo("\nThe offline stand-in read these events: its figures show the mechanism only.")
 

@@ -34,6 +34,7 @@ from deeper_assets.assets import (
     induction,
     iterations,
     models,
+    next_items,
     personas,
     set_training,
     truth,
@@ -43,6 +44,7 @@ from deeper_assets.checks import histories as histories_checks
 from deeper_assets.checks import induction as induction_checks
 from deeper_assets.checks import iterations as iterations_checks
 from deeper_assets.checks import models as models_checks
+from deeper_assets.checks import next_items as next_items_checks
 from deeper_assets.checks import personas as personas_checks
 from deeper_assets.declaring import Check, Declared, In, Read, TableAsset
 from deeper_assets.engines.chat.journal import Purpose, asking_for
@@ -70,6 +72,7 @@ ASSETS: tuple[ModuleType, ...] = (
     truth,
     set_training,
     induction,
+    next_items,
 )
 CHECKS: tuple[ModuleType, ...] = (
     histories_checks,
@@ -78,6 +81,7 @@ CHECKS: tuple[ModuleType, ...] = (
     models_checks,
     evaluation_checks,
     induction_checks,
+    next_items_checks,
 )
 
 

@@ -57,10 +57,15 @@ SET_JOBS = (
     ),
     _job("inducers", "set_policies", description="Which policy writes the sets of an inducer."),
 )
+RANKING = _job(
+    "ranking",
+    "next_items",
+    description="How personas and what stands beside them rank what people do next; for one domain.",
+)
 PLANTING = _job(
     "planting",
     "planted_people",
-    description="What generated people are, and which of their events show it; for one domain.",
+    description="What generated people are, which events show it, and how well it ranks; for one domain.",
 )
 SCORING = _job(
     "scoring",
@@ -70,7 +75,7 @@ SCORING = _job(
 INDUCTION_JOB = _job(
     "induction",
     "induction",
-    description="How many personas each inducer finds, and how well they agree with planted ones.",
+    description="What inducers find, how well it agrees with what was planted, and how well it ranks.",
 )
 # A job and an asset cannot share a name.
 JOBS = (
@@ -104,6 +109,7 @@ JOBS = (
     REMEMBERING,
     *SET_JOBS,
     INDUCING,
+    RANKING,
     PLANTING,
     SCORING,
     INDUCTION_JOB,

@@ -19,6 +19,7 @@ from deeper_assets.jobs import (
     EVALUATION,
     INDUCING,
     INDUCTION_JOB,
+    RANKING,
     SCORING,
     TABLES_JOB,
     TRUTH_JOB,
@@ -118,11 +119,14 @@ class Planner:
     def _of_induction(self) -> list[Unit]:
         """The same of the branch that induces several personas a person."""
         jobs = [INDUCING, SCORING] if "planted_scores" in self.graph.tables else [INDUCING]
-        return [self.unit(INDUCTION_JOB.name, None)] + [
+        domains = self.graph.experiment.evaluated
+        units = [self.unit(INDUCTION_JOB.name, None)]
+        units += [self.unit(RANKING.name, domain) for domain in domains]
+        return units + [
             self.unit(job.name, MultiPartitionKey({"domain": domain, "inducer": inducer}))
             for job in jobs
             for inducer in self.graph.experiment.inducers
-            for domain in self.graph.experiment.evaluated
+            for domain in domains
         ]
 
     def _before(self, unit: Unit, optional: bool) -> frozenset[Unit]:

@@ -36,6 +36,7 @@ from deeper_assets.method.ceilings import CEILINGS
 from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.floors import FLOORS
+from deeper_assets.method.induction.next_items import RANKERS
 from deeper_assets.method.induction.sets import INDUCERS
 from deeper_assets.method.recipes import RECIPES, Recipe, policy_methods, trainings_of
 from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
@@ -145,6 +146,7 @@ def names() -> frozenset[str]:
                 *CONTROLS,
                 *CEILINGS,
                 *INDUCERS,
+                *RANKERS,
                 *here.domains,
             ),
             *(part for path in setting_paths() for part in path.split(".")),

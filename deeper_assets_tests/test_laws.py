@@ -55,6 +55,8 @@ SET_CONTEXTS = of("set_contexts", "set_groups")
 JUDGED = of("judged_claims")
 PEOPLE = of("planted_personas", "planted_events")
 EVENTS = of("events")
+TOLD = of("induction_table", "changes_table", "next_items_table")
+RANKED = of("next_item_scores", "planted_next_items")
 ASKED = (
     of("initial_personas", "initial_predictions", "candidate_predictions_*")
     | SECOND
@@ -81,6 +83,7 @@ DOMAIN = HISTORIES | (
     | EVENTS
     | PEOPLE
     | SET_CONTEXTS
+    | RANKED
 )
 
 STALE: Mapping[str, frozenset[str]] = {
@@ -96,7 +99,8 @@ STALE: Mapping[str, frozenset[str]] = {
     | PEOPLE
     | SETS
     | OF_SETS
-    | of("induction_table", "changes_table", "set_candidates", "set_models"),
+    | TOLD
+    | of("set_candidates", "set_models"),
     "data": HISTORIES | EVENTS,
     "downloads": HISTORIES | EVENTS,
     "domains.podcasts.item_type": DOMAIN,
@@ -208,7 +212,7 @@ STALE: Mapping[str, frozenset[str]] = {
     "training_seeds": of("mae_table", "comparison_table"),
     "training_domains": PREFERENCES | OF_SETS,
     "set_recipes": of("induction_table", "changes_table"),
-    "evaluate": of("floors_table", "mae_table", "comparison_table", "induction_table", "changes_table"),
+    "evaluate": of("floors_table", "mae_table", "comparison_table") | TOLD,
     "branches": NOTHING,
     "session_silence": EVENTS | PEOPLE,
     "planted_noise": EVENTS | PEOPLE,
@@ -599,6 +603,7 @@ def test_the_small_graph_makes_something_of_everything(played: Played) -> None:
 
 OF_TRUTH = {"planted_truth", "planted_items", "ceiling_errors", "mae_table", "comparison_table"}
 OF_TRUTH |= {"planted_personas", "planted_events", "planted_scores", "induction_table"}
+OF_TRUTH |= {"planted_next_items", "next_items_table"}
 TRUTH_IS_THERE = ("data", "downloads", "evaluate")
 """Settings that decide whether there is a truth at all, which tables OF_TRUTH hold or read."""
 

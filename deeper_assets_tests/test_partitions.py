@@ -279,3 +279,5 @@ def test_sets_are_cut_by_domain_and_inducer() -> None:
     without = offered(evaluate=["book"], branches=["induction"], set_recipes=[])
     assert without["persona_sets"] == [f"book|{name}" for name in INDUCERS]
     assert not {"set_models", "set_candidates", "base_set_policy"} & without.keys()
+    assert given["next_item_scores"] == given["planted_next_items"] == ["book"]
+    assert given["induction_table"] is given["next_items_table"] is None

@@ -55,6 +55,11 @@ def gap_figures(gaps: pd.DataFrame) -> Figures:
     )
 
 
+def ranking_figures(table: pd.DataFrame) -> Figures:
+    """Each measure of every ranker of next items (next_items_table rows)."""
+    return _known({f"{row['ranker']} {row['measure']}": row["mean"] for row in table.to_dict("records")})
+
+
 def pair_figures(pairs: pd.DataFrame) -> Figures:
     """How many pairs there are, and their mean margin, rating points (preference_pairs rows)."""
     return {"pairs": len(pairs), **_known({"mean margin": pairs["margin"].mean()})}

@@ -41,6 +41,33 @@ _CHANGE = _text(
     check="change IN ('begins', 'ends', 'stays')",
 )
 _SET = ("domain", "inducer", "user_id", "window")
+_RANKER = _text("ranker", "how items are ranked, e.g. personas_popular")
+_SHARES = (
+    ("hit_10", "of the next window's items that are ranked, the share among the first ten"),
+    ("ndcg_10", "of each of these items 1 / log2(rank + 1) if it is among the first ten; their mean"),
+    ("mrr", "the mean of 1 / rank of each of these items"),
+)
+_RANKED = (
+    *(DOMAIN, _RANKER, USER, WINDOW),
+    _integer("catalogue", "items that were ranked", check="catalogue >= 0"),
+    _integer("items", "items of the window after it, each once", check="items >= 1"),
+    _integer("unseen", "of these, those that are not ranked, and in no measure", check="unseen >= 0"),
+    _integer(
+        "fallback",
+        "1 where nothing was known of the user, so it ranked by popularity",
+        check="fallback IN (0, 1)",
+    ),
+    _number(
+        "temperature",
+        "what likeness was divided by, beside popularity; NULL of rankers that mix nothing",
+        nullable=True,
+        check="temperature > 0",
+    ),
+    *(
+        _number(name, f"{meaning}; NULL where none is ranked", nullable=True, check=f"{name} BETWEEN 0 AND 1")
+        for name, meaning in _SHARES
+    ),
+)
 
 INDUCTION = (
     Table(
@@ -219,6 +246,34 @@ INDUCTION = (
             _number("aimless_personas", "personas of one of them, on average", nullable=True),
         ),
         key=("inducer", "window"),
+    ),
+    *(
+        Table(name, _RANKED, key=("domain", "user_id", "window", "ranker"), partition=("domain",))
+        for name in ("next_item_scores", "planted_next_items")
+    ),
+    Table(
+        "next_items_table",
+        (
+            _RANKER,
+            _text("measure", "hit_10, ndcg_10 or mrr"),
+            _integer("users", "evaluation users with a next window of which an item is ranked"),
+            _integer("windows", "next windows of theirs"),
+            _number("mean", "over a user's windows, a domain's users, and domains", nullable=True),
+            _number("low", "its 95 % interval over users, lower end", nullable=True),
+            _number("high", "its 95 % interval over users, upper end", nullable=True),
+            *(
+                _number(f"over_{rival}{end}", f"{meaning}; NULL of itself", nullable=True)
+                for rival in ("popularity", "one_persona_popular")
+                for end, meaning in (
+                    ("", f"mean minus that of {rival}, on the same users"),
+                    ("_low", "its 95 % interval over users, lower end"),
+                    ("_high", "its 95 % interval over users, upper end"),
+                )
+            ),
+            _number("unseen", "share of the next items that were not ranked"),
+            _number("fallback", "share of the windows in which it ranked by popularity"),
+        ),
+        key=("ranker", "measure"),
     ),
     *SET_TRAINING,
 )

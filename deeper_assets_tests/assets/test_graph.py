@@ -13,6 +13,7 @@ from deeper_assets.assets.models import preferences_1
 from deeper_assets.definitions import build_definitions
 from deeper_assets.graph import Graph
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.induction.next_items import RANKERS
 from deeper_assets.method.induction.sets import INDUCERS
 from deeper_assets.method.pairs import ValidationSplit
 from deeper_assets.method.recipes import RECIPES
@@ -60,13 +61,17 @@ def test_every_table_is_an_asset_with_text_and_columns(experiment: Experiment) -
         assert node.code_version
 
 
+TOLD = {"induction_table", "changes_table", "next_items_table"}
+"""Tables of the branch that are for people."""
+
+
 @pytest.mark.parametrize(
     ("truth", "told"),
     [
         ({"planted_truth", "planted_items"}, {"ceiling_errors", "mae_table", "comparison_table"}),
         (
             {"planted_personas", "planted_events"},
-            {"planted_scores", "planted_changes", "induction_table", "changes_table"},
+            {"planted_scores", "planted_changes", "planted_next_items"} | TOLD,
         ),
     ],
 )
@@ -98,7 +103,7 @@ def test_personas_are_induced_only_where_they_are_asked_for(experiment: Experime
         *("base_set_policy", "set_contexts", "set_groups", "set_candidates", "judged_claims"),
         *("set_rewards", "set_preferences", "set_models", "set_policies"),
         *("planted_personas", "planted_events", "planted_scores", "planted_changes"),
-        *("induction_table", "changes_table"),
+        *("next_item_scores", "planted_next_items", *TOLD),
     }
 
 
@@ -115,6 +120,7 @@ def test_several_personas_of_one_domain_through_the_whole_branch(experiment: Exp
     for inducer in INDUCERS:
         for job in ("inducing", "scoring"):
             make(here, job, MultiPartitionKey({"domain": "book", "inducer": inducer}), instance)
+    make(here, "ranking", "book", instance)
     make(here, "induction", None, instance)
     load = here.warehouse.load
     table = load("induction_table")
@@ -122,6 +128,9 @@ def test_several_personas_of_one_domain_through_the_whole_branch(experiment: Exp
     last = table[table["window"] == 6].set_index("inducer")
     assert last.loc["clusters", "planted_f1"] > last.loc["one_persona", "planted_f1"]
     assert last.loc["one_persona", "personas"] == 1
+    ranked = load("next_items_table").query("measure == 'hit_10'").set_index("ranker")["mean"]
+    assert set(ranked.index) == set(RANKERS)
+    assert ranked["planted_popular"] >= ranked["popularity"]
     # Every persona of a set leads to events of its user.
     chain = load("persona_memories").merge(load("memory_events"), on=["user_id", "memory"])
     chain = chain.merge(load("events"), on=["user_id", "session", "event"], suffixes=("", "_of_event"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from deeper_assets.method.induction.next_items import RANKERS
 from deeper_assets.store.warehouse import Warehouse
 from deeper_assets_tests.command import command, deeper, environment
 
@@ -24,7 +25,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     said = deeper("run", "--home", home, *PEOPLE).stdout
     assert "several personas a person: after window 6, 6 evaluation users" in said
     assert [line.split()[0] for line in said.splitlines() if re.match(r"  \w+ +[\d.]+", line)] == [
-        *("clusters", "every_cluster", "random_clusters", "one_persona")
+        *("clusters", "every_cluster", "random_clusters", "one_persona"),
+        *RANKERS,
     ]
     return home
 
@@ -76,7 +78,10 @@ def test_an_estimate_says_that_it_does_not_know_the_branch(home: Path) -> None:
     assert "an estimate knows the branch refinement alone" in done.stderr
 
 
-INDUCED = ("events", "memories", "persona_sets", "persona_memories", "planted_scores", "induction_table")
+INDUCED = (
+    *("events", "memories", "persona_sets", "persona_memories", "planted_scores", "induction_table"),
+    *("next_item_scores", "planted_next_items", "next_items_table"),
+)
 
 
 def test_killed_at_any_moment_it_comes_to_the_same_tables(home: Path, tmp_path: Path) -> None:

@@ -83,8 +83,7 @@ def planted_scores(
         domain, split = own["domain"].iloc[0], events.loc[events["user_id"] == user, "split"].iloc[0]
         for window in range(int(own["window"].max()) + 1):
             so_far = own[own["window"] <= window]
-            now = so_far["happened_at"].max()
-            holds = themes[(themes["since"] <= now) & (themes["until"].isna() | (themes["until"] > now))]
+            holds = holding(themes, so_far["happened_at"].max())
             truth = [
                 set(zip(shown["session"], shown["event"], strict=True))
                 for theme in holds.index
@@ -94,6 +93,12 @@ def planted_scores(
             agreement = planted_f1(induced, truth)
             rows.append((domain, inducer, user, split, window, len(induced), len(holds), agreement))
     return pd.DataFrame(rows, columns=columns)
+
+
+def holding(personas: pd.DataFrame, now: pd.Timestamp) -> pd.DataFrame:
+    """The rows of planted_personas that have begun by this moment and have not ended."""
+    over = personas["until"].notna() & (personas["until"] <= now)
+    return personas[(personas["since"] <= now) & ~over]
 
 
 def _events_by_set(rows: pd.DataFrame) -> dict[tuple[str, int], list[set[tuple[int, int]]]]:
