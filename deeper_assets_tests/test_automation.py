@@ -27,7 +27,8 @@ from dagster._core.definitions.data_version import CODE_VERSION_TAG
 
 from deeper_assets.assets.histories import HISTORIES
 from deeper_assets.definitions import build_definitions
-from deeper_assets.engines.chat.journal import Entry, Journal, Purpose, asking_for
+from deeper_assets.engines.chat.entries import Entry, Purpose, asking_for
+from deeper_assets.engines.chat.journal import Journal
 from deeper_assets.graph import Graph
 from deeper_assets.history import re_evaluations
 from deeper_assets.instance import FOLLOWS_TAG, OUTDATED, RUN_TAG, TICK_TAG, alone_in, open_instance, prune
