@@ -88,7 +88,18 @@ def persona_sets(
     trains = memories["user_id"].map(splits) == "train"
     known = memories["intent"][trains if trains.any() else trains | True]
     vectors = embedder.embed(list(memories["intent"]), list(known))
-    made = induce(memories, memory_events, events, vectors, inducer, false_discovery, seed, domain, chat)
+    made = induce(
+        memories,
+        memory_events,
+        events,
+        vectors,
+        embedder.reach,
+        inducer,
+        false_discovery,
+        seed,
+        domain,
+        chat,
+    )
     return [
         Output(made.persona_sets, metadata={"personas": len(made.persona_sets)}),
         Output(made.persona_memories),

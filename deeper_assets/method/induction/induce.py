@@ -66,6 +66,7 @@ def induce(
     evidence: pd.DataFrame,
     events: pd.DataFrame,
     vectors: npt.NDArray[np.float64],
+    reach: float,
     inducer: Inducer,
     rate: float,
     seed: int,
@@ -79,6 +80,7 @@ def induce(
         evidence: rows of memory_events.
         events: rows of `events`, which say who trains, and how far a history reaches.
         vectors: memories × dimensions.
+        reach: cosine similarity from which they are near; see `Embedder`.
         inducer: how memories become personas.
         rate: of false discoveries.
         seed: of what chance puts together.
@@ -95,7 +97,8 @@ def induce(
         known = [user.up_to(window) for user in users if (user.user_id, window) in sessions.index]
         others = trainers or [user.up_to(window) for user in users]
         # One persona of everything needs no clusters.
-        clusters = candidates_of(known, others, rate) if inducer != "one_persona" else [[]] * len(known)
+        alone = inducer == "one_persona"
+        clusters = [[]] * len(known) if alone else candidates_of(known, others, rate, reach)
         for user, found in zip(known, clusters, strict=True):
             kept, left = personas_of(user, found, inducer)
             now = int(sessions[user.user_id, window])

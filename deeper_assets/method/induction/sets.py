@@ -128,7 +128,7 @@ def remembered(
 
 
 def candidates_of(
-    users: Sequence[Remembered], others: Sequence[Remembered], rate: float
+    users: Sequence[Remembered], others: Sequence[Remembered], rate: float, reach: float
 ) -> list[list[Candidate]]:
     """The clusters of each user's memories, each compared with what `others` did.
 
@@ -136,15 +136,16 @@ def candidates_of(
         users: whose personas are looked for.
         others: those whom they are compared with, but for themselves.
         rate: of false discoveries among a user's personas.
+        reach: cosine similarity from which memories are near; see `Embedder`.
     """
     if not users:
         return []
-    labels = [clusters_of(user.vectors) for user in users]
+    labels = [clusters_of(user.vectors, reach) for user in users]
     centres = [centres_of(user.vectors, own) for user, own in zip(users, labels, strict=True)]
-    chances = _chances(users, centres, others)
+    chances = _chances(users, centres, others, reach)
     found = []
     for user, own, middle, chance in zip(users, labels, centres, chances, strict=True):
-        near, done = near_events(middle, user.vectors, user.events), int(user.events.sum())
+        near, done = near_events(middle, user.vectors, user.events, reach), int(user.events.sum())
         values = p_values(near, done, chance)
         real = discovered(np.nan_to_num(values, nan=1.0), rate)
         members = [np.flatnonzero(own == number) for number in range(len(middle))]
@@ -174,7 +175,7 @@ def _dropped(sessions: int, real: bool, alone: bool) -> Literal["chance", "once"
 
 
 def _chances(
-    users: Sequence[Remembered], centres: Sequence[Vectors], others: Sequence[Remembered]
+    users: Sequence[Remembered], centres: Sequence[Vectors], others: Sequence[Remembered], reach: float
 ) -> list[Shares]:
     """Of each user's centres, the mean share of others' events near it; NaN where there is nobody else.
 
@@ -188,7 +189,7 @@ def _chances(
         own = int(other.events.sum())
         if own:
             foreign = whose != other.user_id
-            total += foreign * near_events(everything, other.vectors, other.events) / own
+            total += foreign * near_events(everything, other.vectors, other.events, reach) / own
             counted += foreign
             done += foreign * own
     nobody = np.full(len(everything), np.nan)

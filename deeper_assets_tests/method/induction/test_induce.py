@@ -45,7 +45,7 @@ def made(chat: ScriptedChat, inducer: Inducer = "clusters") -> Induced:
     table["intent"] = "theme " + table["theme"].astype(str)
     vectors = np.eye(4)[table["theme"]]
     setup = ChatSetup(chat, Prompts(), asks=1)
-    return induce(table, table, table, vectors, inducer, 0.3, 1, BOOK, setup)
+    return induce(table, table, table, vectors, 0.5, inducer, 0.3, 1, BOOK, setup)
 
 
 def test_sets_follow_each_window_and_name_their_evidence() -> None:
