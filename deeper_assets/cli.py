@@ -144,7 +144,8 @@ def estimate(home: Path | None, **flags: Any) -> None:
 
     Nothing is asked, made or recorded. With the profile paper and no data, the paper's users are counted.
     """
-    from deeper_assets.estimating import Rates, as_text
+    from deeper_assets.estimate_text import as_text
+    from deeper_assets.estimating import Rates
     from deeper_assets.estimating import estimate as estimated
 
     rates = {rate.name: value for rate in fields(Rates) if (value := flags.pop(rate.name)) is not None}

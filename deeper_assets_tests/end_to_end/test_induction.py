@@ -70,10 +70,11 @@ def test_whoever_asks_for_what_is_not_there_is_told(home: Path, arguments: list[
     assert told in done.stderr
 
 
-def test_an_estimate_says_that_it_does_not_know_the_branch(home: Path) -> None:
-    done = deeper("estimate", "--home", home, check=False)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "an estimate knows the branch refinement alone" in done.stderr
+def test_an_estimate_counts_the_branch(home: Path) -> None:
+    told = deeper("estimate", "--home", home).stdout
+    assert re.search(rf"  memories +{14 * 28} ", told)
+    assert re.search(r"  persona_sets \[clusters\] +\d+ ", told)
+    assert "  - events stored in this home: book" in told
 
 
 INDUCED = ("events", "memories", "persona_sets", "persona_memories", "planted_scores", "induction_table")
