@@ -145,6 +145,13 @@ def tables_asked(definitions: Definitions, instance: DagsterInstance) -> list[Ru
     return list(definitions.resolve_sensor_def("refresh_tables").evaluate_tick(context).run_requests or [])
 
 
+def test_without_the_branch_that_the_tables_are_of_nothing_follows(
+    home: Path, instance: DagsterInstance
+) -> None:
+    induced = Experiment(home, Settings(**{**SETTINGS, "branches": ["induction"]}))
+    assert tables_asked(build_definitions(induced), instance) == []
+
+
 def evaluate(definitions: Definitions, instance: DagsterInstance, domain: str, **tags: str) -> str:
     """Evaluates a domain by the method that is stale, as the UI would; the id of the run."""
     key = MultiPartitionKey({"domain": domain, "method": "slide_regen"})

@@ -122,3 +122,9 @@ def test_a_log_of_ones_own_is_traced_to_its_lines(tmp_path: Path) -> None:
     sets = Warehouse(home / "warehouse.duckdb").load("persona_sets").query("inducer == 'clusters'")
     said = deeper("why", "--home", home, "--user", sets["user_id"].iloc[0]).stdout
     assert re.search(r"  (Dragon|Wizard|Murder|Detective|Galaxy|Robot) \d+  \(books\.csv:\d+\)", said)
+    page = tmp_path / "page.html"
+    deeper("report", "--home", home, "--html", page)
+    shown = re.search(
+        r"(Dragon|Wizard|Murder|Detective|Galaxy|Robot) \d+ <.*?>books\.csv:\d+<", page.read_text()
+    )
+    assert shown is not None
