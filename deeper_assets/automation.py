@@ -209,6 +209,8 @@ def _followed(instance: DagsterInstance, planner: Planner) -> list[RunRequest] |
 
     Ceilings have no controls.
     """
+    if "refinement" not in planner.graph.experiment.settings.branches:
+        return SkipReason("The branch whose errors the tables show is not made.")
     if _at_work(instance):
         return SkipReason("Something is being made.")
     stored = planner.stored()

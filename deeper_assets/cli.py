@@ -144,7 +144,8 @@ def estimate(home: Path | None, **flags: Any) -> None:
 
     Nothing is asked, made or recorded. With the profile paper and no data, the paper's users are counted.
     """
-    from deeper_assets.estimating import Rates, as_text
+    from deeper_assets.estimate_text import as_text
+    from deeper_assets.estimating import Rates
     from deeper_assets.estimating import estimate as estimated
 
     rates = {rate.name: value for rate in fields(Rates) if (value := flags.pop(rate.name)) is not None}
@@ -191,19 +192,28 @@ def report(home: Path | None, as_json_: bool, html: Path | None) -> None:
         if "induction" in experiment.settings.branches:
             _print_induction(experiment)
         return
-    table, comparison = _mae_table(experiment), experiment.warehouse.load("comparison_table")
+    branches = experiment.settings.branches
+    refined = as_json_ or "refinement" in branches
+    table = _mae_table(experiment) if refined else experiment.warehouse.load("mae_table")
+    comparison = experiment.warehouse.load("comparison_table")
     if others := Graph.of(experiment).made_otherwise():
         click.echo(f"made from other settings or inputs than now: {', '.join(others)}", err=True)
     if html is not None:
         from deeper_assets.history import re_evaluations
         from deeper_assets.instance import instance_to_read
         from deeper_assets.reports.page import render_page
+        from deeper_assets.why import people_to_read
 
         with instance_to_read(experiment.home) as instance:
             done = re_evaluations(instance)
         sample, settings = _sample_of_personas(experiment), experiment.settings
         stand_in = settings.chat.engine == "offline"
-        page = render_page(table, comparison, sample, done, settings.profile, stand_in)
+        induces = "induction" in branches
+        page = render_page(
+            *(table, comparison, sample, done, settings.profile, stand_in),
+            induction=experiment.warehouse.load("induction_table") if induces else None,
+            induced=people_to_read(experiment) if induces else [],
+        )
         with for_others():
             html.parent.mkdir(parents=True, exist_ok=True)
             html.write_text(page, encoding="utf-8")

@@ -15,13 +15,17 @@ from fractions import Fraction
 from functools import cache
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
+from deeper_assets.engines.offline.chat_model import OfflineChatModel
+from deeper_assets.engines.offline.word_vectors import WordVectors
 from deeper_assets.engines.token_counts import TokenCount
 from deeper_assets.graph import Graph
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.paper_users import PERSONA_TOKENS
-from deeper_assets.method.protocols import Answer, Decoding, Sample
+from deeper_assets.method.protocols import Answer, Decoding, Embedder, Sample
 from deeper_assets.resources import Experiment, Objective, Trained
 from deeper_assets.store.ledger import Partition
 from deeper_assets.values import Tools, Values
@@ -65,6 +69,7 @@ class Tally:
         made: what is being made.
         weight: how many users each of its users stands for.
         requests, texts, examples: of the chat model, of policies, of trainings.
+        embedded: texts that an embedder gets; of a domain, once for all its inducers.
         weights: of each prompt that a policy was given.
     """
 
@@ -73,7 +78,9 @@ class Tally:
     requests: Amounts = field(default_factory=_amounts)
     texts: Amounts = field(default_factory=_amounts)
     examples: Amounts = field(default_factory=_amounts)
+    embedded: Amounts = field(default_factory=_amounts)
     weights: dict[str, float] = field(default_factory=dict)
+    embedded_domains: set[str] = field(default_factory=set)
 
 
 # ------------------------------------------------------------------------------------------ counted texts
@@ -81,6 +88,7 @@ class Tally:
 _PERSONA = re.compile(r"persona [a-p]{16} of ([\d.]+) tokens")
 _OLD = re.compile(rf"<((?:long_term_)?persona)>\n{_PERSONA.pattern}")
 _ITEMS = re.compile(r"<items>\n(.*?)\n</items>", re.DOTALL)
+_OF_PEOPLE = re.compile(r"<(events|memories)>\n")
 _LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 _WRITTEN_BY_CHAT = {"persona": "inc_update", "long_term_persona": "hier_merge"}
 """Block of the old persona in a prompt to the chat model → the method that updates it."""
@@ -149,10 +157,21 @@ class CountingChat:
         around = self.frame + (self.tokens(_json(schema)) if schema and self.by_schema else 0)
         answers = []
         for prompt in prompts:
-            text = _ratings(prompt, schema) if schema else _updated(prompt)
+            text = _ratings(prompt, schema) if schema else _read_by_stand_in(prompt) or _updated(prompt)
             amount.add(weight, weight * (around + self.tokens(prompt)), weight * self.tokens(text))
             answers.append(Answer(text))
         return answers
+
+
+def _read_by_stand_in(prompt: str) -> str | None:
+    """What the stand-in says of a session or of a persona's memories; None for any other prompt.
+
+    Placeholders would not do: which memories make a persona follows from what they say.
+    """
+    if not _OF_PEOPLE.search(prompt):
+        return None
+    (answer,) = OfflineChatModel().answer([prompt])
+    return answer.text
 
 
 def _updated(prompt: str) -> str:
@@ -226,6 +245,35 @@ class CountingSampler:
 
 
 @dataclass(frozen=True)
+class CountingEmbedder:
+    """An embedder that counts the texts of a domain, and gives the vectors of the default one."""
+
+    tally: Tally
+    tokens: Callable[[str], float]
+    domain: str
+    inner: WordVectors = field(default_factory=WordVectors)
+
+    @property
+    def name(self) -> str:
+        """See `Embedder`."""
+        return self.inner.name
+
+    @property
+    def reach(self) -> float:
+        """See `Embedder`."""
+        return self.inner.reach
+
+    def embed(self, texts: Sequence[str], known: Sequence[str]) -> npt.NDArray[np.float64]:
+        """See `Embedder.embed`. `known` texts are among the texts."""
+        if self.domain not in self.tally.embedded_domains:
+            self.tally.embedded_domains.add(self.domain)
+            weight = self.tally.weight
+            read = sum(map(self.tokens, texts))
+            self.tally.embedded[self.tally.made[0], ""].add(weight * len(texts), weight * read)
+        return self.inner.embed(texts, known)
+
+
+@dataclass(frozen=True)
 class CountingTrainer:
     """A trainer that counts its examples, and gives an adapter without files."""
 
@@ -264,6 +312,9 @@ class _CountingValues(Values):
 
     def chat(self, _: Partition) -> ChatSetup:
         return replace(self.experiment.chat, model=self.model)
+
+    def embedder(self, partition: Partition) -> Embedder:
+        return CountingEmbedder(self.model.tally, self.model.tokens, partition["domain"])
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,10 @@ from deeper_assets.declaring import TableAsset
 from deeper_assets.definitions import build_definitions
 from deeper_assets.engines.token_counts import chat_tokens, policy_tokens
 from deeper_assets.engines.training.steps import plan_steps
-from deeper_assets.graph import Graph
-from deeper_assets.method.cutting import WINDOWS as CUT
-from deeper_assets.method.cutting import cut_histories
-from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.estimating_events import EVENTS, about_events, some_events, windows_of_source
+from deeper_assets.graph import INDUCTION, Graph
 from deeper_assets.method.frames import stacked
+from deeper_assets.method.induction.induce import LABELLED
 from deeper_assets.method.paper_users import PAPER, PERSONA_TOKENS, paper_windows
 from deeper_assets.partitions import ITERATIONS
 from deeper_assets.planning import Planner
@@ -67,7 +66,7 @@ class Step:
     Attributes:
         table: the asset.
         by: the update, recipe or method that it is made for; empty where there is none.
-        count: requests to the chat model, texts of the policy, or training examples; at most.
+        count: requests to the chat model, texts that are embedded, texts of the policy, or training examples.
         tokens_in: of prompts (of the policy's, once for all its texts); of all epochs of a training.
         tokens_out: of answers or texts; None for a training.
         steps: optimizer steps of a training.
@@ -87,9 +86,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run takes: the assets that ask, those that sample, those that train; and what was assumed."""
+    """What a run takes: assets that ask, embed (for a price), sample and train; and what was assumed."""
 
     chat: tuple[Step, ...]
+    embedding: tuple[Step, ...]
     sampling: tuple[Step, ...]
     training: tuple[Step, ...]
     notes: tuple[str, ...]
@@ -103,27 +103,36 @@ def estimate(experiment: Experiment, rates: Rates) -> Estimate:
         rates: how fast things go.
     """
     settings = experiment.settings
-    if settings.branches != ["refinement"]:
-        raise DeeperError("an estimate knows the branch refinement alone: give --branches refinement")
+    refines, induces = (name in settings.branches for name in ("refinement", INDUCTION))
+    trains = refines and bool(settings.train_recipes)
     planner = Planner(Graph.of(experiment), build_definitions(experiment))
     plays = list(_plays(planner))
-    people = {name: _people(experiment, name) for name in experiment.domains_in_force}
+    people = {name: _people(experiment, name) for name in experiment.domains_in_force} if refines else {}
+    logs = {name: some_events(experiment, name) for name in experiment.evaluated} if induces else {}
     chat = chat_tokens(settings.chat.model)
-    policy = policy_tokens(settings.policy) if settings.train_recipes else chat  # else nothing is sampled
+    policy = policy_tokens(settings.policy) if trains else chat  # else nothing is sampled
     known = {i: share for i in ITERATIONS if (share := _usable_share(planner.graph, i)) is not None}
     shares = {f"candidates_{i}": share for i, share in known.items()}
     tally = Tally()
     graph = counting_graph(experiment, tally, chat, policy, _by_schema(settings), shares)
     for split in ("train", "eval", "short"):
-        _play(plays, graph, tally, people, split)
+        _play_users([play for play in plays if not play.asset.induces], graph, tally, people, split)
+    events = {(EVENTS, name): log.events for name, log in logs.items()}
+    weights = {name: log.weight for name, log in logs.items()}
+    inducing = [play for play in plays if play.asset.induces and _asks(play.partition)]
+    _play(inducing, graph, tally, events, weights)
     asked = tuple(_chat_step(*made, settings, rates) for made in _ordered(tally.requests))
+    embedded = _embedding_steps(tally, settings)
     notes = [
-        *_about_users(people, chat.note, settings),
-        *_about_chat(settings, rates, _total(asked, "usd")),
-        *(_about_policy(settings, rates, policy.note, known) if settings.train_recipes else ()),
+        *(_about_users(people, settings) if refines else ()),
+        *(about_events(logs) if induces else ()),
+        *_about_chat(settings, rates, chat.note, total([*asked, *embedded], "usd")),
+        *(_about_embedder(settings) if embedded else ()),
+        *(_about_policy(settings, rates, policy.note, known) if trains else ()),
     ]
     return Estimate(
         asked,
+        embedded,
         tuple(_sampling_step(*made, rates) for made in _ordered(tally.texts)),
         tuple(_training_step(*made, settings, rates) for made in _ordered(tally.examples)),
         tuple(notes),
@@ -168,19 +177,24 @@ def _plays(planner: Planner) -> Iterator[_Play]:
             yield _Play(asset, planner.columns(first, unit.partition_key), str(unit.partition_key), inputs)
 
 
+def _asks(partition: Partition) -> bool:
+    """Whether the inducer of a partition asks for words, where it has one."""
+    return "inducer" not in partition or partition["inducer"] in LABELLED
+
+
 def _needed(graph: Graph) -> set[str]:
-    """The tables of assets that are counted, and all that these are made from, as far as the windows."""
+    """The tables of assets that are counted, and what they are made from, as far as windows and events."""
     needed: set[str] = set()
     left = [asset for asset in graph.declared if COUNTED.intersection(asset.takes)]
     while left:
         asset = left.pop()
         needed |= asset.tables.keys()
         read = {read.table for read in asset.reads.values()}
-        left += [graph.tables[table] for table in read - needed - {WINDOWS}]
+        left += [graph.tables[table] for table in read - needed - {WINDOWS, EVENTS}]
     return needed
 
 
-def _play(
+def _play_users(
     plays: Iterable[_Play], graph: Graph, tally: Tally, people: Mapping[str, "_People"], split: str
 ) -> None:
     """Plays everything with the users of one split: those of the other stand for other numbers of users.
@@ -188,12 +202,26 @@ def _play(
     With users who do not train, what serves training is left out: it would have no rows.
     """
     frames = {(WINDOWS, name): some.windows[some.windows["split"] == split] for name, some in people.items()}
+    weights = {name: some.weights.get(split, 1.0) for name, some in people.items()}
+    for_these = [play for play in plays if split == "train" or not (play.asset.training and play.partition)]
+    _play(for_these, graph, tally, frames, weights)
+
+
+def _play(
+    plays: Iterable[_Play],
+    graph: Graph,
+    tally: Tally,
+    first: Mapping[tuple[str, str], pd.DataFrame],
+    weights: Mapping[str, float],
+) -> None:
+    """Plays assets from the `first` frames (by table and partition).
+
+    `weights` says for how many users each user of a domain stands.
+    """
+    frames = dict(first)
     for play in plays:
-        if split != "train" and play.asset.training and play.partition:
-            continue
         tally.made = play.made
-        some = people.get(play.partition.get("domain", ""))
-        tally.weight = some.weights.get(split, 1.0) if some else 1.0
+        tally.weight = weights.get(play.partition.get("domain", ""), 1.0)
         inputs = {
             parameter: _together(table, [frames[table, key] for key in keys if (table, key) in frames])
             for parameter, (table, keys) in play.inputs.items()
@@ -251,15 +279,6 @@ def _some(windows: pd.DataFrame) -> tuple[pd.DataFrame, Mapping[str, float]]:
     return windows[windows["user_id"].isin(chosen)], weights
 
 
-def windows_of_source(experiment: Experiment, name: str) -> pd.DataFrame:
-    """rating_windows of a domain, made now and not kept."""
-    source, sampling = experiment.source(name), experiment.user_sampling(name)
-    with experiment.workshop.open() as (connection, folder):
-        placed = source.load(connection, folder).placed
-        cut_histories(connection, source.domain, experiment.rules, sampling, placed)
-        return connection.execute(f"FROM {CUT}").df()
-
-
 def _usable_share(graph: Graph, iteration: int) -> Fraction | None:
     """The share of samples, made by the settings of now, that are usable and different; None if none are."""
     table, warehouse = f"candidates_{iteration}", graph.experiment.warehouse
@@ -295,6 +314,18 @@ def _chat_step(table: str, by: str, asked: Amount, settings: Settings, rates: Ra
     return Step(table, by, *asked.rounded, usd=usd, hours=hours)
 
 
+def _embedding_steps(tally: Tally, settings: Settings) -> tuple[Step, ...]:
+    """What an endpoint is given to embed; nothing where none does that."""
+    given = settings.embedder
+    if given.engine != "openai":
+        return ()
+    steps = []
+    for table, by, once in _ordered(tally.embedded):
+        usd = None if given.price is None else once.tokens_in * given.price / 1e6
+        steps.append(Step(table, by, *once.rounded[:2], usd=usd))
+    return tuple(steps)
+
+
 def _sampling_step(table: str, by: str, sampled: Amount, rates: Rates) -> Step:
     hours = sampled.count / rates.candidates_per_second / 3600
     return Step(table, by, *sampled.rounded, hours=hours)
@@ -309,7 +340,7 @@ def _training_step(table: str, by: str, once: Amount, settings: Settings, rates:
     return Step(table, by, examples, tokens, steps=plan_steps(training, examples, 1).steps, hours=hours)
 
 
-def _total(steps: Iterable[Step], what: str) -> float | None:
+def total(steps: Iterable[Step], what: str) -> float | None:
     """The sum of a column; None where a part of it is unknown."""
     values = [getattr(step, what) for step in steps]
     return None if None in values else sum(values)
@@ -318,7 +349,7 @@ def _total(steps: Iterable[Step], what: str) -> float | None:
 # ------------------------------------------------------------------------------------------- assumptions
 
 
-def _about_users(people: Mapping[str, _People], counted: str, settings: Settings) -> Iterator[str]:
+def _about_users(people: Mapping[str, _People], settings: Settings) -> Iterator[str]:
     origins: dict[str, list[str]] = defaultdict(list)
     for name, some in people.items():
         origins[some.origin].append(name)
@@ -326,15 +357,16 @@ def _about_users(people: Mapping[str, _People], counted: str, settings: Settings
         yield f"users {origin}: {', '.join(names)}"
     lengths = ", ".join(f"{tokens:g}" for tokens in PERSONA_TOKENS["deeper"])
     yield f"personas as long as the paper's by round: {lengths} tokens; inc_update and hier_merge their own"
-    yield f"{counted}; ratings are JSON with the titles"
+    yield "ratings are JSON with the titles"
     yield f"counted on {SAMPLE} users of a domain's split at most, who stand for the others of theirs"
     if _by_schema(settings):
         yield "the schema of predictions counts as its JSON"
-    yield f"an unreadable answer is asked for up to {settings.asks} times; repeats are not counted"
 
 
-def _about_chat(settings: Settings, rates: Rates, usd: float | None) -> Iterator[str]:
+def _about_chat(settings: Settings, rates: Rates, counted: str, usd: float | None) -> Iterator[str]:
     chat = settings.chat
+    yield counted
+    yield f"an unreadable answer is asked for up to {settings.asks} times; repeats are not counted"
     if chat.engine == "offline":
         yield "the chat model is the embedded stand-in: it costs nothing, and answers at once"
         return
@@ -360,6 +392,15 @@ def _about_chat(settings: Settings, rates: Rates, usd: float | None) -> Iterator
         )
 
 
+def _about_embedder(settings: Settings) -> Iterator[str]:
+    given = settings.embedder
+    yield "every memory is a text of its own to embed: an upper bound, since equal ones are embedded once"
+    if given.price is None:
+        yield "what the embedder costs is unknown: set embedder.price"
+    else:
+        yield f"{given.model} costs {given.price:g} USD a million tokens; counted as the chat model's"
+
+
 def _about_policy(
     settings: Settings, rates: Rates, counted: str, shares: Mapping[int, Fraction]
 ) -> Iterator[str]:
@@ -381,47 +422,3 @@ def _about_policy(
         f"{rates.training_tokens_per_second:,g} tokens a second (--training-tokens-per-second), on all"
         f" devices together; scoring the reference takes a third of an epoch{how_often}"
     )
-
-
-# ------------------------------------------------------------------------------------------------ as text
-
-
-def as_text(of: Estimate) -> str:
-    """The estimate for a terminal: a table each for asking, sampling and training, then what was assumed."""
-    blocks = [_table("chat model", ("requests", "M tokens in", "M tokens out", "USD", "hours"), of.chat)]
-    if of.sampling:
-        blocks.append(_table("policy", ("texts", "M tokens in", "M tokens out", "hours"), of.sampling))
-        blocks.append(_table("training", ("examples", "M tokens", "steps", "hours"), of.training))
-    notes = "\n".join(f"  - {note}" for note in of.notes)
-    return "\n\n".join([*blocks, f"assumed\n{notes}"])
-
-
-_COLUMNS = {
-    "requests": ("count", "{:,}"),
-    "texts": ("count", "{:,}"),
-    "examples": ("count", "{:,}"),
-    "M tokens": ("tokens_in", "{:,.1f}"),
-    "M tokens in": ("tokens_in", "{:,.1f}"),
-    "M tokens out": ("tokens_out", "{:,.1f}"),
-    "steps": ("steps", "{:,}"),
-    "USD": ("usd", "{:,.2f}"),
-    "hours": ("hours", "{:,.1f}"),
-}
-"""Heading → attribute of a step, and how it is written."""
-
-
-def _table(title: str, columns: Sequence[str], steps: Sequence[Step]) -> str:
-    lines = [f"{title:<44}" + "".join(f"{name:>14}" for name in columns)]
-    for step in steps:
-        name = step.table + (f" [{step.by}]" if step.by else "")
-        values = [_value(column, getattr(step, _COLUMNS[column][0])) for column in columns]
-        lines.append(f"  {name:<42}" + "".join(f"{value:>14}" for value in values))
-    totals = [_value(column, _total(steps, _COLUMNS[column][0])) for column in columns]
-    lines.append(f"  {'in all':<42}" + "".join(f"{value:>14}" for value in totals))
-    return "\n".join(lines)
-
-
-def _value(column: str, value: float | None) -> str:
-    if value is None:
-        return "-"
-    return _COLUMNS[column][1].format(value / 1e6 if column.startswith("M ") else value)

@@ -47,7 +47,7 @@ from deeper_assets.checks import models as models_checks
 from deeper_assets.checks import next_items as next_items_checks
 from deeper_assets.checks import personas as personas_checks
 from deeper_assets.declaring import Check, Declared, In, Read, TableAsset
-from deeper_assets.engines.chat.journal import Purpose, asking_for
+from deeper_assets.engines.chat.entries import Purpose, asking_for
 from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.induction.set_recipes import SET_RECIPES, inducers_of
 from deeper_assets.method.induction.sets import INDUCERS

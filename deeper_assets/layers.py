@@ -15,6 +15,7 @@ from typing import Any, get_origin
 import yaml
 from pydantic import ValidationError
 
+from deeper_assets.engines.embedding.choosing import EmbedderSettings
 from deeper_assets.engines.secrets import UNSPOKEN
 from deeper_assets.engines.training.hardware import Hardware
 from deeper_assets.method.exceptions import DeeperError, did_you_mean
@@ -47,6 +48,7 @@ _NESTED: Mapping[str, tuple[str, ...]] = {
     "candidate_decoding": tuple(field.name for field in fields(Decoding)),
     "evaluation_decoding": tuple(field.name for field in fields(Decoding)),
     "chat": tuple(ChatSettings.model_fields),
+    "embedder": tuple(EmbedderSettings.model_fields),
     "sampler": tuple(SamplerSettings.model_fields),
 }
 """Settings of several values. Layers are merged value by value; other settings are replaced whole."""

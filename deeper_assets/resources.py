@@ -10,7 +10,8 @@ from typing import Any, Literal, Protocol
 
 import pandas as pd
 
-from deeper_assets.engines.chat.journal import Journal, Usage
+from deeper_assets.engines.chat.entries import Usage
+from deeper_assets.engines.chat.journal import Journal
 from deeper_assets.engines.chat.openai_chat import OpenAIChat
 from deeper_assets.engines.offline import base_policy, set_policy
 from deeper_assets.engines.offline.chat_model import OfflineChatModel

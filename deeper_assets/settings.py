@@ -19,7 +19,8 @@ from pydantic import (
 )
 
 from deeper_assets.engines.chat.endpoint import Endpoint
-from deeper_assets.engines.secrets import MAY_BE_SECRET, Address, VariableName
+from deeper_assets.engines.embedding.choosing import EmbedderSettings
+from deeper_assets.engines.secrets import MAY_BE_SECRET, Address, ModelName, VariableName
 from deeper_assets.engines.training.hardware import ONE_DEVICE, Hardware
 from deeper_assets.method.domains import PAPER_DOMAINS, Scale
 from deeper_assets.method.exceptions import did_you_mean
@@ -58,12 +59,6 @@ def _without_password(query: str) -> str:
     if _PASSWORD.search(query) or _TOKEN.search(query):
         raise ValueError("a query with a password or key would be recorded; ask Postgres by dsn_env")
     return query
-
-
-def _no_address(name: str) -> str:
-    if "://" in name:
-        raise ValueError("expected `offline`, a folder, or a model's name on the Hub, and not an address")
-    return name
 
 
 def _schedule(text: str) -> str:
@@ -276,8 +271,11 @@ class Settings(BaseModel):
     )
 
     chat: ChatSettings = Field(ChatSettings.model_validate({}), description="the frozen chat model")
+    embedder: EmbedderSettings = Field(
+        EmbedderSettings.model_validate({}), description="what turns memories into vectors"
+    )
     max_cost_usd: float | None = Field(
-        None, ge=0, description="what the chat model may cost in this home, all runs together"
+        None, ge=0, description="what chat model and embedder may cost in this home, all runs together"
     )
     prompts: dict[str, LocalPath] = Field(
         default_factory=dict, description="template name -> file that replaces it"
@@ -291,7 +289,7 @@ class Settings(BaseModel):
     sampler: SamplerSettings = Field(
         SamplerSettings.model_validate({}), description="what the policy is sampled with"
     )
-    policy: Annotated[str, AfterValidator(_no_address), MAY_BE_SECRET] = Field(
+    policy: ModelName = Field(
         "offline", description="base of the policy: offline, or a model's folder or hub name"
     )
     candidates: int = Field(15, ge=2, le=1000, description="refinements sampled a context")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from deeper_assets.engines.embedding.choosing import embedder_of
 from deeper_assets.engines.offline import base_policy, set_policy
-from deeper_assets.engines.offline.word_vectors import WordVectors
 from deeper_assets.engines.training.hardware import Hardware
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.candidates import CandidateDraw
@@ -269,7 +269,7 @@ class Values:
 
     def embedder(self, _: Partition) -> Embedder:
         """What turns memories into vectors."""
-        return WordVectors()
+        return embedder_of(self.experiment.settings.embedder, self.experiment.journal)
 
     def stand_in(self, _: Partition) -> str | None:
         """The name of the embedded stand-in, where it is the chat model."""

@@ -27,7 +27,8 @@ from dagster._core.definitions.data_version import CODE_VERSION_TAG
 
 from deeper_assets.assets.histories import HISTORIES
 from deeper_assets.definitions import build_definitions
-from deeper_assets.engines.chat.journal import Entry, Journal, Purpose, asking_for
+from deeper_assets.engines.chat.entries import Entry, Purpose, asking_for
+from deeper_assets.engines.chat.journal import Journal
 from deeper_assets.graph import Graph
 from deeper_assets.history import re_evaluations
 from deeper_assets.instance import FOLLOWS_TAG, OUTDATED, RUN_TAG, TICK_TAG, alone_in, open_instance, prune
@@ -142,6 +143,13 @@ def test_re_evaluation_asks_for_all_that_can_be_made_with_a_setting(
 def tables_asked(definitions: Definitions, instance: DagsterInstance) -> list[RunRequest]:
     context = build_sensor_context(instance, repository_def=definitions.get_repository_def())
     return list(definitions.resolve_sensor_def("refresh_tables").evaluate_tick(context).run_requests or [])
+
+
+def test_without_the_branch_that_the_tables_are_of_nothing_follows(
+    home: Path, instance: DagsterInstance
+) -> None:
+    induced = Experiment(home, Settings(**{**SETTINGS, "branches": ["induction"]}))
+    assert tables_asked(build_definitions(induced), instance) == []
 
 
 def evaluate(definitions: Definitions, instance: DagsterInstance, domain: str, **tags: str) -> str:

@@ -14,7 +14,8 @@ from deeper_assets.assets.histories import HISTORIES
 from deeper_assets.definitions import build_definitions
 from deeper_assets.engines.offline.chat_model import OfflineChatModel
 from deeper_assets.engines.offline.language import HABITS, Reading, render
-from deeper_assets.estimating import Estimate, Rates, Step, as_text, estimate
+from deeper_assets.estimate_text import as_text
+from deeper_assets.estimating import Estimate, Rates, Step, estimate
 from deeper_assets.layers import load_settings
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.controls import CONTROLS
@@ -310,7 +311,7 @@ def test_the_text_has_every_step_its_sums_and_every_assumption() -> None:
         Step("initial_personas", "", 1500, 2_000_000, 3_000_000, usd=1.5, hours=0.25),
         Step("persona_rounds", "full_regen", 500, 1_000_000, 500_000, usd=None, hours=0.25),
     )
-    text = as_text(Estimate(chat, (), (), ("nothing is cached",)))
+    text = as_text(Estimate(chat, (), (), (), ("nothing is cached",)))
     lines = [line.split() for line in text.splitlines()]
     assert " ".join(lines[0]) == "chat model requests M tokens in M tokens out USD hours"
     assert lines[1] == ["initial_personas", "1,500", "2.0", "3.0", "1.50", "0.2"]

@@ -14,12 +14,13 @@ from pydantic import BaseModel
 from deeper_assets.definitions import build_definitions
 from deeper_assets.engines.offline.chat_model import OfflineChatModel
 from deeper_assets.engines.offline.language import HABITS, Reading, render
+from deeper_assets.engines.offline.word_vectors import WordVectors
 from deeper_assets.graph import Graph, declared_assets
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.induction.sets import INDUCERS
-from deeper_assets.method.protocols import Answer, Sample, Sampler
+from deeper_assets.method.protocols import Answer, Embedder, Sample, Sampler
 from deeper_assets.method.recipes import RECIPES
 from deeper_assets.method.windows import stable_hash
 from deeper_assets.planning import Key, Planner
@@ -146,6 +147,10 @@ STALE: Mapping[str, frozenset[str]] = {
             *(f"chat.prices.{name}" for name in ("input", "output", "cached_input", "batch_share")),
         ],
         NOTHING,
+    ),
+    **dict.fromkeys(["embedder.engine", "embedder.model", "embedder.base_url"], SETS),
+    **dict.fromkeys(
+        [f"embedder.{name}" for name in ("key_env", "concurrency", "timeout", "tries", "price")], NOTHING
     ),
     "prompts.initial_persona": of("initial_personas"),
     "prompts.prediction": ASKED - of("initial_personas") - MEMORIES - SETS - JUDGED,
@@ -278,6 +283,7 @@ def base(folder: Path) -> dict[str, Any]:
             "base_url": "http://127.0.0.1:9/v1",
             "prices": {"input": 1, "output": 2},
         },
+        "embedder": {"engine": "openai", "base_url": "http://127.0.0.1:9/v1", "price": 1.0},
         "domains": {"podcasts": own},
         "recipes": {"mine": {"like": "paper", "chosen_at_least": 0.1, "margin_1": 0.1, "margin_2": 0.1}},
         "train_recipes": ["paper", "mine"],
@@ -318,6 +324,8 @@ def changes(folder: Path) -> Mapping[str, Any]:
         "chat.mode": "batch",
         "chat.base_url": "http://127.0.0.1:8/v1",
         "chat.prices.cached_input": 0.5,
+        "embedder.engine": "minilm",
+        "embedder.base_url": "http://127.0.0.1:8/v1",
         "max_cost_usd": 5.0,
         "sampler.engine": "transformers",
         "sampler.urls": ["http://127.0.0.1:7/v1"],
@@ -513,11 +521,14 @@ class SmallTools(Tools):
 
 @dataclass(frozen=True)
 class OfflineValues(Values):
-    """The values, with the stand-in answering under the name of the model that is set."""
+    """The values, with stand-ins answering under the names of the models that are set."""
 
     def chat(self, partition: Partition) -> ChatSetup:
         setup = super().chat(partition)
         return dataclasses.replace(setup, model=Named(setup.model.name))
+
+    def embedder(self, _: Partition) -> Embedder:
+        return WordVectors()
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,9 @@ def own(**place: object) -> dict[str, object]:
         ({"chat": {"key_env": f"sk-{SECRET}"}}, "chat.key_env"),
         ({"chat": {"key_env": f"hf_{SECRET}"}}, "chat.key_env"),
         ({"chat": f"https://host/v1?key={SECRET}"}, "chat"),
+        ({"embedder": {"base_url": f"https://me:{SECRET}@host/v1"}}, "embedder.base_url"),
+        ({"embedder": {"model": f"https://me:{SECRET}@host/model"}}, "embedder.model"),
+        ({"embedder": {"key_env": f"sk-{SECRET}"}}, "embedder.key_env"),
         ({"sampler": {"urls": ["http://host/v1", f"https://{SECRET}@host/v1"]}}, "sampler.urls.1"),
         ({"sampler": {"urls": f"http://host/v1?key={SECRET}"}}, "sampler.urls.0"),
         ({"sampler": {"urls": {f"http://host/v1?key={SECRET}": 1}}}, "sampler.urls"),
@@ -123,6 +126,7 @@ def test_every_setting_that_names_a_variable_is_checked_to_be_a_name() -> None:
     }
     assert named == {
         ("ChatSettings", "key_env"),
+        ("EmbedderSettings", "key_env"),
         ("SamplerSettings", "key_env"),
         ("DomainSettings", "dsn_env"),
     }

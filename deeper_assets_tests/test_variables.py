@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from deeper_assets.engines.chat.endpoint import OPENAI, Prices
+from deeper_assets.engines.chat.endpoint import Prices
+from deeper_assets.engines.chat.served import OPENAI
 from deeper_assets.layers import load_settings
 from deeper_assets.method.exceptions import DeeperError
 

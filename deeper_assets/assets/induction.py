@@ -91,12 +91,13 @@ def persona_sets(
 ) -> list[Output[pd.DataFrame]]:
     """Sets of personas from groups of memories, by one inducer."""
     users, intents = users_of(memories, memory_events, events, embedder)
-    make: ByClusters | ByPolicy = ByClusters(inducer, false_discovery)
+    make: ByClusters | ByPolicy = ByClusters(inducer, false_discovery, embedder.reach)
     writer = chat.model.name if inducer in LABELLED else None
     if set_writing is not None:
         sampler = samplers.set_sampler(set_policies)
         told = {user.user_id: own for user, own in zip(users, intents, strict=True)}
-        make = ByPolicy(told, sampler, set_writing, false_discovery, domain, chat.prompts)
+        rate, reach = false_discovery, embedder.reach
+        make = ByPolicy(told, sampler, set_writing, rate, reach, domain, chat.prompts)
         writer = sampler.name
     made = induce(memories, users, events, make, inducer, seed, domain, chat, writer)
     written = make.writings(domain.name, inducer) if isinstance(make, ByPolicy) else NO_WRITINGS

@@ -54,7 +54,7 @@ def set_contexts(
 ) -> list[pd.DataFrame]:
     """What the policy is shown of training users."""
     users, intents = users_of(memories, memory_events, events, embedder)
-    made = writing.set_contexts(users, intents, events, domain, prompts)
+    made = writing.set_contexts(users, intents, events, embedder.reach, domain, prompts)
     return [made.set_contexts, made.set_groups]
 
 
@@ -97,7 +97,9 @@ def set_rewards(
 ) -> Output[pd.DataFrame]:
     """What each of these sets is worth, every component apart."""
     users, _ = users_of(memories, memory_events, events, embedder)
-    rewards = judging.set_rewards(set_contexts, set_groups, set_candidates, judged_claims, users)
+    rewards = judging.set_rewards(
+        set_contexts, set_groups, set_candidates, judged_claims, users, embedder.reach
+    )
     return Output(rewards, metadata={f"mean {name}": float(rewards[name].mean()) for name in COMPONENTS})
 
 

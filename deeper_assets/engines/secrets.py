@@ -200,3 +200,13 @@ Address = Annotated[str, AfterValidator(_plain_address), MAY_BE_SECRET]
 
 VariableName = Annotated[str, AfterValidator(_variable_name), MAY_BE_SECRET]
 """An environment variable's name: not, by mistake, what it holds. Few keys are of capital letters alone."""
+
+
+def _no_address(name: str) -> str:
+    if "://" in name:
+        raise ValueError("expected a folder or a model's name, and not an address")
+    return name
+
+
+ModelName = Annotated[str, AfterValidator(_no_address), MAY_BE_SECRET]
+"""A model's folder, or what the Hub or an endpoint calls it."""

@@ -103,6 +103,11 @@ class Embedder(Protocol):
         """Identifies it and everything that shapes its vectors."""
         ...
 
+    @property
+    def reach(self) -> float:
+        """Cosine similarity that memories of one persona have on average; with it, a memory is near."""
+        ...
+
     def embed(self, texts: Sequence[str], known: Sequence[str]) -> npt.NDArray[np.float64]:
         """A vector of length 1 a text, or of length 0 where it says nothing: texts × dimensions.
 

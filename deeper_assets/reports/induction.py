@@ -8,12 +8,15 @@ import pandas as pd
 
 from deeper_assets.method.induction.next_items import RANKERS, RIVALS
 from deeper_assets.method.induction.ranking import MEASURES
-from deeper_assets.method.induction.sets import INDUCERS
+from deeper_assets.method.induction.sets import INDUCERS, Inducer
 from deeper_assets.reports.previews import table as as_table
 from deeper_assets.reports.text import figure, interval
 
 _PLACE = {"clusters": 0, **dict.fromkeys(INDUCERS[1:], 2)}
 """Controls stand last, and between them and clusters what policies write."""
+
+INDUCER: Inducer = "clusters"
+"""Whose personas are shown: the others are controls, and have no words."""
 
 MOST_MEMORIES = 3
 """Of a persona that are shown among others, the latest ones."""
@@ -128,22 +131,31 @@ class Why:
     dropped: pd.DataFrame
 
 
+@dataclass(frozen=True)
+class Person:
+    """A user of a domain, and what the personas after a window rest on."""
+
+    domain: str
+    user: str
+    window: int
+    why: Why
+
+
 def why_as_text(why: Why, persona: int | None) -> str:
     """Each persona with its figures, latest memories and their events; of `persona` alone, all of these."""
     sets = why.sets if persona is None else why.sets[why.sets["persona"] == persona]
     lines: list[str] = []
     for row in sets.sort_values("persona").to_dict("records"):
         lines += [
-            f"persona {row['persona']} ({row['state']}): {_words(row, 'label')}",
-            f"  {_words(row, 'description')}",
-            f"  {row['share']:.0%} of what was read of this person, {row['chance']:.0%} of what was read of "
-            f"others; p = {row['p_value']:.2g}; {row['memories']} memories in {row['sessions']} sessions",
+            f"persona {row['persona']} ({row['state']}): {words_of(row, 'label')}",
+            f"  {words_of(row, 'description')}",
+            f"  {figures_of(row)}",
         ]
-        own = why.members.loc[why.members["persona"] == row["persona"], "memory"].sort_values()
-        shown = own if persona is not None else own.tail(MOST_MEMORIES)
-        if len(shown) < len(own):
-            lines.append(f"  the latest {len(shown)} memories; all of them with --persona {row['persona']}")
-        lines += [line for number in shown for line in _memory(why, number)]
+        own = int((why.members["persona"] == row["persona"]).sum())
+        most = MOST_MEMORIES if persona is None else own
+        if most < own:
+            lines.append(f"  the latest {most} memories; all of them with --persona {row['persona']}")
+        lines += _memories(evidence_of(why, row["persona"], most))
     if persona is None and len(why.dropped):
         told = {
             "chance": "no more than chance",
@@ -155,16 +167,56 @@ def why_as_text(why: Why, persona: int | None) -> str:
     return "\n".join(lines)
 
 
-def _words(row: Mapping[Any, Any], part: str) -> str:
+def evidence_of(why: Why, persona: int, most: int | None = None) -> pd.DataFrame:
+    """The events that a persona rests on, a row an event of a memory.
+
+    Args:
+        why: of the user.
+        persona: its id.
+        most: of its memories, the latest so many; None for all.
+
+    Returns:
+        memory, session, intent, happened_at, text and place (`file:line`; empty where the source has none).
+    """
+    own = why.members.loc[why.members["persona"] == persona, "memory"].sort_values()
+    shown = own if most is None else own.tail(most)
+    rows = why.memories.loc[why.memories["memory"].isin(shown), ["memory", "session", "intent"]]
+    rows = rows.merge(why.evidence[["memory", "session", "event"]], on=["memory", "session"])
+    events = why.events[["session", "event", "happened_at", "text", "file", "line"]]
+    rows = rows.merge(events, on=["session", "event"]).sort_values(["memory", "event"], ignore_index=True)
+    places = zip(rows.pop("file"), rows.pop("line"), strict=True)
+    rows["place"] = [f"{file}:{int(line)}" if isinstance(file, str) else "" for file, line in places]
+    return rows.drop(columns="event")
+
+
+def figures_of(row: Mapping[Any, Any]) -> str:
+    """The figures of a row of persona_sets in words; those that were not measured are left out."""
+    counted = f"{row['memories']} memories in {row['sessions']} sessions"
+    if pd.isna(row["share"]) or pd.isna(row["chance"]):
+        return counted
+    return (
+        f"{row['share']:.0%} of what was read of this person, {row['chance']:.0%} of what was read of others;"
+        f" p = {row['p_value']:.2g}; {counted}"
+    )
+
+
+def words_of(row: Mapping[Any, Any], part: str) -> str:
+    """The label or description of a row of persona_sets, or why there is none."""
     return row[part] if isinstance(row[part], str) else f"no words ({row['note'] or 'not asked for'})"
 
 
-def _memory(why: Why, number: int) -> list[str]:
-    memory = why.memories[why.memories["memory"] == number].iloc[0]
-    cited = why.evidence.loc[why.evidence["memory"] == number, ["session", "event"]]
-    lines = [f"  memory {number}, session {memory['session']}: {memory['intent']}"]
-    for event in cited.merge(why.events, on=["session", "event"]).to_dict("records"):
-        place = f"  ({event['file']}:{event['line']})" if isinstance(event["file"], str) else ""
-        when = f"{event['happened_at']:%Y-%m-%d %H:%M}  " if pd.notna(event["happened_at"]) else ""
-        lines.append(f"    {when}{event['text']}{place}")
+def moment_of(happened_at: Any) -> str:
+    """When, UTC, to the minute; empty where it is not known."""
+    return f"{happened_at:%Y-%m-%d %H:%M}" if pd.notna(happened_at) else ""
+
+
+def _memories(rows: pd.DataFrame) -> list[str]:
+    lines = []
+    for _, of_memory in rows.groupby("memory"):
+        first = of_memory.iloc[0]
+        lines.append(f"  memory {first['memory']}, session {first['session']}: {first['intent']}")
+        for event in of_memory.to_dict("records"):
+            when = f"{moment}  " if (moment := moment_of(event["happened_at"])) else ""
+            place = f"  ({event['place']})" if event["place"] else ""
+            lines.append(f"    {when}{event['text']}{place}")
     return lines

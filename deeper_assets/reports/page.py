@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 
 from deeper_assets.method.errors import FEW_MISSING, MACRO, over_trainings
+from deeper_assets.method.induction.sets import INDUCERS
+from deeper_assets.reports.induction import Person, evidence_of, figures_of, moment_of, words_of
 from deeper_assets.reports.plots import as_address, mae_plot
 from deeper_assets.reports.text import (
     PAPER_NOTE,
@@ -21,6 +23,12 @@ from deeper_assets.reports.text import (
     shares_missing,
     trainings,
 )
+
+MOST_MEMORIES = 30
+"""Of a persona that the page shows, the latest ones."""
+
+MOST_EVENTS = 20
+"""Of a memory, the first ones; a session may have hundreds."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +57,25 @@ def render_page(
     re_evaluations: Sequence[ReEvaluation],
     profile: str,
     stand_in: bool,
+    induction: pd.DataFrame | None = None,
+    induced: Sequence[Person] = (),
 ) -> str:
     """The report as HTML.
 
     Args:
-        table: mae_table rows.
+        table: mae_table rows; where there are none, nothing is said of errors.
         comparison: comparison_table rows; where there are none, that part is left out.
         personas: persona_rounds rows of the users to show (domain, user_id, round, persona); may be empty.
         re_evaluations: what the schedule has done, the latest first; may be empty.
         profile: name of the profile, shown in the heading.
         stand_in: whether the embedded stand-in was the chat model, which the page then says.
+        induction: induction_table rows; None where several personas a person were not asked for.
+        induced: people whose several personas are shown, with what these rest on.
     """
     from jinja2 import Environment
 
-    names = [MACRO, *(name for name in dict.fromkeys(table["domain"]) if name != MACRO)]
+    domains = list(dict.fromkeys(table["domain"]))
+    names = [MACRO, *(name for name in domains if name != MACRO)] if domains else []
     template = resources.files("deeper_assets.reports").joinpath("page.html").read_text(encoding="utf-8")
     return (
         Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -76,6 +89,8 @@ def render_page(
             covered=covered(comparison),
             several=bool((over_trainings(table)["trainings"] > 1).any()),
             people=_people(personas),
+            inducers=[] if induction is None or induction.empty else _inducers(induction),
+            induced=[_induced(person) for person in induced],
             re_evaluations=[_re_evaluated(one) for one in re_evaluations],
         )
     )
@@ -145,6 +160,59 @@ def _people(personas: pd.DataFrame) -> list[dict[str, Any]]:
         }
         for (domain, user), rows in personas.sort_values("round").groupby(["domain", "user_id"], sort=False)
     ]
+
+
+def _inducers(table: pd.DataFrame) -> list[dict[str, str]]:
+    """Every inducer after the last window, in their order."""
+    last = table[table["window"] == table["window"].max()].set_index("inducer")
+    return [
+        {
+            "inducer": name,
+            "personas": figure(row["personas"], ".2f"),
+            "single": figure(row["single"], ".1%"),
+            "planted_f1": figure(row["planted_f1"]),
+            "interval": interval(row["planted_f1_low"], row["planted_f1_high"]),
+            "aimless": figure(row["aimless_personas"], ".2f"),
+        }
+        for name in INDUCERS
+        if name in last.index
+        for row in [last.loc[name]]
+    ]
+
+
+def _induced(person: Person) -> dict[str, Any]:
+    """A person's personas, each with the events of its memories."""
+    personas = []
+    for row in person.why.sets.sort_values("persona").to_dict("records"):
+        evidence = evidence_of(person.why, row["persona"], MOST_MEMORIES)
+        memories = [
+            {
+                "session": int(rows["session"].iloc[0]),
+                "intent": rows["intent"].iloc[0],
+                "events": [
+                    {"when": moment_of(event["happened_at"]), "text": event["text"], "place": event["place"]}
+                    for event in rows.head(MOST_EVENTS).to_dict("records")
+                ],
+                "left": len(rows) - MOST_EVENTS,
+            }
+            for _, rows in evidence.groupby("memory")
+        ]
+        personas.append(
+            {
+                "state": row["state"],
+                "label": words_of(row, "label"),
+                "description": words_of(row, "description"),
+                "figures": figures_of(row),
+                "memories": memories,
+                "left": 0 if row["state"] == "ended" else row["memories"] - len(memories),
+            }
+        )
+    return {
+        "domain": _title(person.domain),
+        "user": person.user,
+        "window": person.window,
+        "personas": personas,
+    }
 
 
 def _re_evaluated(done: ReEvaluation) -> dict[str, Any]:

@@ -15,12 +15,19 @@ import pandas as pd
 
 from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.frames import text_in
+from deeper_assets.reports.induction import Why, evidence_of, figures_of, words_of
 
 PEOPLE = 3
 """A preview shows so many users at most: the first by id."""
 
 ROWS = 5
 """A preview of another table shows its first rows."""
+
+MEMORIES = 2
+"""Of each persona of a set, the latest ones, with their events."""
+
+EVENTS = 30
+"""Of a set, at most; a session may have hundreds."""
 
 PREVIEW = 6000
 """Characters of the texts of one preview; each of them may have its even share."""
@@ -245,6 +252,27 @@ def _control_predictions(user: str, rows: pd.DataFrame, frames: Frames) -> Card:
     return Card(user, {"in the persona's place": stands}, items)
 
 
+def _persona_sets(user: str, rows: pd.DataFrame, frames: Frames) -> Card:
+    last = _of(rows, window=rows["window"].max()).sort_values("persona")
+    texts = {
+        f"persona {row['persona']} after window {row['window']}, {row['state']}: {words_of(row, 'label')};"
+        f" {figures_of(row)}": words_of(row, "description")
+        for row in last.to_dict("records")
+    }
+    named = ("persona_memories", "memories", "memory_events", "events")
+    if not all(name in frames for name in named):
+        return Card(user, texts)
+    members, memories, evidence, events = (_of(frames[name], user_id=user) for name in named)
+    why = Why(last, _of(members, window=rows["window"].max()), memories, evidence, events, last.iloc[:0])
+    rested = [
+        evidence_of(why, number, MEMORIES).assign(persona=number) for number in last["persona"].astype(int)
+    ]
+    items = pd.concat(rested).head(EVENTS)
+    columns = {"persona": "persona", "session": "session", "intent": "memory", "text": "event"}
+    columns |= {"place": "from"} if items["place"].any() else {}
+    return Card(user, texts, items[list(columns)].rename(columns=columns))
+
+
 _TEXTS: Mapping[str, Callable[[str, pd.DataFrame, Frames], Card]] = {
     "initial_personas": _initial_personas,
     "initial_predictions": _initial_predictions,
@@ -252,6 +280,7 @@ _TEXTS: Mapping[str, Callable[[str, pd.DataFrame, Frames], Card]] = {
     "candidates": _candidates,
     "preference_pairs": _preference_pairs,
     "persona_rounds": _persona_rounds,
+    "persona_sets": _persona_sets,
     "round_predictions": _round_predictions,
     "control_predictions": _control_predictions,
 }

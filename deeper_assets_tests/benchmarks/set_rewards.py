@@ -38,6 +38,7 @@ from deeper_assets.settings import Settings
 from deeper_assets.sources.people import PlantedPeople, planted_log, planted_personas_of
 
 GAMES = ("lone", "one", "twice")
+REACH = WordVectors().reach
 WINDOW = 4
 """After which sets are made."""
 
@@ -77,7 +78,7 @@ def candidates(
     """Named sets of one user: games, and others."""
     known = sorted({theme for theme in themes if theme})
     true = [np.flatnonzero([own == theme for own in themes]) for theme in known]
-    clusters = [own for own in members_of(clusters_of(user.vectors)) if len(own) > 1]
+    clusters = [own for own in members_of(clusters_of(user.vectors, REACH)) if len(own) > 1]
     halves = [part for own in true for part in (own[::2], own[1::2]) if len(part)]
     made: list[tuple[str, list[Counts]]] = [
         ("lone", [np.array([place]) for place in range(len(user.memory))]),
@@ -132,8 +133,8 @@ def study(name: str, seed: int, noise: float, number: int, users: int) -> pd.Dat
                 worth.cohesion(now.vectors, own),
                 worth.separation(now.vectors, own),
                 *alignment_and_truthfulness(evidence, verdicts),
-                worth.lift(centres, (following.vectors, following.events), others),
-                worth.recurrence(centres, following.vectors),
+                worth.lift(centres, (following.vectors, following.events), others, REACH),
+                worth.recurrence(centres, following.vectors, REACH),
             )
             found = [{event for place in places for event in shown[place]} for places in own]
             rows.append((f"{name} {user.user_id}", kind, planted_f1(found, truth), *components))

@@ -28,6 +28,7 @@ from deeper_assets.method.exceptions import DeeperError
 from deeper_assets_tests.chat_server.batches import Batches
 from deeper_assets_tests.chat_server.completions import MODELS, Completions, Question, Reply, problem
 from deeper_assets_tests.chat_server.counts import Counts
+from deeper_assets_tests.chat_server.embeddings import read as read_embeddings
 from deeper_assets_tests.chat_server.faults import Faults
 from deeper_assets_tests.chat_server.spoiled import bomb, miscounted, misshapen
 
@@ -134,6 +135,7 @@ class _App:
         """The application."""
         v1 = [
             Route("/chat/completions", self._chat, methods=["POST"]),
+            Route("/embeddings", self._embed, methods=["POST"]),
             Route("/models", self._models),
             Route("/files", self._upload, methods=["POST"]),
             Route("/files/{id}", self._file),
@@ -154,20 +156,25 @@ class _App:
         )
 
     async def _chat(self, request: Request) -> Response:
+        return await self._counted(request, self._completions.read)
+
+    async def _embed(self, request: Request) -> Response:
+        return await self._counted(request, read_embeddings)
+
+    async def _counted(self, request: Request, read: Callable[[bytes], Question]) -> Response:
         self._counts.enter()
         self._counts.followed += request.url.hostname == _OTHER_HOST
         try:
-            return await self._answer(request, await request.body())
+            return await self._answer(request, read(await request.body()))
         except asyncio.CancelledError:  # by uvicorn, which has been told to stop and has waited
             return _as_response(problem(503, "The server is stopping."))
         finally:
             self._counts.leave()
 
-    async def _answer(self, request: Request, body: bytes) -> Response:
+    async def _answer(self, request: Request, question: Question) -> Response:
         if self._pace is not None and (wait := self._pace.wait()) > 0:
             self._counts.faults["over_rate"] += 1
             return self._respond("", _too_many(), wait)
-        question = self._completions.read(body)
         fault = self._fault(question)
         if fault is not None:
             self._counts.faults[fault] += 1

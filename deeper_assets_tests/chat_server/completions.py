@@ -55,7 +55,7 @@ class Question:
     fault: str | None = None
 
 
-class _Wrong(Exception):
+class Wrong(Exception):
     """A request that cannot be answered."""
 
     def __init__(self, status: int, message: str, code: str | None = None, param: str | None = None) -> None:
@@ -93,7 +93,7 @@ class Completions:
         """What `body` asks and what it is answered; never raises."""
         key = blake2b(body, digest_size=16).hexdigest()
         try:
-            request = _json_object(body)
+            request = json_object(body)
             plain = json.dumps(request, sort_keys=True).encode()
             key = blake2b(plain, digest_size=16).hexdigest()
             prompt = _only_message(request)
@@ -103,14 +103,14 @@ class Completions:
                 message = "This request was rejected because of our usage policy."
                 return Question(key, problem(400, message, "content_policy_violation"), fault)
             return Question(key, self._completion(key, request, prompt, fault), fault)
-        except _Wrong as wrong:
+        except Wrong as wrong:
             return Question(key, wrong.reply)
 
     def _refuse_unknown(self, request: Mapping[str, Any]) -> None:
         model = request.get("model")
         if model not in MODELS:
             known = ", ".join(MODELS)
-            raise _Wrong(
+            raise Wrong(
                 404, f"The model {model!r} does not exist; known: {known}.", "model_not_found", "model"
             )
         asked_for = [name for name in ("stream", "tools", "functions", "logprobs") if request.get(name)]
@@ -119,7 +119,7 @@ class Completions:
         if request.get("response_format") and not self._schemas:
             asked_for.append("response_format")
         for name in asked_for:
-            raise _Wrong(400, f"Unsupported parameter: {name!r}.", "unsupported_parameter", name)
+            raise Wrong(400, f"Unsupported parameter: {name!r}.", "unsupported_parameter", name)
 
     def _completion(self, key: str, request: Mapping[str, Any], prompt: str, fault: str | None) -> Reply:
         text, reason = self._text(prompt, _wants_object(request)), "stop"
@@ -162,13 +162,14 @@ def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, Any]:
     }
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
+def json_object(body: bytes) -> dict[str, Any]:
+    """The body of a request; raises Wrong where it is no JSON object."""
     try:
         request = json.loads(body)
     except (ValueError, RecursionError):
         request = None
     if not isinstance(request, dict):
-        raise _Wrong(400, "The body of the request is no JSON object.")
+        raise Wrong(400, "The body of the request is no JSON object.")
     return request
 
 
@@ -177,7 +178,7 @@ def _only_message(request: Mapping[str, Any]) -> str:
         case [{"role": "user", "content": str(text)}]:
             return text
         case _:
-            raise _Wrong(
+            raise Wrong(
                 400, "The stand-in answers one user message with a text as content.", param="messages"
             )
 
@@ -189,7 +190,7 @@ def _wants_object(request: Mapping[str, Any]) -> bool:
         case {"type": "json_schema", "json_schema": {"name": str(), "schema": dict()}}:
             return True
         case _:
-            raise _Wrong(
+            raise Wrong(
                 400, "Invalid response_format: text or a json_schema is known.", param="response_format"
             )
 
@@ -199,6 +200,6 @@ def _most_tokens(request: Mapping[str, Any]) -> int | None:
         limit = request.get(name)
         if limit is not None:
             if not isinstance(limit, int) or limit < 1:
-                raise _Wrong(400, f"Invalid {name}: {limit!r} is no positive whole number.", param=name)
+                raise Wrong(400, f"Invalid {name}: {limit!r} is no positive whole number.", param=name)
             return limit
     return None

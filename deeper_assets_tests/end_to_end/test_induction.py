@@ -72,10 +72,11 @@ def test_whoever_asks_for_what_is_not_there_is_told(home: Path, arguments: list[
     assert told in done.stderr
 
 
-def test_an_estimate_says_that_it_does_not_know_the_branch(home: Path) -> None:
-    done = deeper("estimate", "--home", home, check=False)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "an estimate knows the branch refinement alone" in done.stderr
+def test_an_estimate_counts_the_branch(home: Path) -> None:
+    told = deeper("estimate", "--home", home).stdout
+    assert re.search(rf"  memories +{14 * 28} ", told)
+    assert re.search(r"  persona_sets \[clusters\] +\d+ ", told)
+    assert "  - events stored in this home: book" in told
 
 
 INDUCED = (
@@ -126,3 +127,9 @@ def test_a_log_of_ones_own_is_traced_to_its_lines(tmp_path: Path) -> None:
     sets = Warehouse(home / "warehouse.duckdb").load("persona_sets").query("inducer == 'clusters'")
     said = deeper("why", "--home", home, "--user", sets["user_id"].iloc[0]).stdout
     assert re.search(r"  (Dragon|Wizard|Murder|Detective|Galaxy|Robot) \d+  \(books\.csv:\d+\)", said)
+    page = tmp_path / "page.html"
+    deeper("report", "--home", home, "--html", page)
+    shown = re.search(
+        r"(Dragon|Wizard|Murder|Detective|Galaxy|Robot) \d+ <.*?>books\.csv:\d+<", page.read_text()
+    )
+    assert shown is not None

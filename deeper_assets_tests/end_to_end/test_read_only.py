@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from deeper_assets.engines.chat.journal import Entry, Journal
+from deeper_assets.engines.chat.entries import Entry
+from deeper_assets.engines.chat.journal import Journal
 from deeper_assets_tests.command import command, deeper, environment
 from deeper_assets_tests.read_only import beside_read_only
 

@@ -11,6 +11,7 @@ from markdown_it.token import Token
 
 from deeper_assets.reports.previews import (
     CELL,
+    EVENTS,
     LINKS,
     PREVIEW,
     SETTINGS,
@@ -24,6 +25,7 @@ from deeper_assets.reports.previews import (
     settings_table,
     table,
 )
+from deeper_assets_tests.reports import induced
 
 HOSTILE = [
     "<script>alert(1)</script><img src=x onerror=alert(1)>",
@@ -271,6 +273,41 @@ def test_a_preview_is_small_however_long_the_texts_are() -> None:
 def test_tables_that_nobody_is_in_have_no_rows() -> None:
     for name in ("initial_personas", "candidates_1", "round_predictions"):
         assert preview(name, PERSONAS.iloc[:0], 0, {}) == "no rows"
+
+
+def test_a_persona_of_a_set_stands_above_the_events_that_its_latest_memories_rest_on() -> None:
+    frames = {
+        **{"persona_memories": induced.MEMBERS, "memories": induced.MEMORIES},
+        **{"memory_events": induced.EVIDENCE, "events": induced.EVENTS},
+    }
+    text = preview("persona_sets", induced.SETS, 3, frames)
+    assert text.split("\n\n") == [
+        "### user u",
+        "**persona 0 after window 1, changed: dragons; 75% of what was read of this person, 25% of what was"
+        " read of others; p = 0.001; 3 memories in 2 sessions**",
+        r"> Was after \<b\>dragons\</b\>.",
+        r"**persona 2 after window 1, ended: no words (no\_json); 10% of what was read of this person, 10% of"
+        " what was read of others; p = 0.5; 2 memories in 2 sessions**",
+        r"> no words (no\_json)",
+        "\n".join(
+            [
+                *("| persona | session | memory | event | from |", "| --- | --- | --- | --- | --- |"),
+                r"| 0 | 1 | dragons | Smaug \<i\> | log.csv:9 |",
+                "| 0 | 1 | dragons | Fafnir | log.csv:11 |",
+                "| 0 | 1 | more dragons | Glaurung |  |",
+            ]
+        ),
+    ]
+    nowhere = frames | {"events": induced.EVENTS.assign(file=None)}
+    assert "| persona | session | memory | event |\n" in preview("persona_sets", induced.SETS, 3, nowhere)
+    often = pd.concat([induced.EVIDENCE.assign(event=number) for number in range(99)])
+    events = pd.concat([induced.EVENTS.assign(event=number) for number in range(99)])
+    many = {**frames, "memory_events": often, "events": events.drop_duplicates(["session", "event"])}
+    assert preview("persona_sets", induced.SETS, 3, many).count("\n| 0 | 1 |") == EVENTS
+    assert preview("persona_sets", induced.SETS, 3, {}) == text.rpartition("\n\n")[0]
+    unmeasured = induced.SETS.assign(label=None, description=None, note=None, share=None, chance=None)
+    alone = preview("persona_sets", unmeasured[unmeasured["persona"] == 0], 2, {})
+    assert "changed: no words (not asked for); 3 memories in 2 sessions**" in alone
 
 
 def test_settings_are_a_table_of_their_parts() -> None:

@@ -1,6 +1,7 @@
 """Tables for people and programs."""
 
 import base64
+import html
 import json
 import math
 import re
@@ -9,10 +10,12 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
+from deeper_assets.reports.induction import Person, Why
 from deeper_assets.reports.page import ReEvaluation, render_page
 from deeper_assets.reports.plots import as_markdown, loss_plot, mae_plot
 from deeper_assets.reports.text import as_json, as_text, comparison_text, round_table
 from deeper_assets.store.schema import TABLES
+from deeper_assets_tests.reports import induced
 
 
 @pytest.fixture
@@ -265,6 +268,37 @@ def test_page_shows_who_is_missing_and_escapes_personas(table: pd.DataFrame, not
     assert "(no readable persona)" in page
     assert "The offline stand-in" in page
     assert "The offline stand-in" not in render_page(table, not_made, personas, [], "mine", False)
+
+
+def test_page_leads_from_personas_to_the_lines_that_they_were_read_from(
+    table: pd.DataFrame, not_made: pd.DataFrame
+) -> None:
+    sets, members = (rows[rows["window"] == 1] for rows in (induced.SETS, induced.MEMBERS))
+    why = Why(sets, members, induced.MEMORIES, induced.EVIDENCE, induced.EVENTS, sets.iloc[:0])
+    person = Person("book", "u<1>", 1, why)
+    figures = pd.DataFrame(
+        [("clusters", 0, 9.0, 0.5, 0.9), ("clusters", 1, 2.5, 0.25, 0.625)],
+        columns=["inducer", "window", "personas", "single", "planted_f1"],
+    ).assign(planted_f1_low=0.5, planted_f1_high=0.75, aimless_personas=0.5)
+    page = render_page(table, not_made, pd.DataFrame(), [], "mine", False, figures, [person])
+    cells = ("clusters", "2.50", "25.0%", "0.625", "[0.500, 0.750]", "0.50")
+    row = "".join(f"<td>{cell}</td>" for cell in cells)
+    assert f"<tr>{row}</tr>" in page
+    shown = re.sub(
+        r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", " ", page.split("What personas rest on")[1]))
+    )
+    told = (
+        "Book: user u<1>, after window 1 dragons (changed) Was after <b>dragons</b>. 75% of what was read of"
+        " this person, 25% of what was read of others; p = 0.001; 3 memories in 2 sessions session 0: old"
+        " dragons 2021-03-05 17:02 Eragon log.csv:7 session 1: dragons 2021-03-05 17:02 Smaug <i> log.csv:9"
+        " Fafnir log.csv:11 session 1: more dragons Glaurung no words (no_json) (ended)"
+    )
+    assert told in shown
+    assert "Poirot" not in page, "an event of another memory"
+    alone = render_page(table.iloc[:0], not_made, pd.DataFrame(), [], "mine", False, figures, [person])
+    assert "Mean absolute error" not in alone and "What personas rest on" in alone
+    without = render_page(table, not_made, pd.DataFrame(), [], "mine", False)
+    assert "Several personas a person" not in without and "What personas rest on" not in without
 
 
 def test_page_says_of_the_papers_figures_that_they_keep_zeros(

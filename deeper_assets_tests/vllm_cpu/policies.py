@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from deeper_assets.estimating import windows_of_source
+from deeper_assets.estimating_events import windows_of_source
 from deeper_assets.layers import load_settings
 from deeper_assets.method.contexts import initial_contexts
 from deeper_assets.method.initial import initial_personas, initial_predictions

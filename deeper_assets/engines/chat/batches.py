@@ -18,8 +18,9 @@ from itertools import count
 from typing import Any, Literal
 
 from deeper_assets.engines.chat.endpoint import Endpoint
+from deeper_assets.engines.chat.entries import Batch, Entry, Key
 from deeper_assets.engines.chat.failures import Failed, Shape, patiently, problem_in, read
-from deeper_assets.engines.chat.journal import Batch, Entry, Journal, Key
+from deeper_assets.engines.chat.journal import Journal
 from deeper_assets.engines.chat.shapes import (
     BatchLine,
     BatchPage,

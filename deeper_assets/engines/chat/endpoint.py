@@ -6,30 +6,21 @@ key in the journal, the most that it may cost, and what an answer means.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias
-from urllib.parse import urlsplit
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 
-from deeper_assets.engines.chat.journal import Entry, Key, request_key
+from deeper_assets.engines.chat.entries import Entry, Key, request_key
+from deeper_assets.engines.chat.served import ANYWAY, Served
 from deeper_assets.engines.chat.shapes import Completion, Problem
-from deeper_assets.engines.http import Bounds, glimpse
-from deeper_assets.engines.secrets import (
-    Address,
-    VariableName,
-    key_in,
-    scrubbed,
-    without_key,
-)
-from deeper_assets.method.exceptions import DeeperError
-
-OPENAI = "https://api.openai.com/v1"
+from deeper_assets.engines.http import Bounds
+from deeper_assets.engines.secrets import without_key
 
 _WRAPPING = 16
 """Tokens around a message, at most."""
 
-_ANYWAY, _A_TOKEN = 2**18, 2**7
-"""Bytes that an answer may have anyway, and for each token. Tokens have four bytes or so, also as JSON."""
+_A_TOKEN = 2**7
+"""Bytes that an answer may have for each token. Tokens have four bytes or so, also as JSON."""
 
 OF_A_FILE = Bounds(3600.0, 500_000_000)
 """For a file of a batch, there or back: 50,000 answers of 10 kB."""
@@ -68,28 +59,16 @@ class Prices:
         return (fresh + output_tokens * self.output) / 1e6
 
 
-class Endpoint(BaseModel):
-    """A frozen chat model behind an OpenAI-compatible endpoint. Its key is in the environment."""
+class Endpoint(Served):
+    """A frozen chat model behind an OpenAI-compatible endpoint."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    setting: ClassVar[str] = "chat"
 
     model: str = Field("gpt-4o-mini-2024-07-18", description="what the endpoint calls it")
-    base_url: Annotated[Address, BeforeValidator(lambda url: url or OPENAI)] = Field(
-        OPENAI, description="of the endpoint, with /v1; null: OpenAI's own"
-    )
-    key_env: VariableName = Field(
-        "OPENAI_API_KEY",
-        description="environment variable that holds the key, if one is needed",
-    )
     mode: Literal["live", "batch"] = Field("live", description="batch: half the price, up to a day's wait")
     temperature: float = Field(0.0, ge=0, description="0: the answer that it thinks best")
     max_tokens: int = Field(1024, ge=1, description="an answer is cut after as many tokens, and unreadable")
     structured: bool = Field(True, description="ask for JSON by schema where the endpoint knows how")
-    concurrency: int = Field(
-        64, ge=1, description="requests at once, of one process; fewer while the server says 429"
-    )
-    timeout: float = Field(120.0, gt=0, description="seconds to wait for a whole answer")
-    tries: int = Field(8, ge=1, description="how often a request that fails for a moment is sent")
     prices: Prices | None = Field(None, description="null: unknown; `max_cost_usd` needs them")
     batch_requests: int = Field(50_000, ge=1, description="requests a batch file, at most")
     batch_poll: float = Field(30.0, gt=0, description="seconds between looks at a batch")
@@ -140,43 +119,10 @@ class Endpoint(BaseModel):
         reason = _OF_THE_PROMPT.get(problem.code or "")
         return Entry(None, reason, 0, 0, 0, 0.0) if reason else None
 
-    def client(self) -> Any:
-        """An AsyncOpenAI client that tries nothing twice by itself: what is sent again has to be counted."""
-        from openai import AsyncOpenAI
-
-        from deeper_assets.engines.bounded_client import BoundedClient, time_limits
-
-        key = self._key
-        if not key and self.base_url == OPENAI:
-            raise DeeperError(
-                f"{self.model} needs a key: set the environment variable {self.key_env}, or chat.base_url to "
-                "an endpoint that needs none"
-            )
-        return AsyncOpenAI(
-            api_key=key or "none",
-            base_url=self.base_url,
-            timeout=time_limits(self.timeout),
-            max_retries=0,
-            http_client=BoundedClient(self._bounds),
-        )
-
-    def error(self, message: str) -> DeeperError:
-        """The error that says which model failed, where, and why; without the key."""
-        return DeeperError(scrubbed(f"{self.model} at {self.base_url}: {message}", self._key, self.key_env))
-
-    def words(self, text: str) -> str:
-        """What a server says, in one line, without the key, and not all of a page."""
-        return glimpse(scrubbed(text, self._key, self.key_env), 400)
-
-    @property
-    def _key(self) -> str | None:
-        return key_in(self.key_env)
-
-    def _bounds(self, path: str) -> Bounds:
-        """What the answer at this path may take."""
-        if path.removeprefix(urlsplit(self.base_url).path.rstrip("/")).startswith("/files"):
-            return OF_A_FILE
-        return Bounds(self.timeout, _ANYWAY + _A_TOKEN * self.max_tokens)
+    def bounds(self, path: str) -> Bounds:
+        """What the answer at this path, below that of the endpoint, may take."""
+        of_a_file = path.startswith("/files")
+        return OF_A_FILE if of_a_file else Bounds(self.timeout, ANYWAY + _A_TOKEN * self.max_tokens)
 
     def _usd(self, input_tokens: int, cached_tokens: int, output_tokens: int, in_batch: bool) -> float | None:
         if self.prices is None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from deeper_assets.engines.chat.endpoint import Endpoint
 from deeper_assets.engines.chat.pacing import seconds_until_next
+from deeper_assets.engines.chat.served import Served
 from deeper_assets.engines.chat.shapes import Problem, ProblemBody
 from deeper_assets.engines.http import PASSING, NotTakenError, beginning, is_page, other_shape
 
@@ -29,9 +29,6 @@ LONGEST_LIMITED = 900.0
 
 _GATEWAY_TIMEOUTS = {504, 524}
 """Statuses of a gateway between us and the model that did not wait for the answer."""
-
-_PAGE = "; see that chat.base_url is an API's address: most end in /v1"
-"""What a page for people means, where an API would give JSON."""
 
 _NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout"}
 """HTTP client errors of requests that had no connection yet."""
@@ -59,7 +56,7 @@ class Failed(Exception):
         return self.message
 
 
-def failure_of(endpoint: Endpoint, error: Exception) -> Failed:
+def failure_of(endpoint: Served, error: Exception) -> Failed:
     """What an error of the OpenAI client means."""
     from openai import APIConnectionError, APIStatusError
 
@@ -75,12 +72,18 @@ def failure_of(endpoint: Endpoint, error: Exception) -> Failed:
     without_money = problem.code == "insufficient_quota"  # comes as 429, too
     words = endpoint.words(problem.message or "") or beginning(content)
     return Failed(
-        endpoint.words(f"status {status}: {words}{_PAGE if is_page(content) else ''}"),
+        endpoint.words(f"status {status}: {words}{_about_page(endpoint, content)}"),
         passes=status in PASSING and not without_money,
         limited=status == 429 and not without_money,
         unsure=status in _GATEWAY_TIMEOUTS,
         headers={name.lower(): value for name, value in error.response.headers.items()},
     )
+
+
+def _about_page(endpoint: Served, content: bytes) -> str:
+    """What a page for people means, where an API would give JSON; nothing where it is none."""
+    page = f"; see that {endpoint.setting}.base_url is an API's address: most end in /v1"
+    return page if is_page(content) else ""
 
 
 def problem_in(body: Any) -> Problem:
@@ -91,7 +94,7 @@ def problem_in(body: Any) -> Problem:
         return Problem()
 
 
-def read(endpoint: Endpoint, shape: type[Shape], content: Any, status: int = 200) -> Shape:
+def read(endpoint: Served, shape: type[Shape], content: Any, status: int = 200) -> Shape:
     """An answer that is none of an error, in this shape: from its bytes, or from JSON that was read already.
 
     Raises:
@@ -102,7 +105,7 @@ def read(endpoint: Endpoint, shape: type[Shape], content: Any, status: int = 200
     except ValidationError as error:
         text = content if isinstance(content, bytes) else json.dumps(content).encode()
         other, page = other_shape(error, text), is_page(text)
-    words = endpoint.words(f"status {status}, but {other}{_PAGE if page else ''}")
+    words = endpoint.words(f"status {status}, but {other}{_about_page(endpoint, text)}")
     raise Failed(words, passes=not page, unsure=not page)
 
 
@@ -112,7 +115,7 @@ def _validated(shape: type[Shape], content: Any) -> Shape:
     return shape.model_validate(content)
 
 
-async def patiently(endpoint: Endpoint, ask: Callable[[], Awaitable[Value]]) -> Value:
+async def patiently(endpoint: Served, ask: Callable[[], Awaitable[Value]]) -> Value:
     """What `ask` gives; it is called again while it fails for a moment.
 
     Raises:

@@ -12,17 +12,25 @@ same. Its highest cost goes to `unsure_usd`, and the cap counts that too: so the
 beyond the cap.
 """
 
-import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
-from dataclasses import asdict, astuple, dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
+from deeper_assets.engines.chat.entries import (
+    PURPOSE,
+    Batch,
+    Claim,
+    Entry,
+    Key,
+    Purpose,
+    Usage,
+    believed,
+)
 from deeper_assets.engines.chat.journal_file import (
     ANSWER,
     IS_DAMAGED,
@@ -37,103 +45,6 @@ from deeper_assets.engines.chat.journal_file import (
     writing,
 )
 from deeper_assets.method.exceptions import DeeperError
-
-
-@dataclass(frozen=True)
-class Purpose:
-    """What an answer is asked for: the asset, its domain, and the Dagster run that makes it."""
-
-    asset: str = ""
-    domain: str = ""
-    run_id: str = ""
-
-
-_NO_PURPOSE = Purpose()
-_PURPOSE = ContextVar("purpose", default=_NO_PURPOSE)
-
-
-@contextmanager
-def asking_for(purpose: Purpose) -> Iterator[None]:
-    """Books everything that is asked within on this purpose."""
-    token = _PURPOSE.set(purpose)
-    try:
-        yield
-    finally:
-        _PURPOSE.reset(token)
-
-
-Key: TypeAlias = tuple[str, int]
-"""Hash of the full request, and the number of the attempt."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One answer as the journal keeps it.
-
-    Attributes:
-        text: what the model answered; None where it answered nothing.
-        reason: why it cannot be used, a word out of `method.parsing.REASONS`; None where it can be read.
-        input_tokens, output_tokens: as the server counted them; input includes cached ones.
-        cached_tokens: of the input, those the server had read before.
-        cost_usd: None where prices are not known.
-    """
-
-    text: str | None
-    reason: str | None
-    input_tokens: int
-    cached_tokens: int
-    output_tokens: int
-    cost_usd: float | None
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What was asked for one purpose of one model. The table `chat_usage` says what each amount is."""
-
-    asset: str
-    domain: str
-    run_id: str
-    model: str
-    requests: int
-    hits: int
-    unreadable: int
-    retries: int
-    input_tokens: int
-    cached_tokens: int
-    output_tokens: int
-    cost_usd: float
-    saved_usd: float
-    unsure_usd: float
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Requests that were given to the provider's batch service in one file.
-
-    Attributes:
-        name: ours; the provider gets it with the batch, to find it again by.
-        provider_id: theirs; None until it has come.
-        abandoned: whether handing it in failed, or the process that did it is gone.
-        age: seconds since it was opened.
-    """
-
-    name: str
-    provider_id: str | None
-    abandoned: bool
-    age: float
-
-
-Claim: TypeAlias = Entry | Literal["granted", "taken", "no room yet", "over the cap"]
-
-
-def request_key(base_url: str, body: Mapping[str, Any]) -> str:
-    """Hash (hex) of a full request: where it goes, and all that it says."""
-    text = json.dumps([base_url, body], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-
-
-_BELIEVED = 100
-"""Times its most that an answer may cost, as its server counts."""
 
 _KEYS = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each({})"
 """Keys as one JSON value, which may hold any number. For (VALUES …) SQLite would scan the table."""
@@ -171,33 +82,35 @@ class Journal:
             answer; `no room yet` while requests on their way may still leave room under the cap, once they
             are answered for less than their most; `over the cap` where the cap cannot allow it.
         """
+        return self.claim_all({key: most_usd}, model)[key]
+
+    def claim_all(self, requests: Mapping[Key, float | None], model: str) -> dict[Key, Claim]:
+        """Asks to send several requests (key → the most that it may cost), each for itself; see `claim`."""
         with writing(self.path):
-            if answered := self.answers([key]).get(key):
-                return answered
             self._book_killed()
-            if self._pending([key]):
-                return "taken"
-            if refused := self._over_cap(most_usd or 0.0):
-                return refused
-            self._insert_pending([(key, None)], model, most_usd or 0.0, None)
-            return "granted"
+            return {key: self._claim(key, model, most_usd or 0.0) for key, most_usd in requests.items()}
 
     def record(self, key: Key, model: str, request: Mapping[str, Any], entry: Entry) -> None:
         """Keeps an answer and books it, unless there is one already."""
-        with writing(self.path):
-            self._record(key, model, packed(request), entry, _PURPOSE.get())
+        self.record_all({key: (request, entry)}, model)
 
-    def release(self, key: Key, unsure: bool) -> None:
-        """Takes back a claim whose request got no answer; `unsure`: it may have been charged all the same."""
+    def record_all(self, answered: Mapping[Key, tuple[Mapping[str, Any], Entry]], model: str) -> None:
+        """Keeps several answers (key → request and answer), all of them or none; see `record`."""
         with writing(self.path):
-            self._give_up([key], unsure)
+            for key, (request, entry) in answered.items():
+                self._record(key, model, packed(request), entry, PURPOSE.get())
+
+    def release(self, *keys: Key, unsure: bool) -> None:
+        """Takes back claims of requests that got no answer; `unsure`: they may have been charged."""
+        with writing(self.path):
+            self._give_up(keys, unsure)
 
     def book_hits(self, entries: Iterable[Entry], model: str) -> None:
         """Books answers that need not be paid for again."""
         saved = [entry.cost_usd or 0.0 for entry in entries]
         if saved:
             with writing(self.path):
-                self._book(_PURPOSE.get(), model, hits=len(saved), saved_usd=sum(saved))
+                self._book(PURPOSE.get(), model, hits=len(saved), saved_usd=sum(saved))
 
     # ------------------------------------------------------------------------------------------ batches
 
@@ -378,6 +291,16 @@ class Journal:
         """Those of `keys` that are on their way."""
         return {(row[0], row[1]) for row in self._select("key, attempt", "pending", keys)}
 
+    def _claim(self, key: Key, model: str, most_usd: float) -> Claim:
+        if answered := self.answers([key]).get(key):
+            return answered
+        if self._pending([key]):
+            return "taken"
+        if refused := self._over_cap(most_usd):
+            return refused
+        self._insert_pending([(key, None)], model, most_usd, None)
+        return "granted"
+
     def _over_cap(self, most_usd: float) -> Literal["no room yet", "over the cap"] | None:
         if self.cap_usd is None or most_usd <= self.room():
             return None
@@ -398,7 +321,7 @@ class Journal:
     def _insert_pending(
         self, requests: Iterable[tuple[Key, bytes | None]], model: str, most_usd: float, batch: str | None
     ) -> None:
-        shared = (own_name(), batch, most_usd, *astuple(_PURPOSE.get()), model)
+        shared = (own_name(), batch, most_usd, *astuple(PURPOSE.get()), model)
         self._db.executemany(
             "INSERT INTO pending"
             " (key, attempt, request, owner, batch, most_usd, asset, domain, run_id, model)"
@@ -410,7 +333,7 @@ class Journal:
         gone = self._db.execute(
             "DELETE FROM pending WHERE key = ? AND attempt = ? RETURNING most_usd", key
         ).fetchone()
-        entry = _believed(entry, gone[0] if gone else 0.0)
+        entry = believed(entry, gone[0] if gone else 0.0)
         values = (*key, model, request, _now(), *astuple(entry))
         new = self._db.execute(
             f"INSERT OR IGNORE INTO answers ({ANSWER}, checksum) VALUES ({', '.join('?' * len(values))}, ?)",
@@ -448,17 +371,6 @@ class Journal:
             f"ON CONFLICT (asset, domain, run_id, model) DO UPDATE SET {added}",
             (*astuple(purpose), model, *amounts.values()),
         )
-
-
-def _believed(entry: Entry, most_usd: float) -> Entry:
-    """With the most that it can have cost, where nobody counted that, or beyond all belief.
-
-    A server may count more than the most: it may put words of its own before a prompt. So a good deal more is
-    booked as it says, and the cap is reached the sooner.
-    """
-    if most_usd and (entry.cost_usd is None or entry.cost_usd > _BELIEVED * most_usd):
-        return replace(entry, input_tokens=0, cached_tokens=0, output_tokens=0, cost_usd=most_usd)
-    return entry
 
 
 def _now() -> str:

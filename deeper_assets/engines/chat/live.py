@@ -11,16 +11,12 @@ from functools import partial
 from typing import Any
 
 from deeper_assets.engines.chat.endpoint import Endpoint
+from deeper_assets.engines.chat.entries import Entry, Key
 from deeper_assets.engines.chat.failures import Failed, failure_of, patiently, problem_in, read
-from deeper_assets.engines.chat.journal import Entry, Journal, Key
+from deeper_assets.engines.chat.journal import Journal
 from deeper_assets.engines.chat.pacing import AdaptiveLimit, seconds_asked_for
 from deeper_assets.engines.chat.shapes import Completion
-
-WAITING = 4
-"""Open requests for each request at the server. The others wait for their turn, or for their next try."""
-
-_TAKEN_POLL = 0.2
-"""Seconds between looks at a request that another process has sent."""
+from deeper_assets.engines.chat.workers import TAKEN_POLL, Workers
 
 
 class _NoSchemas(Exception):
@@ -45,7 +41,7 @@ class Live:
         self._endpoint, self._journal, self._client = endpoint, journal, client
         self._attempt, self._schema = attempt, schema
         self._limit = AdaptiveLimit(endpoint.concurrency)
-        self._error: BaseException | None = None
+        self._workers: Workers[str, Entry] = Workers()
         self.refused_schemas = False
 
     async def ask(self, prompts: Sequence[str]) -> dict[str, Entry]:
@@ -54,23 +50,7 @@ class Live:
         Raises:
             DeeperError: a request failed for good, or after all tries; the cap is reached.
         """
-        left = iter(prompts)
-        answers: dict[str, Entry] = {}
-
-        async def work() -> None:
-            for prompt in left:
-                if self._error is not None:
-                    return
-                try:
-                    answers[prompt] = await self._one(prompt)
-                except Exception as error:  # noqa: BLE001 - raised below, when all others have ended
-                    self._error = self._error or error
-
-        workers = min(len(prompts), WAITING * self._endpoint.concurrency)
-        await asyncio.gather(*(work() for _ in range(workers)))
-        if self._error is not None:
-            raise self._error
-        return answers
+        return await self._workers.every(prompts, self._one, self._endpoint.concurrency)
 
     async def _one(self, prompt: str) -> Entry:
         try:
@@ -80,8 +60,7 @@ class Live:
             return await patiently(self._endpoint, partial(self._try, prompt))
 
     async def _try(self, prompt: str) -> Entry:
-        if self._error is not None:
-            raise self._error
+        self._workers.go_on()
         async with self._limit.slot():
             body = self._endpoint.body(prompt, self._schema)
             key = self._endpoint.key(body, self._attempt)
@@ -100,7 +79,7 @@ class Live:
                 raise
             finally:
                 if entry is None:
-                    self._journal.release(key, unsure)
+                    self._journal.release(key, unsure=unsure)
             self._journal.record(key, self._endpoint.model, body, entry)
             self._limit.hear(limited=False)
             return entry
@@ -109,8 +88,7 @@ class Live:
         """Waits until the request may be sent; or for its answer, if another process has sent it."""
         most_usd = self._endpoint.most_usd(body)
         while True:
-            if self._error is not None:
-                raise self._error
+            self._workers.go_on()
             verdict = self._journal.claim(key, self._endpoint.model, most_usd)
             if isinstance(verdict, Entry):
                 self._journal.book_hits([verdict], self._endpoint.model)
@@ -119,7 +97,7 @@ class Live:
                 return None
             if verdict == "over the cap":
                 raise self._journal.cap_error()
-            await asyncio.sleep(_TAKEN_POLL)
+            await asyncio.sleep(TAKEN_POLL)
 
     async def _send(self, body: Mapping[str, Any]) -> Entry:
         from openai import APIStatusError, OpenAIError

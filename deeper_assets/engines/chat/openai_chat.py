@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deeper_assets.engines.chat.batches import Batches
-from deeper_assets.engines.chat.endpoint import OPENAI, Endpoint
-from deeper_assets.engines.chat.journal import Entry, Journal, Key
+from deeper_assets.engines.chat.endpoint import Endpoint
+from deeper_assets.engines.chat.entries import Entry, Key
+from deeper_assets.engines.chat.journal import Journal
 from deeper_assets.engines.chat.live import Live
-from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.engines.chat.served import OPENAI
 from deeper_assets.method.protocols import Answer
 
 
@@ -44,11 +45,11 @@ class OpenAIChat:
         """
         if not prompts:
             return []
-        if self.journal.cap_usd is not None and self.endpoint.prices is None:
-            raise DeeperError(
-                f"max_cost_usd is {self.journal.cap_usd:g}, but what {self.endpoint.model} costs is not "
-                "known: set chat.prices (input and output, US dollars a million tokens)"
-            )
+        self.endpoint.refuse_unknown_price(
+            self.journal,
+            self.endpoint.prices is not None,
+            "chat.prices (input and output, US dollars a million tokens)",
+        )
         if not (self.endpoint.structured and self._knows_schemas):
             schema = None
         entries = asyncio.run(self._entries(prompts, attempt, schema))

@@ -127,3 +127,23 @@ class BatchLine(Part):
 
     custom_id: Annotated[str, Field(pattern=r"^[0-9a-f]{64}-[0-9]{1,9}$")]
     response: LineResponse | None = None
+
+
+class _EmbeddingUsage(Part):
+    prompt_tokens: Annotated[Count, Field(ge=1)]
+
+
+_Finite = Annotated[float, Field(strict=True, ge=-1e30, le=1e30)]
+"""A number that a vector can hold in four bytes, and none that is made of a word or of yes and no."""
+
+
+class _Embedding(Part):
+    index: Annotated[int, Field(ge=0)]
+    embedding: Annotated[list[_Finite], Field(min_length=1)]
+
+
+class Embeddings(Part):
+    """Vectors of texts. Their usage is None where it cannot be believed."""
+
+    data: list[_Embedding]
+    usage: Annotated[_EmbeddingUsage | None, WrapValidator(or_none)] = None

@@ -19,6 +19,10 @@ FEWEST_TEXTS = 3
 """A word that stands in fewer texts says nothing."""
 
 
+REACH = 0.5
+"""Cosine similarity of memories that are near each other. From 0.3 to 0.7 it hardly matters."""
+
+
 @dataclass(frozen=True)
 class WordVectors:
     """Vectors of texts of one domain, from what stands together in `known` ones."""
@@ -27,6 +31,11 @@ class WordVectors:
     def name(self) -> str:
         """Changes with anything that changes a vector."""
         return f"offline-word-vectors-1-{DIMENSIONS}"
+
+    @property
+    def reach(self) -> float:
+        """See `Embedder`."""
+        return REACH
 
     def identity(self) -> str:
         """Its name says everything."""

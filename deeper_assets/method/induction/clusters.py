@@ -17,22 +17,22 @@ Shares = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float64]
 """Memories × dimensions, each of length 1; of length 0 where nothing is known of a memory."""
 
-REACH = 0.5
-"""Cosine similarity: while memories have it on average, clusters are joined; with it, a memory is near."""
-
 FEWEST_SESSIONS = 2
 """In which a persona shows. What came once is no side of a person."""
 
 
-def clusters_of(vectors: Vectors) -> Counts:
-    """The cluster (0-based) of each memory, by average linkage; one that is unknown is alone in its own."""
+def clusters_of(vectors: Vectors, reach: float) -> Counts:
+    """The cluster (0-based) of each memory, by average linkage; one that is unknown is alone in its own.
+
+    Clusters are joined while their memories have the cosine similarity `reach` on average.
+    """
     from sklearn.cluster import AgglomerativeClustering
 
     known = np.flatnonzero(vectors.any(axis=1))
     labels = np.arange(len(vectors))
     if len(known) > 1:
         linked = AgglomerativeClustering(
-            None, metric="cosine", linkage="average", distance_threshold=1 - REACH
+            None, metric="cosine", linkage="average", distance_threshold=1 - reach
         )
         labels[known] = known[_firsts(linked.fit_predict(vectors[known]))]
     return np.unique(labels, return_inverse=True)[1]
@@ -61,9 +61,9 @@ def of_unit_length(vectors: Vectors) -> Vectors:
     return np.asarray(np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 1e-12))
 
 
-def near_events(centres: Vectors, vectors: Vectors, events: Counts) -> Counts:
-    """Of each centre, how many events the memories near it cite: centres."""
-    return np.asarray((centres @ vectors.T >= REACH) @ events, dtype=np.int64)
+def near_events(centres: Vectors, vectors: Vectors, events: Counts, reach: float) -> Counts:
+    """Of each centre, how many events the memories near it (`reach`: cosine similarity) cite: centres."""
+    return np.asarray((centres @ vectors.T >= reach) @ events, dtype=np.int64)
 
 
 def design_effect(labels: Sequence[Counts], sessions: Sequence[Counts], events: Sequence[Counts]) -> float:

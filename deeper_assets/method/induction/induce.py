@@ -76,10 +76,11 @@ class Making(Protocol):
 
 @dataclass(frozen=True)
 class ByClusters:
-    """Clusters of memories; see `sets.INDUCERS`. `rate` is that of false discoveries."""
+    """Clusters of memories; see `sets.INDUCERS`, and `sets.candidates_of` for the other attributes."""
 
     inducer: Inducer
     rate: float
+    reach: float
 
     def __call__(
         self,
@@ -91,7 +92,7 @@ class ByClusters:
         """See `Making`."""
         if self.inducer == "one_persona":  # of everything: needs no clusters
             return [personas_of(user, [], self.inducer) for user in users]
-        clusters = candidates_of(users, others, self.rate)
+        clusters = candidates_of(users, others, self.rate, self.reach)
         return [personas_of(user, found, self.inducer) for user, found in zip(users, clusters, strict=True)]
 
 

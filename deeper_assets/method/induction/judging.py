@@ -65,6 +65,7 @@ def set_rewards(
     candidates: pd.DataFrame,
     judged: pd.DataFrame,
     users: Sequence[Remembered],
+    reach: float,
 ) -> pd.DataFrame:
     """Every component of the reward of each set; NaN where it is unknown, and of unusable ones.
 
@@ -74,6 +75,7 @@ def set_rewards(
         candidates: rows of set_candidates.
         judged: rows of judged_claims.
         users: all that is remembered of the domain's users; training users among them say what others do.
+        reach: see `candidates_of`.
     """
     by_name = {user.user_id: user for user in users}
     trainers = [user for user in users if user.trains]
@@ -91,7 +93,7 @@ def set_rewards(
         following = _next_window(by_name[name], window)
         for row in own.to_dict("records"):
             personas = parse_set(row["text"], len(shown))
-            reward = _reward(user, personas, shown, following, others, verdicts.get(place, {}))
+            reward = _reward(user, personas, shown, following, others, verdicts.get(place, {}), reach)
             rows.append((*place, row["candidate"], *reward))
     made = pd.DataFrame(rows, columns=[*PLACE, "candidate", *COMPONENTS])
     return candidates[[*PLACE, "candidate"]].merge(made, "left", [*PLACE, "candidate"])
@@ -104,6 +106,7 @@ def _reward(
     following: tuple[Vectors, Counts],
     others: Sequence[tuple[Vectors, Counts]],
     verdicts: Mapping[str, Verdict | None],
+    reach: float,
 ) -> tuple[float, ...]:
     """The components of one set, in their order."""
     places = places_of(personas, shown)
@@ -116,8 +119,8 @@ def _reward(
         worth.cohesion(user.vectors, places),
         worth.separation(user.vectors, places),
         *alignment_and_truthfulness(claims, verdicts),
-        worth.lift(centres, following, others),
-        worth.recurrence(centres, following[0]),
+        worth.lift(centres, following, others, reach),
+        worth.recurrence(centres, following[0], reach),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deeper_assets.method.induction.clusters import REACH, Counts, Vectors
+from deeper_assets.method.induction.clusters import Counts, Vectors
 
 Places = Sequence[Counts]
 """The personas of a set: of each, the places of its memories among the user's."""
@@ -44,31 +44,34 @@ def separation(vectors: Vectors, personas: Places) -> float:
     return float(silhouette_score(distances, labels, metric="precomputed"))
 
 
-def covered(centres: Vectors, vectors: Vectors, events: Counts) -> float:
+def covered(centres: Vectors, vectors: Vectors, events: Counts, reach: float) -> float:
     """The share of the events whose memories are near some centre, 0 to 1; 0 where there are no events."""
-    near = (centres @ vectors.T >= REACH).any(axis=0)
+    near = (centres @ vectors.T >= reach).any(axis=0)
     return float((near * events).sum() / max(events.sum(), 1))
 
 
-def lift(centres: Vectors, after: tuple[Vectors, Counts], others: Sequence[tuple[Vectors, Counts]]) -> float:
+def lift(
+    centres: Vectors, after: tuple[Vectors, Counts], others: Sequence[tuple[Vectors, Counts]], reach: float
+) -> float:
     """How much more of what the person does next is near a persona than of what others do then; −1 to 1.
 
     Args:
         centres: of the personas.
         after: the person's memories of the next window, and how many events each cites.
         others: the same of other people.
+        reach: cosine similarity from which memories are near a persona; see `Embedder`.
     """
-    theirs = [covered(centres, *one) for one in others]
-    return covered(centres, *after) - (float(np.mean(theirs)) if theirs else 0.0)
+    theirs = [covered(centres, *one, reach) for one in others]
+    return covered(centres, *after, reach) - (float(np.mean(theirs)) if theirs else 0.0)
 
 
-def recurrence(centres: Vectors, after: Vectors) -> float:
+def recurrence(centres: Vectors, after: Vectors, reach: float) -> float:
     """The share of the personas that show in the next window, 0 to 1; 0 of an empty set.
 
     One that is within reach of an earlier one of the set repeats it, and counts as one that does not show.
     """
     if not len(centres):
         return 0.0
-    alike = np.tril(centres @ centres.T >= REACH, -1).any(axis=1)
-    shows = (centres @ after.T >= REACH).any(axis=1)
+    alike = np.tril(centres @ centres.T >= reach, -1).any(axis=1)
+    shows = (centres @ after.T >= reach).any(axis=1)
     return float((shows & ~alike).mean())

@@ -168,6 +168,7 @@ def candidates_of(
     users: Sequence[Remembered],
     others: Sequence[Remembered],
     rate: float,
+    reach: float,
     groups: Sequence[Sequence[Counts]] | None = None,
 ) -> list[list[Candidate]]:
     """The clusters of each user's memories, each compared with what `others` did.
@@ -176,26 +177,28 @@ def candidates_of(
         users: whose personas are looked for.
         others: those whom they are compared with, but for themselves.
         rate: of false discoveries among a user's personas.
+        reach: cosine similarity from which memories are near; see `Embedder`.
         groups: of each user, the places of memories that stand in for clusters; None: clusters.
     """
     if not users:
         return []
     if groups is None:
-        groups = [members_of(clusters_of(user.vectors)) for user in users]
+        groups = [members_of(clusters_of(user.vectors, reach)) for user in users]
     centres = [centres_of(user.vectors, own) for user, own in zip(users, groups, strict=True)]
-    chances = _chances(users, centres, others)
+    chances = _chances(users, centres, others, reach)
     effect = design_effect(
-        [clusters_of(other.vectors) for other in others],
+        [clusters_of(other.vectors, reach) for other in others],
         [other.session for other in others],
         [other.events for other in others],
     )
     found = []
     for user, members, middle, chance in zip(users, groups, centres, chances, strict=True):
-        near, done = near_events(middle, user.vectors, user.events), int(user.events.sum())
+        near, done = near_events(middle, user.vectors, user.events, reach), int(user.events.sum())
         values = p_values(near, done, chance, effect)
         latest = user.events * (user.window > user.window.max(initial=0) - RECENT)
         if latest.sum() < done:
-            recent = p_values(near_events(middle, user.vectors, latest), int(latest.sum()), chance, effect)
+            now = near_events(middle, user.vectors, latest, reach)
+            recent = p_values(now, int(latest.sum()), chance, effect)
             values = np.minimum(2 * np.minimum(values, recent), 1)
         real = discovered(np.nan_to_num(values, nan=1.0), rate)
         sessions = [len(np.unique(user.session[places])) for places in members]
@@ -224,7 +227,7 @@ def _dropped(sessions: int, real: bool, alone: bool) -> Dropped | None:
 
 
 def _chances(
-    users: Sequence[Remembered], centres: Sequence[Vectors], others: Sequence[Remembered]
+    users: Sequence[Remembered], centres: Sequence[Vectors], others: Sequence[Remembered], reach: float
 ) -> list[Shares]:
     """Of each user's centres, the mean share of others' events near it; NaN where there is nobody else.
 
@@ -238,7 +241,7 @@ def _chances(
         own = int(other.events.sum())
         if own:
             foreign = whose != other.user_id
-            total += foreign * near_events(everything, other.vectors, other.events) / own
+            total += foreign * near_events(everything, other.vectors, other.events, reach) / own
             counted += foreign
             done += foreign * own
     nobody = np.full(len(everything), np.nan)

@@ -119,6 +119,7 @@ def set_contexts(
     users: Sequence[Remembered],
     intents: Sequence[Sequence[str]],
     events: pd.DataFrame,
+    reach: float,
     domain: Domain,
     prompts: Prompts,
 ) -> SetContexts:
@@ -128,6 +129,7 @@ def set_contexts(
         users: all that is remembered of the domain's users.
         intents: of each user, what each memory says.
         events: rows of `events`.
+        reach: see `candidates_of`.
         domain: whose users these are.
         prompts: the template.
     """
@@ -138,7 +140,7 @@ def set_contexts(
         # There is a window to come, which says what a set is worth.
         known = [pair for pair in trainers if (pair[0].user_id, window + 1) in sessions.index]
         then = [user.up_to(window) for user, _ in known]
-        clusters = candidates_of(then, [user for user, _ in trainers], 1.0)
+        clusters = candidates_of(then, [user for user, _ in trainers], 1.0, reach)
         for user, (_, own), found in zip(then, known, clusters, strict=True):
             shown = shown_of(user, own, int(sessions[user.user_id, window]), found, domain, prompts)
             if shown is None:
@@ -210,6 +212,7 @@ class ByPolicy:
         sampler: the policy.
         writing: how it writes.
         rate: of false discoveries, which is asked of what it writes.
+        reach: see `candidates_of`.
         domain: whose users these are.
         prompts: the template.
         rows: what was written so far: set_writings rows without domain and inducer.
@@ -219,6 +222,7 @@ class ByPolicy:
     sampler: Sampler
     writing: SetWriting
     rate: float
+    reach: float
     domain: Domain
     prompts: Prompts
     rows: list[tuple[Any, ...]] = field(default_factory=list)
@@ -227,7 +231,7 @@ class ByPolicy:
         self, users: Sequence[Remembered], others: Sequence[Remembered], window: int, now: Sequence[int]
     ) -> Sequence[Kept | None]:
         """The personas of each user after a window; None where no answer could be read."""
-        clusters = candidates_of(users, others, self.rate)
+        clusters = candidates_of(users, others, self.rate, self.reach)
         shown = [
             shown_of(user, self.intents[user.user_id], last, found, self.domain, self.prompts)
             for user, last, found in zip(users, now, clusters, strict=True)
@@ -240,7 +244,7 @@ class ByPolicy:
             places_of(personas, one.groups) if personas and one else []
             for personas, one in zip(read, shown, strict=True)
         ]
-        measured = candidates_of(users, others, self.rate, groups)
+        measured = candidates_of(users, others, self.rate, self.reach, groups)
         return [
             None if personas is None else _kept(personas, own, one, found)
             for personas, own, one, found in zip(read, measured, shown, clusters, strict=True)

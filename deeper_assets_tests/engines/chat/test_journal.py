@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from deeper_assets.engines.chat import journal_file
-from deeper_assets.engines.chat.journal import Entry, Journal, Purpose, asking_for, request_key
+from deeper_assets.engines.chat.entries import Entry, Purpose, asking_for, request_key
+from deeper_assets.engines.chat.journal import Journal
 from deeper_assets.engines.chat.journal_file import checksum
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets_tests.read_only import beside_read_only
@@ -70,7 +71,7 @@ def test_what_may_have_been_charged_counts_as_spent(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.sqlite")
     for unsure in (True, False):
         assert journal.claim(KEY, "m", 0.5) == "granted"
-        journal.release(KEY, unsure)
+        journal.release(KEY, unsure=unsure)
     assert journal.committed_usd() == (0.5, 0)
     [row] = journal.usage()
     assert (row.requests, row.retries, row.unsure_usd, row.cost_usd) == (0, 2, 0.5, 0)

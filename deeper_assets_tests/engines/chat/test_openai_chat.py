@@ -22,10 +22,12 @@ import pytest
 from deeper_assets.engines import bounded_client
 from deeper_assets.engines.chat import failures
 from deeper_assets.engines.chat.batches import LABEL
-from deeper_assets.engines.chat.endpoint import OPENAI, Endpoint, Prices
-from deeper_assets.engines.chat.journal import Journal, Key
+from deeper_assets.engines.chat.endpoint import Endpoint, Prices
+from deeper_assets.engines.chat.entries import Key
+from deeper_assets.engines.chat.journal import Journal
 from deeper_assets.engines.chat.openai_chat import OpenAIChat
 from deeper_assets.engines.chat.pacing import AdaptiveLimit, seconds_until_next
+from deeper_assets.engines.chat.served import OPENAI
 from deeper_assets.engines.offline.chat_model import OfflineChatModel
 from deeper_assets.method.asking import ChatSetup, ask_predictions, ratings_schema
 from deeper_assets.method.domains import FIVE_STARS, find_domain

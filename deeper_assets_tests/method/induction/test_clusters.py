@@ -18,14 +18,14 @@ EAST, NORTH, NOWHERE = [1.0, 0.0], [0.0, 1.0], [0.0, 0.0]
 
 def test_memories_that_point_the_same_way_are_one_cluster_and_unknown_ones_are_alone() -> None:
     nearly_east = [np.cos(0.3), np.sin(0.3)]
-    labels = clusters_of(np.array([EAST, NOWHERE, NORTH, nearly_east, NOWHERE, NORTH]))
+    labels = clusters_of(np.array([EAST, NOWHERE, NORTH, nearly_east, NOWHERE, NORTH]), 0.5)
     assert list(labels) == [0, 1, 2, 0, 3, 2]
 
 
 @pytest.mark.parametrize("vectors", [np.zeros((0, 2)), np.zeros((1, 2)), np.array([EAST])])
 def test_none_and_one_make_as_many_clusters(vectors: np.ndarray) -> None:
-    assert list(clusters_of(vectors)) == list(range(len(vectors)))
-    assert len(centres_of(vectors, members_of(clusters_of(vectors)))) == len(vectors)
+    assert list(clusters_of(vectors, 0.5)) == list(range(len(vectors)))
+    assert len(centres_of(vectors, members_of(clusters_of(vectors, 0.5)))) == len(vectors)
 
 
 def test_a_centre_is_the_mean_direction() -> None:
@@ -36,7 +36,7 @@ def test_a_centre_is_the_mean_direction() -> None:
 def test_events_near_a_centre_are_those_of_memories_within_reach() -> None:
     at_60_degrees, further = [0.5, 0.75**0.5], [0.49, 0.87]
     vectors = np.array([EAST, at_60_degrees, further, NOWHERE])
-    assert list(near_events(np.array([EAST, NOWHERE]), vectors, np.array([1, 10, 100, 1000]))) == [11, 0]
+    assert list(near_events(np.array([EAST, NOWHERE]), vectors, np.array([1, 10, 100, 1000]), 0.5)) == [11, 0]
 
 
 def test_p_values_are_binomial() -> None:
@@ -83,6 +83,6 @@ def test_discoveries_are_those_of_benjamini_and_hochberg() -> None:
 @given(st.permutations(range(6)))
 def test_the_order_of_memories_changes_no_cluster(order: list[int]) -> None:
     vectors = np.array([EAST, NORTH, EAST, [-1.0, 0.0], NORTH, NOWHERE])
-    same = np.equal.outer(clusters_of(vectors), clusters_of(vectors))
-    shuffled = clusters_of(vectors[order])
+    same = np.equal.outer(clusters_of(vectors, 0.5), clusters_of(vectors, 0.5))
+    shuffled = clusters_of(vectors[order], 0.5)
     assert (np.equal.outer(shuffled, shuffled) == same[np.ix_(order, order)]).all()

@@ -41,7 +41,7 @@ def test_whatever_is_no_label_is_unreadable(answer: str | None, reason: str) -> 
 class Themes:
     """An embedder that reads the number of a theme at the end of a text."""
 
-    name = "themes"
+    name, reach = "themes", 0.5
 
     def embed(self, texts: Sequence[str], known: Sequence[str]) -> np.ndarray:
         return np.eye(4)[[int(text[-1]) for text in texts]]
@@ -57,7 +57,7 @@ def made(chat: ScriptedChat, inducer: Inducer = "clusters") -> Induced:
     setup = ChatSetup(chat, Prompts(), asks=1)
     users, _ = users_of(table, table, table, Themes())
     writer = chat.name if inducer == "clusters" else None
-    return induce(table, users, table, ByClusters(inducer, 0.3), inducer, 1, BOOK, setup, writer)
+    return induce(table, users, table, ByClusters(inducer, 0.3, 0.5), inducer, 1, BOOK, setup, writer)
 
 
 def test_sets_follow_each_window_and_name_their_evidence() -> None:

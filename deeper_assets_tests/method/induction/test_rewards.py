@@ -37,19 +37,19 @@ def test_separation_is_the_mean_silhouette() -> None:
 
 def test_lift_is_what_the_next_window_covers_beyond_what_that_of_others_does() -> None:
     centres = centres_of(TWO, sets([0, 1]))
-    assert covered(centres, TWO[1:3], np.array([3, 1])) == 0.75
-    assert covered(centres, TWO[:0], np.array([], dtype=np.int64)) == 0.0
+    assert covered(centres, TWO[1:3], np.array([3, 1]), 0.5) == 0.75
+    assert covered(centres, TWO[:0], np.array([], dtype=np.int64), 0.5) == 0.0
     others = [(TWO[:1], np.array([5])), (TWO[3:], np.array([5]))]
-    assert lift(centres, (TWO[1:3], np.array([3, 1])), others) == pytest.approx(0.75 - 0.5)
-    assert lift(centres, (TWO[1:3], np.array([3, 1])), []) == pytest.approx(0.75)
+    assert lift(centres, (TWO[1:3], np.array([3, 1])), others, 0.5) == pytest.approx(0.75 - 0.5)
+    assert lift(centres, (TWO[1:3], np.array([3, 1])), [], 0.5) == pytest.approx(0.75)
     nobody = centres_of(TWO, [])
-    assert lift(nobody, (TWO, np.ones(4, dtype=np.int64)), others) == 0.0
+    assert lift(nobody, (TWO, np.ones(4, dtype=np.int64)), others, 0.5) == 0.0
 
 
 def test_recurrence_is_the_share_of_personas_that_show_again_and_a_repeated_one_does_not_count() -> None:
-    assert recurrence(centres_of(TWO, sets([0, 1], [2, 3])), TWO[:1]) == 0.5
-    assert recurrence(centres_of(TWO, sets([0], [1])), TWO[:1]) == 0.5
-    assert recurrence(centres_of(TWO, []), TWO) == 0.0
+    assert recurrence(centres_of(TWO, sets([0, 1], [2, 3])), TWO[:1], 0.5) == 0.5
+    assert recurrence(centres_of(TWO, sets([0], [1])), TWO[:1], 0.5) == 0.5
+    assert recurrence(centres_of(TWO, []), TWO, 0.5) == 0.0
 
 
 @given(st.permutations(range(3)))
@@ -57,4 +57,4 @@ def test_the_order_of_personas_changes_nothing_but_which_of_two_repeats(order: l
     personas = [sets([0, 1], [2], [3])[number] for number in order]
     assert cohesion(TWO, personas) == pytest.approx(1.0)
     assert separation(TWO, personas) == pytest.approx(separation(TWO, sets([0, 1], [2], [3])))
-    assert recurrence(centres_of(TWO, personas), TWO) == pytest.approx(2 / 3)
+    assert recurrence(centres_of(TWO, personas), TWO, 0.5) == pytest.approx(2 / 3)

@@ -67,7 +67,7 @@ INTENTS = [f"{letter} {place}" for place, letter in enumerate("aabaaacab")]
 
 
 def test_a_policy_sees_what_came_twice_the_largest_first_with_its_latest_intents() -> None:
-    [found] = candidates_of([SOMEBODY], OTHERS, 0.3)
+    [found] = candidates_of([SOMEBODY], OTHERS, 0.3, 0.5)
     shown = shown_of(SOMEBODY, INTENTS, 9, found, BOOK, Prompts())
     assert shown is not None
     assert [list(places) for places in shown.groups] == [[0, 1, 3, 4, 5, 7], [2, 8]]
@@ -85,7 +85,7 @@ def test_no_prompt_shows_more_groups_than_agreed() -> None:
     one = Remembered(
         "u", False, numbers, numbers, numbers // 4, np.ones(40, dtype=np.int64), np.eye(20)[many]
     )
-    [found] = candidates_of([one], [], 0.3)
+    [found] = candidates_of([one], [], 0.3, 0.5)
     shown = shown_of(one, [str(number) for number in numbers], 39, found, BOOK, Prompts())
     assert shown is not None
     assert len(shown.groups) == MOST_GROUPS
@@ -95,7 +95,7 @@ def test_no_prompt_shows_more_groups_than_agreed() -> None:
 def by_policy(write: Callable[[str, int], Sample], asks: int = 2) -> tuple[ByPolicy, ScriptedSampler]:
     sampler = ScriptedSampler(write)
     writing = SetWriting(GREEDY, AGAIN, 1, asks)
-    return ByPolicy({"u": INTENTS}, sampler, writing, 0.3, BOOK, Prompts()), sampler
+    return ByPolicy({"u": INTENTS}, sampler, writing, 0.3, 0.5, BOOK, Prompts()), sampler
 
 
 def finished(text: str) -> Sample:
@@ -162,7 +162,7 @@ def test_contexts_are_those_of_training_users_with_a_window_to_come() -> None:
         ],
         columns=["user_id", "window", "session"],
     )
-    made = set_contexts(users, intents, events, BOOK, Prompts())
+    made = set_contexts(users, intents, events, 0.5, BOOK, Prompts())
     assert list(made.set_contexts[["user_id", "window"]].itertuples(index=False, name=None)) == [
         *(("u", 2), ("v", 2), ("u", 4))
     ]
