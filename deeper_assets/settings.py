@@ -26,8 +26,9 @@ from deeper_assets.method.exceptions import did_you_mean
 from deeper_assets.method.protocols import Decoding
 from deeper_assets.method.recipes import DEFAULT_RECIPE, RECIPES, Recipe, Training, is_taken
 from deeper_assets.sources.amounts import Marks
-from deeper_assets.sources.custom import ColumnMap, Refresh, wrong_marks
+from deeper_assets.sources.custom import ColumnMap, wrong_marks
 from deeper_assets.sources.originals import FormatName
+from deeper_assets.sources.own_rows import Refresh
 from deeper_assets.sources.shape import SIZE, enough_memory
 
 DEFAULT_PROFILE = "offline"
