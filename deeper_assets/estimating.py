@@ -105,6 +105,7 @@ def estimate(experiment: Experiment, rates: Rates) -> Estimate:
     settings = experiment.settings
     if settings.branches != ["refinement"]:
         raise DeeperError("an estimate knows the branch refinement alone: give --branches refinement")
+    experiment.refuse_logs()
     planner = Planner(Graph.of(experiment), build_definitions(experiment))
     plays = list(_plays(planner))
     people = {name: _people(experiment, name) for name in experiment.domains_in_force}

@@ -5,7 +5,7 @@ Multi-partitions share the very same dimensions with other tables: Dagster maps 
 """
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from dagster import (
@@ -35,22 +35,26 @@ class Partitions:
     Attributes:
         by_columns: the definition of the tables with these partition columns.
         training: the same for tables that serve training, whose domains are those that train.
+        inducing: the same for tables of several personas a person, for which no ratings are needed.
         models: for what is made by method from the models of an iteration: the model of the method's
             recipe, if it takes that iteration's, else nothing.
+        rated: for what is made by domain from ratings, where there are any, and otherwise from a log.
         shuffled: for what is made by control from the personas of the main method: those of the domain, for
             the control that gives them to other users; nothing for the others.
     """
 
     by_columns: Mapping[tuple[str, ...], PartitionsDefinition[str]]
     training: Mapping[tuple[str, ...], PartitionsDefinition[str]]
+    inducing: Mapping[tuple[str, ...], PartitionsDefinition[str]]
     models: Mapping[int, PartitionMapping]
+    rated: PartitionMapping
     shuffled: PartitionMapping
 
-    def of(self, columns: tuple[str, ...], training: bool) -> PartitionsDefinition[str] | None:
+    def of(self, columns: tuple[str, ...], training: bool, induces: bool) -> PartitionsDefinition[str] | None:
         """The definition of the tables with these partition columns; None for unpartitioned ones."""
         if not columns:
             return None
-        return (self.training if training else self.by_columns)[columns]
+        return (self.training if training else self.inducing if induces else self.by_columns)[columns]
 
 
 def every_partition(_: Partitions) -> PartitionMapping:
@@ -58,8 +62,14 @@ def every_partition(_: Partitions) -> PartitionMapping:
     return AllPartitionMapping()
 
 
+def of_ratings(partitions: Partitions) -> PartitionMapping:
+    """For what is made from ratings in domains that have them."""
+    return partitions.rated
+
+
 def partitions_of(
     domains: Iterable[str],
+    rated: Collection[str],
     training_domains: Iterable[str],
     trainings: Iterable[str],
     methods: Mapping[str, tuple[str, int] | None],
@@ -67,11 +77,14 @@ def partitions_of(
 ) -> Partitions:
     """The partitions of one experiment, by the names of what is in force.
 
-    Training domains are among the domains, and trainings are the keys of the dimension `recipe`. With a
-    method stand training and iteration of the model that writes for it; None where no trained one does.
-    `main_method` is one of them.
+    Training domains are among the domains. They are `rated`: they have ratings, as other domains may not.
+    Trainings are the keys of the dimension `recipe`. With a method stand training and iteration of the model
+    that writes for it; None where no trained one does. `main_method` is one of them.
     """
-    by_domain = StaticPartitionsDefinition(list(domains))
+    every = list(domains)
+    with_ratings = [domain for domain in every if domain in rated]
+    by_any = StaticPartitionsDefinition(every)
+    by_domain = StaticPartitionsDefinition(with_ratings)
     by_training = StaticPartitionsDefinition(list(training_domains))
     by_recipe = StaticPartitionsDefinition(list(trainings))
     by_method = StaticPartitionsDefinition(list(methods))
@@ -84,12 +97,15 @@ def partitions_of(
             ("method",): by_method,
             ("domain", "method"): MultiPartitionsDefinition({"domain": by_domain, "method": by_method}),
             ("domain", "control"): MultiPartitionsDefinition({"domain": by_domain, "control": by_control}),
-            ("domain", "inducer"): MultiPartitionsDefinition({"domain": by_domain, "inducer": by_inducer}),
         },
         {
             ("domain",): by_training,
             ("recipe",): by_recipe,
             ("domain", "recipe"): MultiPartitionsDefinition({"domain": by_training, "recipe": by_recipe}),
+        },
+        {
+            ("domain",): by_any,
+            ("domain", "inducer"): MultiPartitionsDefinition({"domain": by_any, "inducer": by_inducer}),
         },
         {
             iteration: StaticPartitionMapping(
@@ -101,6 +117,7 @@ def partitions_of(
             )
             for iteration in ITERATIONS
         },
+        StaticPartitionMapping({domain: domain for domain in with_ratings}),
         _shuffled(main_method),
     )
 

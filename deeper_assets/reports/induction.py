@@ -94,5 +94,6 @@ def _memory(why: Why, number: int) -> list[str]:
     for event in cited.merge(why.events, on=["session", "event"]).to_dict("records"):
         place = f"  ({event['file']}:{event['line']})" if isinstance(event["file"], str) else ""
         when = f"{event['happened_at']:%Y-%m-%d %H:%M}  " if pd.notna(event["happened_at"]) else ""
-        lines.append(f"    {when}{event['text']}{place}")
+        kind = event["kind"] if isinstance(event["kind"], str) and event["kind"] != "rating" else ""
+        lines.append(f"    {when}{kind}{': ' if kind else ''}{event['text']}{place}")
     return lines

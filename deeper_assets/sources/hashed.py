@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import duckdb
 
@@ -17,7 +17,7 @@ from deeper_assets.method.cutting import SHOWS_NOTHING
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.sql import quoted
-from deeper_assets.sources.shape import COLUMNS, ReadReport, Source
+from deeper_assets.sources.shape import ReadReport, Source
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ HIDDEN = "(not shown, because of hash_ids)"
 
 _TOLD = (
     *("missing_user", "duplicate_row", "also_in_evaluation", "short_window", "negative_amount"),
-    *("no_position", "empty_title"),
+    *("no_position", "empty_title", "missing_session"),
 )
 """Reasons whose details quote nothing of the source, or nothing but a number."""
 
@@ -41,14 +41,16 @@ class HashedSource:
     Attributes:
         source: what it reads.
         salt: gives the secret; called where ids are read, and where it is told which salt there is.
+        relation: that the source makes.
     """
 
     source: Source
     salt: Callable[[], str]
+    relation: Literal["ratings", "logged"] = "ratings"
 
     @property
     def domain(self) -> Domain:
-        """The domain whose ratings these are."""
+        """The domain whose rows these are."""
         return self.source.domain
 
     def files(self) -> list[Path]:
@@ -76,16 +78,16 @@ class HashedSource:
         return {**identity, "hash_ids": True, "salt": salt}
 
     def load(self, connection: duckdb.DuckDBPyConnection, folder: Path) -> ReadReport:
-        """The ratings of the source, with hashed ids."""
+        """The rows of the source, with hashed ids."""
         report = _unquoted(self.domain, partial(self.source.load, connection, folder))
-        _unquoted(self.domain, partial(hash_ids, connection, self.salt()))
+        _unquoted(self.domain, partial(hash_ids, connection, self.salt(), self.relation))
         return report
 
 
-def hash_ids(connection: duckdb.DuckDBPyConnection, salt: str) -> None:
-    """Replace the relation `ratings` by one with hashed ids, which quotes nothing that cannot be read."""
-    views = connection.execute("SELECT view_name FROM duckdb_views() WHERE view_name = 'ratings'").fetchall()
-    connection.execute(f"ALTER {'VIEW' if views else 'TABLE'} ratings RENAME TO named")
+def hash_ids(connection: duckdb.DuckDBPyConnection, salt: str, relation: str) -> None:
+    """Replace a relation by one with hashed ids, which quotes nothing that cannot be read."""
+    views = connection.execute(f"SELECT 1 FROM duckdb_views() WHERE view_name = '{relation}'").fetchall()
+    connection.execute(f"ALTER {'VIEW' if views else 'TABLE'} {relation} RENAME TO named")
     connection.execute(SHOWS_NOTHING)
     hashed = f"left(sha256($salt || user_id), {DIGITS})"
     connection.execute(
@@ -101,9 +103,11 @@ def hash_ids(connection: duckdb.DuckDBPyConnection, salt: str) -> None:
         "rating_text": f"CASE WHEN {unreadable} THEN {quoted(HIDDEN)} ELSE rating_text END",
         "detail": f"CASE WHEN {quotes} THEN {quoted(HIDDEN)} ELSE detail END",
     }
-    columns = ", ".join(f'{changed.get(name, f"named.{name}")} AS "{name}"' for name in COLUMNS)
+    names = [name for name, *_ in connection.execute("DESCRIBE named").fetchall()]
+    columns = ", ".join(f'{changed.get(name, f"named.{name}")} AS "{name}"' for name in names)
     connection.execute(
-        f"CREATE TEMP VIEW ratings AS SELECT {columns} FROM named LEFT JOIN hashed_ids ON named.user_id = id"
+        f"CREATE TEMP VIEW {relation} AS SELECT {columns}"
+        " FROM named LEFT JOIN hashed_ids ON named.user_id = id"
     )
 
 
