@@ -139,7 +139,7 @@ def due(planner: Planner, job: str, whole: bool = False) -> Iterator[tuple[Unit,
 
 def build_sensors(experiment: Experiment, planner: Callable[[], Planner]) -> list[SensorDefinition]:
     """What notices changes. What keeps the UI true is on; what would start more than was asked for is off."""
-    logs = [name for name in experiment.domains_in_force if experiment.is_log(name)]
+    logs = experiment.logs
     induced = logs if "induction" in experiment.settings.branches else []
 
     @sensor(jobs=[PERSONAS, *([REMEMBERING] if induced else [])], minimum_interval_seconds=60)

@@ -92,8 +92,8 @@ class DomainSettings(BaseModel):
             raise ValueError("give either a file or a query")
         if sum(given is not None for given in (self.columns, self.events, self.format)) != 1:
             raise ValueError(
-                "give either columns (of ratings) or events (the columns of a log) or, for a file that its"
-                " publisher has written, its format"
+                "give either columns or, for a file that its publisher has written, its format; of a log of"
+                " events, give its columns by events"
             )
         if self.file is None and self.format is not None:
             raise ValueError("a format says how a file is written; a query needs columns")

@@ -134,7 +134,7 @@ class Graph:
         methods = {method: here.policies.get(method) for method in here.methods}
         trainings = here.trainings
         return partitions_of(
-            here.domains_in_force, here.rated, here.training_domains, trainings, methods, here.main_method
+            here.domains_in_force, here.training_domains, trainings, methods, here.main_method, here.logs
         )
 
     def cut(self, table: str) -> PartitionsDefinition[str] | None:
@@ -338,8 +338,9 @@ class Graph:
         partitions come or go.
         """
         asset, here = self.tables[table], self.experiment
+        rated = [name for name in here.domains if name not in here.logs]
         known: Mapping[str, Collection[str]] = {
-            "domain": here.domains if asset.induces else here.rated,
+            "domain": here.domains if asset.induces else rated,
             "recipe": here.settings.all_recipes,
             "method": [*policy_methods(here.settings.all_recipes), FROZEN_POLICY, *PROMPT_METHODS],
             "control": list(CONTROLS),

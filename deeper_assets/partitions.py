@@ -69,22 +69,22 @@ def of_ratings(partitions: Partitions) -> PartitionMapping:
 
 def partitions_of(
     domains: Iterable[str],
-    rated: Collection[str],
     training_domains: Iterable[str],
     trainings: Iterable[str],
     methods: Mapping[str, tuple[str, int] | None],
     main_method: str,
+    logs: Collection[str] = (),
 ) -> Partitions:
     """The partitions of one experiment, by the names of what is in force.
 
-    Training domains are among the domains. They are `rated`: they have ratings, as other domains may not.
-    Trainings are the keys of the dimension `recipe`. With a method stand training and iteration of the model
-    that writes for it; None where no trained one does. `main_method` is one of them.
+    Training domains are among the domains, and trainings are the keys of the dimension `recipe`. With a
+    method stand training and iteration of the model that writes for it; None where no trained one does.
+    `main_method` is one of them. Of the domains, `logs` are those without ratings; none of these trains.
     """
     every = list(domains)
-    with_ratings = [domain for domain in every if domain in rated]
+    rated = [domain for domain in every if domain not in logs]
     by_any = StaticPartitionsDefinition(every)
-    by_domain = StaticPartitionsDefinition(with_ratings)
+    by_domain = StaticPartitionsDefinition(rated)
     by_training = StaticPartitionsDefinition(list(training_domains))
     by_recipe = StaticPartitionsDefinition(list(trainings))
     by_method = StaticPartitionsDefinition(list(methods))
@@ -117,7 +117,7 @@ def partitions_of(
             )
             for iteration in ITERATIONS
         },
-        StaticPartitionMapping({domain: domain for domain in with_ratings}),
+        StaticPartitionMapping({domain: domain for domain in rated}),
         _shuffled(main_method),
     )
 

@@ -123,7 +123,7 @@ class Sourced:
         Raises:
             DeeperError: it is asked for, and a domain that is evaluated is a log of events.
         """
-        logs = [name for name in self.evaluated if self.is_log(name)]
+        logs = [name for name in self.evaluated if name in self.logs]
         if logs and "refinement" in self.settings.branches:
             raise DeeperError(
                 f"domain {logs[0]!r} is a log of events: nobody rated, so the branch refinement has nothing"
@@ -171,14 +171,14 @@ class Sourced:
         return self._chosen(self.settings.evaluate, list(self.domains))
 
     @cached_property
-    def rated(self) -> list[str]:
-        """Names of the domains that have ratings, evaluated or not."""
-        return [name for name in self.domains if not self.is_log(name)]
+    def logs(self) -> list[str]:
+        """Names of the domains that are logs of events, evaluated or not."""
+        return [name for name in self.settings.domains if self.is_log(name)]
 
     @cached_property
     def refined(self) -> list[str]:
         """Names of the domains in which the branch refinement evaluates."""
-        return [name for name in self.evaluated if name in self.rated]
+        return [name for name in self.evaluated if name not in self.logs]
 
     def _chosen(self, given: list[str] | None, every: list[str]) -> list[str]:
         """The domains that a setting names, in their order.

@@ -90,7 +90,8 @@ def test_personas_are_induced_only_where_they_are_asked_for(experiment: Experime
         set(Graph.of(with_both_branches(experiment)).tables),
     )
     assert with_them - without == {
-        *("events", "memories", "memory_events", "session_readings"),
+        *("events", "rejected_events", "event_accounts"),
+        *("memories", "memory_events", "session_readings"),
         *("persona_sets", "persona_memories", "dropped_personas"),
         *("planted_personas", "planted_events", "planted_scores", "induction_table"),
     }

@@ -20,11 +20,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import pandas as pd
 from duckdb import DuckDBPyConnection
 
 from deeper_assets.method.cutting import SHOWS_NOTHING, STABLE_SHARE
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.induction.events import SESSIONS_A_WINDOW
+from deeper_assets.method.rejects import counted_by_reason
 from deeper_assets.method.sql import quoted
 from deeper_assets.method.windows import WINDOW, UserSampling
 
@@ -219,6 +221,48 @@ UNION ALL
 SELECT {quoted(domain.name)}, user_id, NULL, NULL, file, line, 'no_events', 'no usable event', 0
 FROM people WHERE usable = 0
 """
+
+
+SHOWN = 10
+"""Events of a preview, at most."""
+
+FIRST = f"""
+SELECT line, user_id, session_id, text, item_id, kind, nullif(sign, 0) AS sign, happened_at, order_at, reason
+FROM judged ORDER BY "row" LIMIT {SHOWN}
+"""
+
+
+@dataclass(frozen=True)
+class LogPreview:
+    """What was cut, for people who decide whether to run it.
+
+    Attributes:
+        rows: the first SHOWN events as they are read, and the `reason` against each, or NULL.
+        rejected: reason, users and (as `ratings`) events, the most first.
+        windows: number of windows → how many of the users who take part have as many or more.
+        splits: split → how many users take part.
+        accounts: where users and events go.
+    """
+
+    rows: pd.DataFrame
+    rejected: pd.DataFrame
+    windows: Mapping[int, int]
+    splits: Mapping[str, int]
+    accounts: Accounts
+
+
+def preview_of_log(connection: DuckDBPyConnection, accounts: Accounts, rules: SessionRules) -> LogPreview:
+    """What `cut_log` has made, under these rules and with this answer."""
+    reached = connection.execute(
+        f'SELECT split, 1 + max("window") FROM {EVENTS} GROUP BY user_id, split'
+    ).fetchall()
+    return LogPreview(
+        connection.execute(FIRST).df(),
+        connection.execute(counted_by_reason(REJECTED, "events")).df(),
+        {number: sum(most >= number for _, most in reached) for number in range(1, rules.windows + 1)},
+        {name: sum(split == name for split, _ in reached) for name in ("train", "eval")},
+        accounts,
+    )
 
 
 PARTS = ("read", "used", "rejected", "not_sampled", "left_over")
