@@ -63,7 +63,7 @@ class HashedSource:
 
     def identity(self) -> dict[str, Any]:
         """That of the source, and a hash of the salt."""
-        return self._with_salt(_unquoted(self.domain, self.source.identity))
+        return self._with_salt(self._unquoted(self.source.identity))
 
     def identity_since(self, before: Mapping[str, Any]) -> dict[str, Any]:
         """What would be read now; see the source for what is not looked at again."""
@@ -71,7 +71,7 @@ class HashedSource:
         if since is None:
             return self.identity()
         bare = {name: value for name, value in before.items() if name not in ("hash_ids", "salt")}
-        return self._with_salt(_unquoted(self.domain, partial(since, bare)))
+        return self._with_salt(self._unquoted(partial(since, bare)))
 
     def _with_salt(self, identity: Mapping[str, Any]) -> dict[str, Any]:
         salt = hashlib.sha256(f"a salt of deeper: {self.salt()}".encode()).hexdigest()
@@ -79,9 +79,27 @@ class HashedSource:
 
     def load(self, connection: duckdb.DuckDBPyConnection, folder: Path) -> ReadReport:
         """The rows of the source, with hashed ids."""
-        report = _unquoted(self.domain, partial(self.source.load, connection, folder))
-        _unquoted(self.domain, partial(hash_ids, connection, self.salt(), self.relation))
+        report = self._unquoted(partial(self.source.load, connection, folder))
+        self._unquoted(partial(hash_ids, connection, self.salt(), self.relation))
         return report
+
+    def _unquoted(self, ask: Callable[[], T]) -> T:
+        """What `ask` gives; errors of a database without their messages, because these quote values."""
+        try:
+            return ask()
+        except duckdb.OutOfMemoryException:
+            raise
+        except (DeeperError, duckdb.Error) as error:
+            cause = error if isinstance(error, duckdb.Error) else error.__context__
+            if cause is None or not _quotes(cause):
+                raise
+            kind = type(cause).__name__
+        # Raised out here, so that it does not hold the database's error as its context.
+        what = "events" if self.relation == "logged" else "ratings"
+        raise DeeperError(
+            f"the {what} of domain {self.domain.name!r} cannot be read ({kind}); what the database says may"
+            " quote ids, so it is not shown, because of hash_ids; a home without that setting shows it"
+        )
 
 
 def hash_ids(connection: duckdb.DuckDBPyConnection, salt: str, relation: str) -> None:
@@ -108,24 +126,6 @@ def hash_ids(connection: duckdb.DuckDBPyConnection, salt: str, relation: str) ->
     connection.execute(
         f"CREATE TEMP VIEW {relation} AS SELECT {columns}"
         " FROM named LEFT JOIN hashed_ids ON named.user_id = id"
-    )
-
-
-def _unquoted(domain: Domain, ask: Callable[[], T]) -> T:
-    """What `ask` gives; errors of a database without their messages, because these quote values."""
-    try:
-        return ask()
-    except duckdb.OutOfMemoryException:
-        raise
-    except (DeeperError, duckdb.Error) as error:
-        cause = error if isinstance(error, duckdb.Error) else error.__context__
-        if cause is None or not _quotes(cause):
-            raise
-        kind = type(cause).__name__
-    # Raised out here, so that it does not hold the database's error as its context.
-    raise DeeperError(
-        f"the ratings of domain {domain.name!r} cannot be read ({kind}); what the database says may quote"
-        " ids, so it is not shown, because of hash_ids; a home without that setting shows it"
     )
 
 
