@@ -47,7 +47,7 @@ CONTROLLED = of("control_predictions")
 MEMORIES = of("memories", "memory_events", "session_readings")
 SETS = of("persona_sets", "persona_memories", "dropped_personas")
 PEOPLE = of("planted_personas", "planted_events")
-EVENTS = of("events")
+EVENTS = of("events", "rejected_events", "event_accounts")
 ASKED = (
     of("initial_personas", "initial_predictions", "candidate_predictions_*")
     | SECOND
@@ -103,6 +103,8 @@ STALE: Mapping[str, frozenset[str]] = {
     "domains.podcasts.columns.amount": HISTORIES,
     "domains.podcasts.columns.categories": HISTORIES,
     "domains.podcasts.marks": HISTORIES,
+    # It has no ratings then, so it is in no table of the branch refinement, and trains no policy.
+    "domains.podcasts.events": DOMAIN | PREFERENCES | of("floors_table", "mae_table", "comparison_table"),
     "domains.podcasts.file": HISTORIES,
     "domains.podcasts.query": HISTORIES,
     "domains.podcasts.database": HISTORIES,
@@ -290,6 +292,7 @@ def changes(folder: Path) -> Mapping[str, Any]:
         f"{own}query": {"file": None, "query": f"select * from '{folder}/ratings.csv'"},
         f"{own}database": {"file": None, "query": "select 1", "database": str(folder / "x.duckdb")},
         f"{own}format": {"columns": None, "format": "movielens"},
+        f"{own}events": {"columns": None, "scale": None, "events": {"user": "u", "text": "x", "time": "t"}},
         f"{own}refresh": "manual",
         f"{own}dsn_env": {"file": None, "query": "select 1", "dsn_env": "NOBODYS_DSN"},
         "chat.engine": "offline",
@@ -562,6 +565,7 @@ def test_the_small_graph_makes_something_of_everything(played: Played) -> None:
             rows[table] += len(frame)
     assert {table for table, count in rows.items() if not count} == {
         *("rejected_ratings", "chat_usage"),
+        *("rejected_events", "event_accounts"),  # of logs of one's own
         *("preference_groups_1", "preference_groups_2"),  # both recipes compare pairs
     }
 
@@ -571,7 +575,7 @@ OF_TRUTH |= {"planted_personas", "planted_events", "planted_scores", "induction_
 TRUTH_IS_THERE = ("data", "downloads", "evaluate")
 """Settings that decide whether there is a truth at all, which tables OF_TRUTH hold or read."""
 
-EXCLUSIVE = ("query", "database", "dsn_env", "format", "columns.amount", "marks")
+EXCLUSIVE = ("query", "database", "dsn_env", "format", "events", "columns.amount", "marks")
 """Settings that cannot be given beside a file and its columns, or beside a column of ratings."""
 
 

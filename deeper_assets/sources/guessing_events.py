@@ -43,11 +43,18 @@ _TEXTS = frozenset(
 )
 
 
+def is_said_of_events(given: Mapping[str, str]) -> bool:
+    """Whether a column is named that only events have."""
+    return any(given.get(role, NONE) != NONE for role in ONLY_OF_EVENTS)
+
+
 def is_rated(look: Look, given: Mapping[str, str]) -> bool:
     """Whether a column looks like a rating or an amount, or is said to be one; also where one is refused.
 
     A column that only holds what ratings could hold is none where another one is called as of events.
     """
+    if is_said_of_events(given):
+        return False
     if {"rating", "amount"} & given.keys():
         return True
     scores = [max(rating_score(column), amount_score(column)) for column in look.columns]
@@ -79,7 +86,7 @@ def guess_events(look: Look, given: Mapping[str, str]) -> Guessed | None:
     columns = guessing.columns
     lacks = [f"--{role} COLUMN" for role in ("user", "text") if role not in columns]
     lacks += ["--time COLUMN or --order COLUMN"] if not {"time", "order"} & columns.keys() else []
-    if lacks and not any(given.get(role, NONE) != NONE for role in ONLY_OF_EVENTS):
+    if lacks and not is_said_of_events(given):
         return None
     if lacks:
         raise DeeperError(
