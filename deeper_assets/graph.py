@@ -193,8 +193,9 @@ class Graph:
         source = self._read.pop((table, canonical_json(partition)), None)
         if source is None:
             return self.ingredients(table, partition)
-        outside = {self.outside(table, partition) or "": source}
-        settings = {**self._but_the_source(table, partition), **outside}
+        outside = self.outside(table, partition)
+        assert outside is not None, f"{table} has been read from nowhere"
+        settings = {**self._but_the_source(table, partition), outside: source}
         return Ingredients(self.tables[table].code_version, settings)
 
     def outside(self, table: str, partition: Partition) -> str | None:

@@ -29,7 +29,7 @@ from deeper_assets.sources.amounts import Marks
 from deeper_assets.sources.custom import ColumnMap, CustomSource
 from deeper_assets.sources.events import EventColumns, EventLog
 from deeper_assets.sources.guessing import NONE, Guessed, guess_columns, guess_item_type, guess_name
-from deeper_assets.sources.guessing_events import ONLY_OF_EVENTS, guess_events, is_rated
+from deeper_assets.sources.guessing_events import ONLY_OF_EVENTS, ONLY_OF_RATINGS, guess_events, is_rated
 from deeper_assets.sources.hashed import HashedSource
 from deeper_assets.sources.looking import Place, looked_at, tables_of
 from deeper_assets.sources.scales import guess_scale
@@ -151,7 +151,8 @@ def write_profile(
     with looked_at(place) as look:
         unrated = {"rating": NONE} if said.marks is not None else {}
         given = {**unrated, **said.columns}
-        events = None if is_rated(look, given) else guess_events(look, given)
+        rated = said.scale is not None or is_rated(look, given)
+        events = None if rated else guess_events(look, given)
         guessed = events or guess_columns(look, given)
     proposal = _named(place, said, guessed, log=events is not None)
     target = target or Path(f"{proposal.domain.name}.yaml")
@@ -207,7 +208,7 @@ def _refuse_contradictions(said: Said) -> None:
     if rated and said.marks is not None:
         raise DeeperError("--marks makes ratings out of amounts: give --rating or --marks, not both")
     of_events = [role for role in ONLY_OF_EVENTS if said.columns.get(role, NONE) != NONE]
-    of_ratings = [role for role in ("rating", "amount") if said.columns.get(role, NONE) != NONE]
+    of_ratings = [role for role in ONLY_OF_RATINGS if said.columns.get(role, NONE) != NONE]
     of_ratings += [flag for flag in ("marks", "scale") if getattr(said, flag) is not None]
     if of_events and of_ratings:
         raise DeeperError(

@@ -139,6 +139,9 @@ def test_columns_are_guessed(
             "--text is of a log of events, --rating of ratings: give one",
         ),
         (["--session", "query", "--marks", "user"], "--session is of a log of events, --marks of ratings"),
+        (["--text", "query", "--title", "query"], "--text is of a log of events, --title of ratings"),
+        (["--split", "action"], "no column of shop.csv looks like the item or the rating"),
+        (["--scale", "1:5:1"], "no column of shop.csv looks like the item or the rating"),
         (["--text", "querry"], "shop.csv has no column 'querry'; did you mean 'query'? (--text)"),
         (["--kind", "action", "--time", "none"], "say it with --time COLUMN or --order COLUMN. Its columns"),
         (

@@ -19,6 +19,9 @@ from deeper_assets.sources.looking import Column, Look
 ONLY_OF_EVENTS = ("text", "session", "kind", "sign")
 """What a column can be of a log of events alone, as its flag is called."""
 
+ONLY_OF_RATINGS = ("rating", "amount", "title", "split", "categories")
+"""What a column can be of ratings alone."""
+
 _SESSIONS = frozenset({"session", "sessionid", "visit", "visitid", "sid"})
 _KINDS = frozenset({"kind", "action", "event", "type", "activity", "verb"})
 _SIGNS = frozenset({"sign", "liked", "feedback", "thumb", "thumbs", "sentiment"})
@@ -49,13 +52,15 @@ def is_said_of_events(given: Mapping[str, str]) -> bool:
 
 
 def is_rated(look: Look, given: Mapping[str, str]) -> bool:
-    """Whether a column looks like a rating or an amount, or is said to be one; also where one is refused.
+    """Whether a column looks like a rating or an amount, or is named that only ratings have.
 
+    Where it is said that no column is a rating, rows are counted as ratings.
     A column that only holds what ratings could hold is none where another one is called as of events.
     """
     if is_said_of_events(given):
         return False
-    if {"rating", "amount"} & given.keys():
+    named = any(given.get(role, NONE) != NONE for role in ONLY_OF_RATINGS)
+    if named or {"rating", "amount"} & given.keys():
         return True
     scores = [max(rating_score(column), amount_score(column)) for column in look.columns]
     of_events = any(words_of(column.name) & (_SESSIONS | _KINDS) for column in look.columns)

@@ -28,6 +28,7 @@ from deeper_assets.sources.hashed import HIDDEN, HashedSource
 from deeper_assets.sources.people import PlantedPeople, planted_log
 from deeper_assets.sources.shape import Source, scratch
 from deeper_assets.store.schema import TABLES
+from deeper_assets_tests.postgres import own_postgres
 
 SHOP = Domain("shop", "product", FIVE_STARS, seen=False)
 TIMED = EventColumns("u", "x", time="t")
@@ -269,3 +270,30 @@ def test_columns_that_do_not_fit_are_told(columns: EventColumns, told: str, tmp_
 def test_a_log_without_lines_has_nobody(tmp_path: Path) -> None:
     events, rejected, accounts = cut(log(tmp_path, "u,x,t\n"))
     assert (events, rejected, set(accounts.parts.values())) == ([], [], {(0, 0)})
+
+
+def test_a_query_on_postgres_is_a_log_and_its_answer_tells_of_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with own_postgres() as dsn:
+        import psycopg
+
+        monkeypatch.setenv("EVENTS_DSN", dsn)
+        with psycopg.connect(dsn, autocommit=True) as session:
+            session.execute("CREATE TABLE log (u text, x text, t timestamptz, g int)")
+            session.execute("INSERT INTO log VALUES ('a', 'hats', '2024-01-01 10:00+00', -1)")
+            session.execute("INSERT INTO log VALUES ('b', NULL, '2024-01-01 10:00:01+00', NULL)")
+            columns = replace(TIMED, sign="g")
+            source = EventLog(SHOP, columns, query="SELECT * FROM log ORDER BY u", dsn_env="EVENTS_DSN")
+            events, rejected, _ = cut(source)
+            assert picked(events, "user_id", "text", "happened_at", "sign", "file", "line") == [
+                ("a", "hats", READ[0][2], -1, "query on $EVENTS_DSN", 1)
+            ]
+            assert picked(rejected, "user_id", "line", "reason") == [
+                ("b", 2, "empty_text"),
+                ("b", 2, "no_events"),
+            ]
+            before = source.identity_since(source.identity())
+            assert source.identity_since(before) == before
+            session.execute("UPDATE log SET x = 'caps' WHERE u = 'b'")
+            assert source.identity_since(before) != before
