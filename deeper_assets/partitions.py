@@ -50,7 +50,9 @@ class Partitions:
     rated: PartitionMapping
     shuffled: PartitionMapping
 
-    def of(self, columns: tuple[str, ...], training: bool, induces: bool) -> PartitionsDefinition[str] | None:
+    def of(
+        self, columns: tuple[str, ...], training: bool, induces: bool = False
+    ) -> PartitionsDefinition[str] | None:
         """The definition of the tables with these partition columns; None for unpartitioned ones."""
         if not columns:
             return None
