@@ -39,9 +39,9 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from deeper_assets.assets.evaluation import MEASURED
 from deeper_assets.engines.process_group import ends_with_me, stop
 from deeper_assets.instance import FOLLOWS_TAG, TICK_TAG, bury_if_dead, corrections, is_of_command, prune
-from deeper_assets.jobs import CONTROLS_JOB, EVALUATION, PERSONAS, TABLES_JOB
+from deeper_assets.jobs import CONTROLS_JOB, EVALUATION, PERSONAS, REMEMBERING, TABLES_JOB
 from deeper_assets.method.exceptions import DeeperError, one_line
-from deeper_assets.planning import Planner, Stored, Unit
+from deeper_assets.planning import Planner, Stored, Unit, read_first
 from deeper_assets.resources import Experiment
 from deeper_assets.store.ledger import Version, digest
 
@@ -139,20 +139,33 @@ def due(planner: Planner, job: str, whole: bool = False) -> Iterator[tuple[Unit,
 
 def build_sensors(experiment: Experiment, planner: Callable[[], Planner]) -> list[SensorDefinition]:
     """What notices changes. What keeps the UI true is on; what would start more than was asked for is off."""
+    logs = experiment.logs
+    induced = logs if "induction" in experiment.settings.branches else []
 
-    @sensor(job=PERSONAS, minimum_interval_seconds=60)
+    @sensor(jobs=[PERSONAS, *([REMEMBERING] if induced else [])], minimum_interval_seconds=60)
     def source_files(context: SensorEvaluationContext) -> SensorResult:
         """Asks for exactly the domains whose source files are new or changed."""
         before = json.loads(context.cursor) if context.cursor else {}
-        now = {name: listing for name, listing in _listings(experiment).items() if listing}
+        now = {
+            name: listing
+            for name, listing in _listings(experiment).items()
+            if listing and (name in induced or name not in logs)
+        }
         graph = planner().graph
         touched = [
             name
             for name, listing in now.items()
             if listing != before.get(name)
-            and (name in before or not graph.is_stored("raw_ratings", {"domain": name}))
+            and (name in before or not graph.is_stored(read_first(experiment, name), {"domain": name}))
         ]
-        requests = [RunRequest(partition_key=name, run_key=f"{name}:{now[name]}") for name in touched]
+        requests = [
+            RunRequest(
+                f"{name}:{now[name]}",
+                job_name=(REMEMBERING if name in logs else PERSONAS).name,
+                partition_key=name,
+            )
+            for name in touched
+        ]
         return SensorResult(run_requests=requests, cursor=json.dumps(now))
 
     @sensor(minimum_interval_seconds=10, default_status=DefaultSensorStatus.RUNNING)
@@ -277,7 +290,7 @@ def file_listing(experiment: Experiment, domain: str) -> str:
     A sensor looks often, so it does not read the files; the fingerprint of raw_ratings does.
     """
     try:
-        files = experiment.source(domain).files()
+        files = (experiment.log(domain) or experiment.source(domain)).files()
     except DeeperError:  # the folder is not there (yet): nothing to ask for
         return ""
     listing = [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files]

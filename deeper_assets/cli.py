@@ -243,24 +243,31 @@ def lineage(table: str, home: Path | None, domain: str | None, user: str | None)
 @click.option("--reason", help="Only this reason, with more examples.")
 def rejects(home: Path | None, domain: str | None, reason: str | None) -> None:
     """Show why users and ratings fell out, and the settings that would change it."""
+    from deeper_assets.method.induction import rejects as of_events
     from deeper_assets.method.windows import REASONS
     from deeper_assets.reports.rejects import rejects_as_text
-    from deeper_assets.store.rejects import read_rejects
+    from deeper_assets.store.rejects import EVENTS, RATINGS, read_rejects
 
     experiment = experiment_in(home)
     if domain is not None:
         experiment.domain(domain)
-    if reason is not None and reason not in REASONS:
+    known = list(dict.fromkeys([*REASONS, *of_events.REASONS]))
+    if reason is not None and reason not in known:
         raise DeeperError(
-            f"reason {reason!r} is not known{did_you_mean(reason, REASONS)}; known: {', '.join(REASONS)}"
+            f"reason {reason!r} is not known{did_you_mean(reason, known)}; known: {', '.join(known)}"
         )
     each = 20 if reason is not None else 3 if domain is not None else 0
     with experiment.warehouse.connect(writing=False) as connection:
-        fell_out = read_rejects(connection, domain, reason, each)
-    if fell_out.domains.empty:
+        both = {kind: read_rejects(connection, domain, reason, each, kind) for kind in (RATINGS, EVENTS)}
+    there = {kind: fell_out for kind, fell_out in both.items() if not fell_out.domains.empty}
+    if not there:
         what = "nothing" if domain is None else f"nothing of {domain!r}"
         raise DeeperError(f"{what} has been read in {experiment.home} yet; `deeper run` reads it")
-    click.echo(rejects_as_text(fell_out.domains, fell_out.counts, fell_out.examples, reason))
+    texts = [
+        rejects_as_text(of.domains, of.counts, of.examples, reason, logs=kind is EVENTS)
+        for kind, of in there.items()
+    ]
+    click.echo("\n\n".join(texts))
 
 
 cli.add_command(export_group)
@@ -382,7 +389,8 @@ def _print_tables(experiment: "Experiment") -> None:
 
 
 def _print_induction(experiment: "Experiment") -> None:
-    from deeper_assets.reports.induction import induction_as_text, next_items_as_text
+    from deeper_assets.reports.induction import induction_as_text
+    from deeper_assets.reports.next_items import next_items_as_text
 
     table, ranked = (experiment.warehouse.load(name) for name in ("induction_table", "next_items_table"))
     if table.empty:
@@ -403,7 +411,7 @@ def _sample_of_personas(experiment: "Experiment") -> Any:
     import pandas as pd
 
     samples = []
-    for domain in experiment.evaluated:
+    for domain in experiment.refined:
         for method in ("deeper", "inc_update"):
             rows = experiment.warehouse.load("persona_rounds", {"domain": [domain], "method": [method]})
             if not rows.empty:

@@ -1,4 +1,4 @@
-"""`deeper init`: a profile for ratings of one's own."""
+"""`deeper init`: a profile for ratings or events of one's own."""
 
 import shlex
 from collections.abc import Callable
@@ -21,6 +21,10 @@ COLUMNS = {
     "order": "A number that orders a user's ratings.",
     "split": "Whether the user trains or is evaluated: train or eval.",
     "categories": "Genres, tags or categories of the item.",
+    "text": "Of a log of events: what it was about.",
+    "session": "Of a log of events: the session.",
+    "kind": "Of a log of events: what was done.",
+    "sign": "Of a log of events: a number, below 0 disliked.",
 }
 """What a column can be, with the help of its flag."""
 
@@ -81,16 +85,18 @@ def init_command(
     force: bool,
     **columns: str | None,
 ) -> None:
-    """Look at ratings of your own, and write the profile with which `deeper run` takes them.
+    """Look at ratings or events of your own, and write the profile with which `deeper run` takes them.
 
-    Ratings lie in a CSV, TSV, JSON lines (also .gz) or Parquet file; or they are what a QUERY gives, asked of
+    They lie in a CSV, TSV, JSON lines (also .gz) or Parquet file; or they are what a QUERY gives, asked of
     files, of a DuckDB file, or of Postgres. The command shows its guesses and the flags that change them,
-    the first rows as they are read, what would be rejected, and how many users have enough ratings.
+    the first rows as they are read, what would be rejected, and how many users have enough ratings. Rows with
+    a time and a text, and without a rating, are taken for a log of events.
 
     A column flag takes `none` for a column that is not to be used.
     """
+    from deeper_assets.method.cutting import Preview
     from deeper_assets.proposing import Said, as_values, place_of, write_profile
-    from deeper_assets.reports.proposal import preview_as_text, proposal_as_text, why_not_run
+    from deeper_assets.reports import proposal as reports
 
     folder = profile.resolve().parent if profile else Path.cwd()
     place = place_of(source, database, dsn_env, folder)
@@ -98,9 +104,12 @@ def init_command(
     written, proposal, preview = write_profile(
         place, Said(given, scale, marks, item_type, name, extends, hash_ids), profile, force=force
     )
-    click.echo(proposal_as_text(as_values(proposal), proposal.remarks, proposal.notes))
-    click.echo("\n" + preview_as_text(preview))
-    lack = why_not_run(preview)
+    click.echo(reports.proposal_as_text(as_values(proposal), proposal.remarks, proposal.notes))
+    if isinstance(preview, Preview):
+        shown, lack = reports.preview_as_text(preview), reports.why_not_run(preview)
+    else:
+        shown, lack = reports.log_preview_as_text(preview), reports.why_not_run_log(preview)
+    click.echo("\n" + shown)
     if lack is not None:
         click.echo(
             f"\nwrote {written}, but a run with it would come to nothing. {lack[0].upper()}{lack[1:]}."

@@ -105,6 +105,7 @@ def estimate(experiment: Experiment, rates: Rates) -> Estimate:
     settings = experiment.settings
     refines, induces = (name in settings.branches for name in ("refinement", INDUCTION))
     trains = refines and bool(settings.train_recipes)
+    experiment.refuse_logs()
     planner = Planner(Graph.of(experiment), build_definitions(experiment))
     plays = list(_plays(planner))
     people = {name: _people(experiment, name) for name in experiment.domains_in_force} if refines else {}

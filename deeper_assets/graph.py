@@ -53,7 +53,7 @@ from deeper_assets.method.induction.set_recipes import SET_RECIPES, inducers_of
 from deeper_assets.method.induction.sets import INDUCERS
 from deeper_assets.method.recipes import policy_methods
 from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
-from deeper_assets.partitions import Partitions, columns_of, partitions_of
+from deeper_assets.partitions import Inducing, Partitions, columns_of, partitions_of
 from deeper_assets.reports.previews import ROWS, made_from, preview, settings_table
 from deeper_assets.resources import Experiment
 from deeper_assets.store.io_manager import OPTIONAL, column_schema, partition_expr
@@ -61,7 +61,7 @@ from deeper_assets.store.ledger import JSON, Ingredients, Partition, Version, ca
 from deeper_assets.store.relation import Relation
 from deeper_assets.store.rows import first_rows
 from deeper_assets.store.schema import TABLES
-from deeper_assets.values import Tools, Values, described, set_by_settings
+from deeper_assets.values import OUTSIDE, Tools, Values, described, set_by_settings
 
 ASSETS: tuple[ModuleType, ...] = (
     histories,
@@ -155,13 +155,14 @@ class Graph:
             trainings,
             methods,
             here.main_method,
-            here.settings.set_recipes,
-            here.inducers,
+            Inducing(here.inducers, here.settings.set_recipes, here.set_domains),
+            here.logs,
         )
 
     def cut(self, table: str) -> PartitionsDefinition[str] | None:
         """How a table is cut; None where it has no partitions."""
-        return self.partitions.of(TABLES[table].partition, self.tables[table].training)
+        asset = self.tables[table]
+        return self.partitions.of(TABLES[table].partition, asset.training, asset.induces)
 
     def given(self, declared: Declared, partition: Partition) -> dict[str, Any]:
         """The values and tools that a function takes, for a partition."""
@@ -196,7 +197,7 @@ class Graph:
 
     def _but_the_source(self, table: str, partition: Partition) -> dict[str, JSON]:
         """`settings` without looking at the source: that may take long, and it may be another by now."""
-        names = [name for name in self.tables[table].values if name != "source"]
+        names = [name for name in self.tables[table].values if name not in OUTSIDE]
         return self._described(table, partition, names)
 
     def _described(
@@ -214,8 +215,16 @@ class Graph:
         source = self._read.pop((table, canonical_json(partition)), None)
         if source is None:
             return self.ingredients(table, partition)
-        settings = {**self._but_the_source(table, partition), "source": source}
+        outside = self.outside(table, partition)
+        assert outside is not None, f"{table} has been read from nowhere"
+        settings = {**self._but_the_source(table, partition), outside: source}
         return Ingredients(self.tables[table].code_version, settings)
+
+    def outside(self, table: str, partition: Partition) -> str | None:
+        """Which value of a table's partition looks at files; None where none does."""
+        asset = self.tables[table]
+        named = [name for name in OUTSIDE if name in asset.values]
+        return next((name for name in named if self._value(asset, name, partition) is not None), None)
 
     def is_stored(self, table: str, partition: Partition) -> bool:
         """Whether a partition is stored as it would be made under the settings of now."""
@@ -352,8 +361,9 @@ class Graph:
         partitions come or go.
         """
         asset, here = self.tables[table], self.experiment
+        rated = [name for name in here.domains if name not in here.logs]
         known: Mapping[str, Collection[str]] = {
-            "domain": here.domains,
+            "domain": here.domains if asset.induces else rated,
             "recipe": here.settings.all_recipes,
             "method": [*policy_methods(here.settings.all_recipes), FROZEN_POLICY, *PROMPT_METHODS],
             "control": list(CONTROLS),
@@ -406,7 +416,7 @@ def stored(table: str) -> dict[str, Any]:
 
 
 def _but_the_source(made: Ingredients) -> tuple[str, dict[str, JSON]]:
-    return made.code_version, {name: value for name, value in made.settings.items() if name != "source"}
+    return made.code_version, {name: value for name, value in made.settings.items() if name not in OUTSIDE}
 
 
 def _key(partition: Partition) -> str | None:

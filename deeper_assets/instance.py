@@ -189,7 +189,6 @@ def corrections(
     """
     stored = planner.stored()
     for table in planner.order:
-        looks_outside = "source" in planner.graph.tables[table].values
         version = str(planner.assets.get(AssetKey(table)).code_version)
         events = _last_events(instance, AssetKey(table))
         for key in planner.made(table, stored):
@@ -199,7 +198,7 @@ def corrections(
             if event is None or tags.get(DATA_VERSION_TAG) != known.content:
                 continue  # a run is about to log what it has stored
             fresh = tags.get(CODE_VERSION_TAG) == version
-            if fresh and looks_outside and partition["domain"] not in sources:
+            if fresh and partition.get("domain") not in sources and planner.graph.outside(table, partition):
                 continue
             if _wrongly_called(planner, table, key, stored, fresh):
                 tags[CODE_VERSION_TAG] = "outdated" if fresh else version

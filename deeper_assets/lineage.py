@@ -14,6 +14,7 @@ from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.store.ledger import Input, Version, canonical_json
 from deeper_assets.store.schema import TABLES
 from deeper_assets.store.warehouse import Warehouse
+from deeper_assets.values import OUTSIDE
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ def _settings(versions: Sequence[Version], domain: str | None) -> Iterator[str]:
     all_of_them = [dict(_flat(version.ingredients.settings, domain)) for version in versions]
     for name in sorted({name for settings in all_of_them for name in settings}):
         values = {canonical_json(settings.get(name)): settings.get(name) for settings in all_of_them}
-        if len(values) > 1 and name != "source":
+        if len(values) > 1 and name not in OUTSIDE:
             yield f"{name}: {len(values)} different values"
         else:
             for value in values.values():
@@ -206,7 +207,7 @@ def _settings(versions: Sequence[Version], domain: str | None) -> Iterator[str]:
 def _flat(settings: Mapping[str, Any], domain: str | None, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The parts of values by their path, such as `training.beta`; a source is one whole."""
     for name, value in settings.items():
-        if isinstance(value, Mapping) and name != "source":
+        if isinstance(value, Mapping) and name not in OUTSIDE:
             part: Mapping[str, Any] = value
             if name == "scales" and domain is not None and domain in value:
                 part = {domain: value[domain]}
@@ -216,9 +217,9 @@ def _flat(settings: Mapping[str, Any], domain: str | None, prefix: str = "") -> 
 
 
 def _setting(name: str, value: Any) -> Iterator[str]:
-    if name == "source" and isinstance(value, Mapping):
+    if name in OUTSIDE and isinstance(value, Mapping):
         plain = {key: part for key, part in value.items() if key not in {"files", "answer"}}
-        yield "source: " + ", ".join(
+        yield f"{name}: " + ", ".join(
             f"{key} {_short(part)}" for key, part in plain.items() if part is not None
         )
         for path, digest in value.get("files", {}).items():

@@ -5,7 +5,7 @@ Multi-partitions share the very same dimensions with other tables: Dagster maps 
 """
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dagster import (
@@ -34,29 +34,58 @@ class Partitions:
     Attributes:
         by_columns: the definition of the tables with these partition columns.
         training: the same for tables that serve training, whose domains are those that train.
+        inducing: the same for tables of several personas a person, for which no ratings are needed.
+        writing: of these, for tables that serve the training of policies of sets.
         models: for what is made by method from the models of an iteration: the model of the method's
             recipe, if it takes that iteration's, else nothing.
         set_models: for what is made by inducer from the policies of sets: that of its recipe, or nothing.
+        rated: for what is made by domain from ratings, where there are any, and otherwise from a log.
         shuffled: for what is made by control from the personas of the main method: those of the domain, for
             the control that gives them to other users; nothing for the others.
     """
 
     by_columns: Mapping[tuple[str, ...], PartitionsDefinition[str]]
     training: Mapping[tuple[str, ...], PartitionsDefinition[str]]
+    inducing: Mapping[tuple[str, ...], PartitionsDefinition[str]]
+    writing: Mapping[tuple[str, ...], PartitionsDefinition[str]]
     models: Mapping[int, PartitionMapping]
     set_models: PartitionMapping
+    rated: PartitionMapping
     shuffled: PartitionMapping
 
-    def of(self, columns: tuple[str, ...], training: bool) -> PartitionsDefinition[str] | None:
+    def of(
+        self, columns: tuple[str, ...], training: bool, induces: bool = False
+    ) -> PartitionsDefinition[str] | None:
         """The definition of the tables with these partition columns; None for unpartitioned ones."""
         if not columns:
             return None
-        return (self.training if training else self.by_columns)[columns]
+        of_refinement, of_sets = (self.by_columns, self.training), (self.inducing, self.writing)
+        return (of_sets if induces else of_refinement)[training][columns]
+
+
+@dataclass(frozen=True)
+class Inducing:
+    """What cuts the branch of several personas a person, by the names of what is in force.
+
+    Attributes:
+        inducers: how memories become personas.
+        set_recipes: of the policies that write sets of personas; they are among the inducers.
+        set_domains: whose training users train these policies.
+    """
+
+    inducers: Sequence[str] = ()
+    set_recipes: Sequence[str] = ()
+    set_domains: Sequence[str] = ()
 
 
 def every_partition(_: Partitions) -> PartitionMapping:
     """For what is made from all partitions of a table that is cut by other keys."""
     return AllPartitionMapping()
+
+
+def of_ratings(partitions: Partitions) -> PartitionMapping:
+    """For what is made from ratings in domains that have them."""
+    return partitions.rated
 
 
 def partitions_of(
@@ -65,23 +94,24 @@ def partitions_of(
     trainings: Iterable[str],
     methods: Mapping[str, tuple[str, int] | None],
     main_method: str,
-    set_recipes: Sequence[str],
-    inducers: Sequence[str],
+    inducing: Inducing = Inducing(),
+    logs: Collection[str] = (),
 ) -> Partitions:
     """The partitions of one experiment, by the names of what is in force.
 
     Training domains are among the domains, and trainings are the keys of the dimension `recipe`. With a
     method stand training and iteration of the model that writes for it; None where no trained one does.
-    `main_method` is one of them. `set_recipes` are those of the policies that write sets of
-    personas, and among `inducers` by name.
+    `main_method` is one of them. Of the domains, `logs` are those without ratings; none of these trains.
     """
-    by_domain = StaticPartitionsDefinition(list(domains))
+    every = list(domains)
+    rated = [domain for domain in every if domain not in logs]
+    by_any = StaticPartitionsDefinition(every)
+    by_domain = StaticPartitionsDefinition(rated)
     by_training = StaticPartitionsDefinition(list(training_domains))
     by_recipe = StaticPartitionsDefinition(list(trainings))
     by_method = StaticPartitionsDefinition(list(methods))
     by_control = StaticPartitionsDefinition(list(CONTROLS))
-    by_inducer = StaticPartitionsDefinition(list(inducers))
-    by_set_recipe = StaticPartitionsDefinition(list(set_recipes))
+    by_inducer = StaticPartitionsDefinition(list(inducing.inducers))
     trained = {method: model for method, model in methods.items() if model is not None}
     return Partitions(
         {
@@ -89,14 +119,20 @@ def partitions_of(
             ("method",): by_method,
             ("domain", "method"): MultiPartitionsDefinition({"domain": by_domain, "method": by_method}),
             ("domain", "control"): MultiPartitionsDefinition({"domain": by_domain, "control": by_control}),
-            ("inducer",): by_inducer,
-            ("domain", "inducer"): MultiPartitionsDefinition({"domain": by_domain, "inducer": by_inducer}),
         },
         {
             ("domain",): by_training,
             ("recipe",): by_recipe,
-            ("set_recipe",): by_set_recipe,
             ("domain", "recipe"): MultiPartitionsDefinition({"domain": by_training, "recipe": by_recipe}),
+        },
+        {
+            ("domain",): by_any,
+            ("inducer",): by_inducer,
+            ("domain", "inducer"): MultiPartitionsDefinition({"domain": by_any, "inducer": by_inducer}),
+        },
+        {
+            ("domain",): StaticPartitionsDefinition(list(inducing.set_domains)),
+            ("set_recipe",): StaticPartitionsDefinition(list(inducing.set_recipes)),
         },
         {
             iteration: StaticPartitionMapping(
@@ -108,7 +144,8 @@ def partitions_of(
             )
             for iteration in ITERATIONS
         },
-        StaticPartitionMapping({recipe: recipe for recipe in set_recipes}),
+        StaticPartitionMapping({recipe: recipe for recipe in inducing.set_recipes}),
+        StaticPartitionMapping({domain: domain for domain in rated}),
         _of_domain("method", "control", {main_method: SHUFFLED}),
     )
 

@@ -26,6 +26,7 @@ from deeper_assets.jobs import (
 )
 from deeper_assets.method.controls import CONTROLS
 from deeper_assets.partitions import columns_of
+from deeper_assets.resources import Experiment
 from deeper_assets.store.catalog import find_table
 from deeper_assets.store.ledger import Ingredients, Input, Partition, Version, canonical_json, fingerprint
 
@@ -34,6 +35,11 @@ Stored = Mapping[tuple[str, str], Version]
 
 Key = str | MultiPartitionKey | None
 """A partition key; None of an unpartitioned table."""
+
+
+def read_first(experiment: Experiment, domain: str) -> str:
+    """The table that is read from outside of a domain."""
+    return "events" if experiment.is_log(domain) else "raw_ratings"
 
 
 @dataclass(frozen=True)
@@ -110,10 +116,10 @@ class Planner:
                 (CONTROLS_JOB, "control", CONTROLS),
             )
             for name in names
-            for domain in here.evaluated
+            for domain in here.refined
         ]
         if "planted_truth" in self.graph.tables:
-            units += [self.unit(TRUTH_JOB.name, domain) for domain in here.evaluated]
+            units += [self.unit(TRUTH_JOB.name, domain) for domain in here.refined]
         return units
 
     def _of_induction(self) -> list[Unit]:

@@ -1,6 +1,6 @@
-"""`deeper init`: a profile for ratings of somebody's own, and what a run would make of them.
+"""`deeper init`: a profile for ratings or events of somebody's own, and what a run would make of them.
 
-What flags say stands; the rest is guessed (`sources.guessing`). Then the ratings are read and cut by the very
+What flags say stands; the rest is guessed (`sources.guessing`). Then the rows are read and cut by the very
 statements of a run, under the profile that is proposed.
 """
 
@@ -20,13 +20,16 @@ from deeper_assets.layers import load_settings
 from deeper_assets.method.cutting import Preview, cut_histories, preview
 from deeper_assets.method.domains import FIVE_STARS, PAPER_DOMAINS, Domain, Scale
 from deeper_assets.method.exceptions import DeeperError
+from deeper_assets.method.induction.cutting import LogPreview, cut_log, preview_of_log
 from deeper_assets.method.sql import identifier
 from deeper_assets.reports.rejects import shown
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import ALL
 from deeper_assets.sources.amounts import Marks
 from deeper_assets.sources.custom import ColumnMap, CustomSource
-from deeper_assets.sources.guessing import NONE, guess_columns, guess_item_type, guess_name
+from deeper_assets.sources.events import EventColumns, EventLog
+from deeper_assets.sources.guessing import NONE, Guessed, guess_columns, guess_item_type, guess_name
+from deeper_assets.sources.guessing_events import ONLY_OF_EVENTS, ONLY_OF_RATINGS, guess_events, is_rated
 from deeper_assets.sources.hashed import HashedSource
 from deeper_assets.sources.looking import Place, looked_at, tables_of
 from deeper_assets.sources.scales import guess_scale
@@ -75,6 +78,7 @@ class Proposal:
         notes: what else was seen that may matter.
         marks: how amounts become ratings; None where there are ratings.
         hash_ids: whether user ids are hashed.
+        log: whether the rows are events, and no ratings.
     """
 
     place: Place
@@ -85,6 +89,7 @@ class Proposal:
     notes: Sequence[str]
     marks: Marks | None = None
     hash_ids: bool = False
+    log: bool = False
 
 
 def place_of(source: str, database: Path | None, dsn_env: str | None, folder: Path) -> Place:
@@ -131,7 +136,7 @@ def place_of(source: str, database: Path | None, dsn_env: str | None, folder: Pa
 
 def write_profile(
     place: Place, said: Said, target: Path | None, *, force: bool
-) -> tuple[Path, Proposal, Preview]:
+) -> tuple[Path, Proposal, Preview | LogPreview]:
     """Write a profile, and tell where, what stands in it, and what a run with it would read.
 
     It is written to `target`, or to a file of the current folder that is called as the domain is. It is
@@ -145,8 +150,11 @@ def write_profile(
     _refuse_contradictions(said)
     with looked_at(place) as look:
         unrated = {"rating": NONE} if said.marks is not None else {}
-        guessed = guess_columns(look, {**unrated, **said.columns})
-    proposal = _named(place, said, guessed.columns, {**guessed.unsure}, [*guessed.notes])
+        given = {**unrated, **said.columns}
+        rated = said.scale is not None or is_rated(look, given)
+        events = None if rated else guess_events(look, given)
+        guessed = events or guess_columns(look, given)
+    proposal = _named(place, said, guessed, log=events is not None)
     target = target or Path(f"{proposal.domain.name}.yaml")
     _refuse_there(target, force)
     with (
@@ -154,6 +162,12 @@ def write_profile(
         Workshop(Path(spill), quarter_of_memory()).open() as (connection, folder),
     ):
         report = _source(proposal).load(connection, folder)
+        name = proposal.domain.name
+        if proposal.log:
+            with _tried(target, profile_text(proposal, target)) as experiment:
+                rules = experiment.session_rules(name)
+                accounts = cut_log(connection, experiment.domain(name), rules, experiment.user_sampling(name))
+                return target, proposal, preview_of_log(connection, accounts, rules)
         if said.scale is None and proposal.marks is None:
             marks = connection.execute(
                 "SELECT rating, count(*) FROM ratings WHERE rating IS NOT NULL GROUP BY 1"
@@ -163,7 +177,6 @@ def write_profile(
             proposal = _scaled(proposal, counts)
         proposal = _with_blind_policy(proposal)
         with _tried(target, profile_text(proposal, target)) as experiment:
-            name = proposal.domain.name
             sampling = experiment.user_sampling(name)
             accounting = cut_histories(
                 connection, experiment.domain(name), experiment.rules, sampling, report.placed
@@ -177,7 +190,7 @@ def as_values(proposal: Proposal) -> dict[str, str]:
     return {
         "domain": f"{domain.name}, of {place.called}",
         "item_type": domain.item_type,
-        "scale": str(domain.scale),
+        **({"scale": str(domain.scale)} if not proposal.log else {}),
         **({"marks": proposal.marks} if proposal.marks else {}),
         **proposal.columns,
     }
@@ -194,29 +207,38 @@ def _refuse_contradictions(said: Said) -> None:
         raise DeeperError("a row has a rating or an amount: give --rating or --amount, not both")
     if rated and said.marks is not None:
         raise DeeperError("--marks makes ratings out of amounts: give --rating or --marks, not both")
+    of_events = [role for role in ONLY_OF_EVENTS if said.columns.get(role, NONE) != NONE]
+    of_ratings = [role for role in ONLY_OF_RATINGS if said.columns.get(role, NONE) != NONE]
+    of_ratings += [flag for flag in ("marks", "scale") if getattr(said, flag) is not None]
+    if of_events and of_ratings:
+        raise DeeperError(
+            f"--{of_events[0]} is of a log of events, --{of_ratings[0]} of ratings: give one of them"
+        )
 
 
-def _named(
-    place: Place, said: Said, columns: Mapping[str, str], remarks: dict[str, str], notes: Sequence[str]
-) -> Proposal:
-    """The proposal without its scale, where no flag says that."""
-    called = _called(place)
+def _named(place: Place, said: Said, guessed: Guessed, *, log: bool) -> Proposal:
+    """The proposal without its scale, where no flag says that; or of a log of events."""
+    called, columns, remarks = _called(place), guessed.columns, {**guessed.unsure}
     item_type, by = said.item_type, ""
     if item_type is None:
-        item_type, by = guess_item_type(columns["item"], columns.get("title"), called)
+        item_type, by = guess_item_type(
+            columns.get("item", ""), columns.get("text" if log else "title"), called
+        )
         remarks["item_type"] = f"a guess, from {by}; otherwise --item-type"
     name = said.name
     if name is None:
         name = guess_name(item_type, called, [ALL, *(domain.name for domain in PAPER_DOMAINS)])
     scale, marks = said.scale or _ANY, said.marks
-    if "rating" not in columns:
+    if log:
+        scale = FIVE_STARS
+    elif "rating" not in columns:
         marks = marks or "domain"
         scale = said.scale or FIVE_STARS
         remarks["marks"] = _RANKED if said.marks is None else ""
         remarks["scale"] = "" if said.scale else "five marks, as nobody gave any; otherwise --scale"
-    domain = Domain(name, item_type, scale, seen=True)
+    domain = Domain(name, item_type, scale, seen=not log)
     told = {of: remark for of, remark in remarks.items() if remark}
-    return Proposal(place, domain, columns, said.extends, told, notes, marks, said.hash_ids)
+    return Proposal(place, domain, columns, said.extends, told, guessed.notes, marks, said.hash_ids, log)
 
 
 _RANKED = (
@@ -274,19 +296,16 @@ def _called(place: Place) -> str:
 
 
 def _source(proposal: Proposal) -> Source:
-    place = proposal.place
-    source = CustomSource(
-        proposal.domain,
-        ColumnMap(**proposal.columns),
-        file=place.file,
-        database=place.database,
-        query=place.query,
-        dsn_env=place.dsn_env,
-        folder=place.folder,
-        marks=proposal.marks,
+    domain, columns, lies = proposal.domain, proposal.columns, vars(proposal.place)
+    source: Source = (
+        EventLog(domain, EventColumns(**columns), **lies)
+        if proposal.log
+        else CustomSource(domain, ColumnMap(**columns), **lies, marks=proposal.marks)
     )
+    if not proposal.hash_ids:
+        return source
     # No home is there yet that has a salt.
-    return HashedSource(source, lambda: secrets.token_hex(32)) if proposal.hash_ids else source
+    return HashedSource(source, lambda: secrets.token_hex(32), "logged" if proposal.log else "ratings")
 
 
 @contextmanager
@@ -326,13 +345,18 @@ def profile_text(proposal: Proposal, target: Path) -> str:
         "# Written by `deeper init`. What was guessed can be corrected here, or by the flags that are named.",
         _line(0, "extends", proposal.extends, "or paper, local: real models"),
         *(["hash_ids: true"] if proposal.hash_ids else []),
+        *(
+            [_line(0, "branches", ["induction"], "nobody rated, so there is nothing to refine")]
+            if proposal.log
+            else []
+        ),
         "domains:",
         f"  {domain.name}:",
         _line(4, "item_type", domain.item_type, proposal.remarks.get("item_type", "")),
-        _line(4, "scale", marks, proposal.remarks.get("scale", "")),
+        *([] if proposal.log else [_line(4, "scale", marks, proposal.remarks.get("scale", ""))]),
         *([_line(4, "marks", proposal.marks, proposal.remarks.get("marks", ""))] if proposal.marks else []),
         *(_line(4, name, value) for name, value in where.items() if value is not None),
-        "    columns:",
+        "    events:" if proposal.log else "    columns:",
         *(_line(6, role, name, proposal.remarks.get(role, "")) for role, name in proposal.columns.items()),
     ]
     return "\n".join(lines) + "\n"

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -22,24 +22,15 @@ from deeper_assets.engines.sampling.vllm_sampler import GivenServers, VllmSample
 from deeper_assets.engines.sampling.vllm_server import OwnServer, ServerOptions, usable
 from deeper_assets.engines.training.hardware import Hardware
 from deeper_assets.method.asking import ChatSetup
-from deeper_assets.method.domains import PAPER_DOMAINS, Domain, find_domain
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.induction.set_recipes import inducers_of
 from deeper_assets.method.induction.sets import INDUCERS, Inducer
-from deeper_assets.method.paper_users import PAPER
 from deeper_assets.method.prompts import Prompts
 from deeper_assets.method.protocols import ChatModel, Sampler
 from deeper_assets.method.recipes import Recipe, Training, policy_methods, training_of, trainings_of
 from deeper_assets.method.updates import FROZEN_POLICY, MAIN_METHOD, PROMPT_METHODS
-from deeper_assets.method.windows import UserSampling, WindowRules
-from deeper_assets.privacy import salt_of
-from deeper_assets.settings import ALL, Settings
-from deeper_assets.sources.custom import CustomSource
-from deeper_assets.sources.hashed import HashedSource
-from deeper_assets.sources.originals import OriginalSource, expected_names, expected_original, find_original
-from deeper_assets.sources.published import PublishedSource
-from deeper_assets.sources.shape import Source, Workshop, quarter_of_memory
-from deeper_assets.sources.synthetic import SyntheticSource
+from deeper_assets.sources.shape import Workshop, quarter_of_memory
+from deeper_assets.sourcing import Sourced
 from deeper_assets.store.adapters import as_rows, identity, restore
 from deeper_assets.store.warehouse import Warehouse
 
@@ -109,72 +100,8 @@ class Trainer(Protocol):
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """One home folder (of the warehouse, Dagster's instance and recorded settings) and its settings.
-
-    `asks` says whether a source is asked a query only to see if its answer has changed.
-    """
-
-    home: Path
-    settings: Settings
-    asks: bool = True
-
-    @cached_property
-    def domains(self) -> dict[str, Domain]:
-        """The paper's ten domains and the user's own, by name."""
-        own = {
-            name: Domain(name, given.item_type, given.scale, given.seen)
-            for name, given in self.settings.domains.items()
-        }
-        return {domain.name: domain for domain in PAPER_DOMAINS} | own
-
-    def domain(self, name: str) -> Domain:
-        """The domain called `name`; DeeperError where there is none."""
-        return find_domain(name, self.domains.values())
-
-    def source(self, name: str) -> Source:
-        """Where the ratings of the domain called `name` come from.
-
-        Generated users are nobody, so their ids are never hashed.
-        """
-        source = self._source(name)
-        if not self.settings.hash_ids or self.is_generated(name):
-            return source
-        return HashedSource(source, partial(salt_of, self.home))
-
-    def _source(self, name: str) -> Source:
-        domain, settings = self.domain(name), self.settings
-        if name in self.originals:
-            return self.originals[name]
-        if name in settings.domains:
-            given = settings.domains[name]
-            assert given.columns is not None
-            place = given.model_dump(include={"file", "database", "query", "dsn_env", "refresh", "marks"})
-            profile = Path(settings.profile).expanduser()
-            folder = profile.resolve().parent if profile.is_file() else None
-            return CustomSource(domain, given.columns, **place, folder=folder, asks=self.asks)
-        if settings.data is not None:
-            return PublishedSource(domain, settings.data)
-        if settings.downloads is not None:
-            return expected_original(domain, settings.downloads)
-        return SyntheticSource(domain, settings.seed, settings.synthetic_users, settings.windows_at_most)
-
-    @cached_property
-    def originals(self) -> dict[str, OriginalSource]:
-        """Where the ratings of domains come from whose original files are there, or named by a `format`."""
-        there = {}
-        for name, domain in self.domains.items():
-            own = self.settings.domains.get(name)
-            if own is None and self.settings.downloads is not None:
-                there[name] = find_original(domain, self.settings.downloads)
-            elif own is not None and own.format is not None and own.file is not None:
-                there[name] = OriginalSource(domain, own.format, own.file, own.refresh)
-        return {name: source for name, source in there.items() if source is not None}
-
-    def is_generated(self, name: str) -> bool:
-        """Whether the ratings of the domain called `name` are generated."""
-        settings = self.settings
-        return settings.data is None and settings.downloads is None and name not in settings.domains
+class Experiment(Sourced):
+    """One home folder (of the warehouse, Dagster's instance and recorded settings) and its settings."""
 
     @cached_property
     def warehouse(self) -> Warehouse:
@@ -200,24 +127,6 @@ class Experiment:
         return pd.DataFrame(map(asdict, rows), columns=[column.name for column in fields(Usage)])
 
     @cached_property
-    def rules(self) -> WindowRules:
-        """How histories are cut in windows."""
-        settings = self.settings
-        least, most = settings.windows_at_least, settings.windows_at_most
-        return WindowRules(at_least=least, at_most=most, categories=settings.categories_in_titles)
-
-    def user_sampling(self, domain: str) -> UserSampling:
-        """Which users of a domain take part, and which of them train."""
-        settings, seen = self.settings, self.domain(domain).seen
-        in_paper = PAPER[domain].users if domain in PAPER else {"train": None, "eval": None}
-        train, evaluated = (
-            in_paper[split] if given == "paper" else given
-            for split, given in (("train", settings.train_users), ("eval", settings.eval_users))
-        )
-        share = settings.train_share
-        return UserSampling(settings.seed, share, train, evaluated, seen, settings.short_users)
-
-    @cached_property
     def policies(self) -> dict[str, tuple[str, int]]:
         """The methods whose personas a trained policy writes: method → training and iteration."""
         seeds = self.settings.training_seeds
@@ -230,55 +139,6 @@ class Experiment:
         """The trainings in force: every recipe of `train_recipes`, as often as `training_seeds` says."""
         seeds = self.settings.training_seeds
         return [name for recipe in self.settings.train_recipes for name in trainings_of(recipe, seeds)]
-
-    @cached_property
-    def training_domains(self) -> list[str]:
-        """Names of the domains whose training users train the policies."""
-        seen = [name for name, domain in self.domains.items() if domain.seen]
-        chosen = self._chosen(self.settings.training_domains, seen)
-        for name in chosen:
-            if name not in seen:
-                raise DeeperError(f"training_domains: {name!r} only evaluates; leave it out, or set it seen")
-        return chosen
-
-    @cached_property
-    def evaluated(self) -> list[str]:
-        """Names of the domains that are evaluated."""
-        return self._chosen(self.settings.evaluate, list(self.domains))
-
-    def _chosen(self, given: list[str] | None, every: list[str]) -> list[str]:
-        """The domains that a setting names, in their order.
-
-        Where it names none, of `every` the user's own, if there are any and no `downloads`; else all that
-        have ratings.
-        """
-        if given is not None and given != [ALL]:
-            return [name for name in self.domains if name in given]
-        there = [name for name in every if name in self._there]
-        own = [name for name in there if name in self.settings.domains]
-        return there if given or self.settings.downloads is not None else own or there
-
-    @property
-    def _there(self) -> list[str]:
-        """Names of the domains that have ratings: with `downloads` alone, those whose files lie there."""
-        settings = self.settings
-        if settings.downloads is None or settings.data is not None:
-            return list(self.domains)
-        there = [name for name in self.domains if name in {*self.originals, *settings.domains}]
-        if not there:
-            raise DeeperError(
-                f"downloads: {settings.downloads} holds no original file of any domain's, nor does a folder "
-                f"up to two below it; expected {', '.join(expected_names())}"
-            )
-        return there
-
-    @cached_property
-    def domains_in_force(self) -> list[str]:
-        """Names of the domains that a run makes something of: they are evaluated, or train a recipe."""
-        writes = "induction" in self.settings.branches and self.settings.set_recipes
-        trains = self.settings.train_recipes or writes
-        training = self.training_domains if trains else []
-        return [name for name in self.domains if name in {*self.evaluated, *training}]
 
     @property
     def fills_gpu(self) -> bool:

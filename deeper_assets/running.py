@@ -27,7 +27,7 @@ from deeper_assets.instance import (
 )
 from deeper_assets.layers import record_settings
 from deeper_assets.method.exceptions import DeeperError, one_line
-from deeper_assets.planning import Edges, Planner, Unit
+from deeper_assets.planning import Edges, Planner, Unit, read_first
 from deeper_assets.privacy import close_to_others
 from deeper_assets.resources import Experiment
 from deeper_assets.sources.folders import leave, sweep
@@ -86,14 +86,16 @@ def run_everything(
         experiment: what is made, with the flags.
         report: told about progress.
         flags: recorded in the home, once this process holds it: a run that is refused changes nothing.
-        refresh: domains whose ratings are read again, like those of domains with `refresh: always`; what
+        refresh: domains whose sources are read again, like those of domains with `refresh: always`; what
             follows is made anew where they are others.
 
     Raises:
-        DeeperError: a domain is not configured, or another `deeper run` is at work in the same home.
+        DeeperError: a domain is not configured, or has no ratings for the branch refinement; or another
+            `deeper run` is at work in the same home.
     """
     always = [name for name, given in experiment.settings.domains.items() if given.refresh == "always"]
     refuse_out_of_force(experiment, refresh)
+    experiment.refuse_logs()
     worker = Worker(experiment)
     planner = Planner(Graph.of(experiment), worker.definitions)
     outcome = Outcome()
@@ -173,23 +175,23 @@ def _ready(
     return ready, others
 
 
-RATINGS = "raw_ratings"
-"""A table that is read from outside."""
-
-
 def _due(
     worker: Worker, planner: Planner, units: Sequence[Unit], outcome: Outcome, anew: Set[str]
 ) -> dict[Unit, list[str]]:
     """The units that are to be made, with their stale tables. A unit that cannot be planned has failed.
 
-    Of the domains in `anew`, first the ratings alone are read: what follows is stale only if they are others.
+    Of the domains in `anew`, first the source alone is read: what follows is stale only if that is another.
     """
     due = {}
     stored = planner.stored()
-    known = {str(key) for key in planner.made(RATINGS, stored)}
     for unit in units:
-        if RATINGS in unit.tables and str(unit.partition_key) in anew & known:
-            due[unit] = list(planner.graph.tables[RATINGS].tables)
+        outermost = _read_from_outside(planner, unit)
+        if (
+            outermost
+            and str(unit.partition_key) in anew
+            and unit.partition_key in planner.made(outermost[0], stored)
+        ):
+            due[unit] = outermost
             continue
         try:
             unchecked = _unchecked(worker.instance, planner, unit)
@@ -206,12 +208,19 @@ def _due(
 
 
 def _rest(worker: Worker, planner: Planner, unit: Unit, made: Sequence[str]) -> list[str]:
-    """After a unit's ratings alone have been read again: those of its other tables that are stale now."""
-    if set(made) != planner.graph.tables[RATINGS].tables.keys():
+    """After a unit's source alone has been read again: those of its other tables that are stale now."""
+    if set(made) != set(_read_from_outside(planner, unit)):
         return []
     others = [table for table in unit.tables if table not in made]
     unchecked = _unchecked(worker.instance, planner, unit)
     return planner.stale(others, unit.partition_key, planner.stored(), unchecked)
+
+
+def _read_from_outside(planner: Planner, unit: Unit) -> list[str]:
+    """Those of a unit's tables that are read from the domain's source; of most units, none."""
+    domain = planner.columns(unit.tables[0], unit.partition_key).get("domain")
+    table = read_first(planner.graph.experiment, domain) if domain else None
+    return list(planner.graph.tables[table].tables) if table and table in unit.tables else []
 
 
 def _unchecked(instance: DagsterInstance, planner: Planner, unit: Unit) -> set[str]:

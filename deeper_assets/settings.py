@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from functools import cached_property
-from pathlib import Path
 from reprlib import Repr
 from typing import Annotated, Any, Literal
 
@@ -12,24 +11,21 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     model_validator,
 )
 
+from deeper_assets.domain_settings import STRICT, DomainSettings, LocalPath
 from deeper_assets.engines.chat.endpoint import Endpoint
 from deeper_assets.engines.embedding.choosing import EmbedderSettings
-from deeper_assets.engines.secrets import MAY_BE_SECRET, Address, ModelName, VariableName
+from deeper_assets.engines.secrets import Address, ModelName, VariableName
 from deeper_assets.engines.training.hardware import ONE_DEVICE, Hardware
-from deeper_assets.method.domains import PAPER_DOMAINS, Scale
+from deeper_assets.method.domains import PAPER_DOMAINS
 from deeper_assets.method.exceptions import did_you_mean
 from deeper_assets.method.induction.set_recipes import SET_RECIPES
 from deeper_assets.method.protocols import Decoding
 from deeper_assets.method.recipes import DEFAULT_RECIPE, RECIPES, Recipe, Training, is_taken
-from deeper_assets.sources.amounts import Marks
-from deeper_assets.sources.custom import ColumnMap, Refresh, wrong_marks
-from deeper_assets.sources.originals import FormatName
 from deeper_assets.sources.shape import SIZE, enough_memory
 
 DEFAULT_PROFILE = "offline"
@@ -47,18 +43,10 @@ def _all_or_listed(value: object) -> object:
     return [ALL] if isinstance(value, str) and value.strip().lower() == ALL else _listed(value)
 
 
-def _local(value: object) -> object:
-    if isinstance(value, str | Path) and _ELSEWHERE.search(str(value)):
-        raise ValueError("expected a path on this machine, and not an address or a connection string")
-    if isinstance(value, str | Path) and max(map(len, str(value).split("/"))) > 255:
-        raise ValueError("no file has a name of more than 255 characters")
-    return value
-
-
-def _without_password(query: str) -> str:
-    if _PASSWORD.search(query) or _TOKEN.search(query):
-        raise ValueError("a query with a password or key would be recorded; ask Postgres by dsn_env")
-    return query
+def _no_address(name: str) -> str:
+    if "://" in name:
+        raise ValueError("expected `offline`, a folder, or a model's name on the Hub, and not an address")
+    return name
 
 
 def _schedule(text: str) -> str:
@@ -68,20 +56,6 @@ def _schedule(text: str) -> str:
         raise ValueError("expected a cron schedule such as `0 6 * * 1`: minute, hour, day, month, weekday")
     return text
 
-
-_PASSWORD = re.compile(
-    r"://[^\s/'\"@]+@|://[^\s/'\":@]+:[^\s'\"]*@"
-    r"|\b(?:host|hostaddr|user|dbname|service)\s*=.*\b(?:password|passwd|pwd)\s*="
-    r"|\b(?:password|passwd|pwd)\s*=.*\b(?:host|hostaddr|user|dbname|service)\s*=",
-    re.IGNORECASE | re.DOTALL,
-)
-"""In an address, or in a connection string such as `host=… password=…`."""
-
-_TOKEN = re.compile(r"[?&][\w.-]*(?:key|token|secret|passw|pwd|sig|credential)[\w.-]*=", re.IGNORECASE)
-"""In the parameters of an address."""
-
-_ELSEWHERE = re.compile(rf"^[\w+.-]+:/|{_PASSWORD.pattern}", re.IGNORECASE)
-"""An address, or a connection string."""
 
 Count = Annotated[Annotated[int, Field(ge=1)] | Literal["paper"] | None, BeforeValidator(_all_is_none)]
 """How many users; None (written `all`) for every one; `paper` for as many as the paper has of a domain."""
@@ -97,71 +71,8 @@ ALL = "all"
 Names = Annotated[list[str], Field(min_length=1), BeforeValidator(_all_or_listed)] | None
 """One name or several; `all` alone (here a list of it) for all there are; None where nothing is chosen."""
 
-LocalPath = Annotated[Path, BeforeValidator(_local), MAY_BE_SECRET]
-"""A file or folder; a connection string that stands here by mistake is not repeated."""
-
 Size = Annotated[str, Field(pattern=rf"^{SIZE}$"), AfterValidator(enough_memory)]
 """Bytes, as DuckDB writes them."""
-
-Query = Annotated[str, AfterValidator(_without_password), MAY_BE_SECRET]
-"""SQL, which is recorded with what it gave, so a password belongs in the environment."""
-
-
-STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
-"""Of all settings: unknown names are errors, and so are numbers that are none; no error shows all values."""
-
-
-class DomainSettings(BaseModel):
-    """A domain of one's own: what its items are, their scale, and where its ratings lie."""
-
-    model_config = STRICT
-
-    item_type: str = Field(description="one item, in the singular: podcast episode")
-    scale: Scale
-    seen: bool = Field(True, description="whether its training users train the policy")
-    columns: ColumnMap | None = Field(None, description="what the columns hold; a `format` says that itself")
-    file: LocalPath | None = Field(
-        None, description="CSV, TSV, JSON lines (also .gz) or Parquet, or of a `format`"
-    )
-    format: FormatName | None = Field(
-        None, description="of an original file: movielens, amazon, google_local or food"
-    )
-    query: Query | None = Field(None, description="SQL that gives the rows; alone, DuckDB's SQL over files")
-    database: LocalPath | None = Field(None, description="DuckDB file that the query is asked of, read-only")
-    dsn_env: VariableName | None = Field(
-        None, description="environment variable with the DSN of the Postgres asked"
-    )
-    marks: Marks | None = Field(
-        None,
-        description="without ratings: amounts become marks by their rank among those of the domain, of the"
-        " user or of the item",
-    )
-    refresh: Refresh = Field(
-        "changed", description="when its ratings are read again; manual: only with `deeper run --refresh`"
-    )
-
-    @model_validator(mode="after")
-    def _one_place(self) -> "DomainSettings":
-        if (self.file is None) == (self.query is None):
-            raise ValueError("give either a file or a query")
-        if (self.columns is None) == (self.format is None):
-            raise ValueError("give either columns or, for a file that its publisher has written, its format")
-        if self.file is None and self.format is not None:
-            raise ValueError("a format says how a file is written; a query needs columns")
-        if self.query is None and (self.database is not None or self.dsn_env is not None):
-            raise ValueError("database and dsn_env say what a query is asked of; a file needs neither")
-        if self.database is not None and self.dsn_env is not None:
-            raise ValueError("a query is asked of a database file or of Postgres (dsn_env), not of both")
-        return self
-
-    @model_validator(mode="after")
-    def _ratings_or_amounts(self) -> "DomainSettings":
-        if self.columns is None and self.marks is not None:
-            raise ValueError("marks says how amounts become ratings; files of a format hold ratings")
-        if self.columns is not None and (wrong := wrong_marks(self.columns, self.marks)) is not None:
-            raise ValueError(wrong)
-        return self
-
 
 GREEDY = Decoding(temperature=0.0, top_p=1.0, repetition_penalty=1.0)
 

@@ -19,6 +19,7 @@ from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.candidates import CandidateDraw
 from deeper_assets.method.domains import Domain, Scale
 from deeper_assets.method.errors import Evaluated
+from deeper_assets.method.induction.cutting import SessionRules
 from deeper_assets.method.induction.set_recipes import SET_RECIPES, SetRecipe
 from deeper_assets.method.induction.sets import INDUCERS, Inducer
 from deeper_assets.method.induction.writing import SetWriting
@@ -36,6 +37,9 @@ from deeper_assets.store.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from deeper_assets.resources import Experiment, Samplers, Trainer
+
+OUTSIDE = ("source", "log")
+"""Values that look at files and databases, which may be others while no setting changes."""
 
 UNTRAINED_TEMPLATE = "refinement"
 """The template by which the untrained policy refines."""
@@ -75,7 +79,8 @@ class Usage:
 class Values:
     """The values of one experiment: a method a value, which gets the partition by column.
 
-    What `source` and `usage` say may change while no setting does: they look at files and at the journal.
+    What `source`, `log` and `usage` say may change while no setting does: they look at files and at the
+    journal.
     """
 
     experiment: "Experiment"
@@ -94,11 +99,11 @@ class Values:
 
     def scales(self, _: Partition) -> Mapping[str, Scale]:
         """The rating scale of every domain that is evaluated."""
-        return {name: self.experiment.domain(name).scale for name in self.experiment.evaluated}
+        return {name: self.experiment.domain(name).scale for name in self.experiment.refined}
 
     def evaluated(self, _: Partition) -> Evaluated:
         """The domains and methods that are evaluated."""
-        return Evaluated(tuple(self.experiment.evaluated), tuple(self.experiment.methods))
+        return Evaluated(tuple(self.experiment.refined), tuple(self.experiment.methods))
 
     def evaluated_domains(self, _: Partition) -> tuple[str, ...]:
         """Names of the domains that are evaluated."""
@@ -226,6 +231,14 @@ class Values:
         domain, users = self.experiment.domain(name), settings.synthetic_users
         return PlantedPeople(domain, settings.seed, users, settings.planted_noise)
 
+    def log(self, partition: Partition) -> Source | None:
+        """Where the domain's events come from; None where it has ratings."""
+        return self.experiment.log(partition["domain"])
+
+    def session_rules(self, partition: Partition) -> SessionRules:
+        """Where sessions of the domain's log end, and how many count."""
+        return self.experiment.session_rules(partition["domain"])
+
     def session_silence(self, _: Partition) -> float:
         """Minutes without an event after which a session of a log has ended."""
         return self.experiment.settings.session_silence
@@ -241,6 +254,10 @@ class Values:
     def inducers(self, _: Partition) -> tuple[Inducer, ...]:
         """All inducers in force."""
         return tuple(self.experiment.inducers)
+
+    def set_domains(self, _: Partition) -> tuple[str, ...]:
+        """Names of the domains whose training users train the policies of sets."""
+        return tuple(self.experiment.set_domains)
 
     def set_policy(self, _: Partition) -> BasePolicy:
         """The base of all policies that write sets: as `policy`, but another tiny one offline."""

@@ -55,7 +55,7 @@ SETS = of("persona_sets", "persona_memories", "dropped_personas", "set_writings"
 SET_CONTEXTS = of("set_contexts", "set_groups")
 JUDGED = of("judged_claims")
 PEOPLE = of("planted_personas", "planted_events")
-EVENTS = of("events")
+EVENTS = of("events", "rejected_events", "event_accounts")
 TOLD = of("induction_table", "changes_table", "next_items_table")
 RANKED = of("next_item_scores", "planted_next_items")
 ASKED = (
@@ -119,6 +119,8 @@ STALE: Mapping[str, frozenset[str]] = {
     "domains.podcasts.columns.amount": HISTORIES,
     "domains.podcasts.columns.categories": HISTORIES,
     "domains.podcasts.marks": HISTORIES,
+    # It has no ratings then, so it is in no table of the branch refinement, and trains no policy.
+    "domains.podcasts.events": DOMAIN | PREFERENCES | of("floors_table", "mae_table", "comparison_table"),
     "domains.podcasts.file": HISTORIES,
     "domains.podcasts.query": HISTORIES,
     "domains.podcasts.database": HISTORIES,
@@ -318,6 +320,7 @@ def changes(folder: Path) -> Mapping[str, Any]:
         f"{own}query": {"file": None, "query": f"select * from '{folder}/ratings.csv'"},
         f"{own}database": {"file": None, "query": "select 1", "database": str(folder / "x.duckdb")},
         f"{own}format": {"columns": None, "format": "movielens"},
+        f"{own}events": {"columns": None, "scale": None, "events": {"user": "u", "text": "x", "time": "t"}},
         f"{own}refresh": "manual",
         f"{own}dsn_env": {"file": None, "query": "select 1", "dsn_env": "NOBODYS_DSN"},
         "chat.engine": "offline",
@@ -608,6 +611,7 @@ def test_the_small_graph_makes_something_of_everything(played: Played) -> None:
             rows[table] += len(frame)
     assert {table for table, count in rows.items() if not count} == {
         *("rejected_ratings", "chat_usage"),
+        *("rejected_events", "event_accounts"),  # of logs of one's own
         *("preference_groups_1", "preference_groups_2"),  # both recipes compare pairs
     }
 
@@ -618,7 +622,7 @@ OF_TRUTH |= {"planted_next_items", "next_items_table"}
 TRUTH_IS_THERE = ("data", "downloads", "evaluate")
 """Settings that decide whether there is a truth at all, which tables OF_TRUTH hold or read."""
 
-EXCLUSIVE = ("query", "database", "dsn_env", "format", "columns.amount", "marks")
+EXCLUSIVE = ("query", "database", "dsn_env", "format", "events", "columns.amount", "marks")
 """Settings that cannot be given beside a file and its columns, or beside a column of ratings."""
 
 

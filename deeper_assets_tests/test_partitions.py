@@ -198,6 +198,17 @@ def test_dimensions_are_shared() -> None:
     assert p.of(("domain",), training=True).get_partition_keys() == ["book"]
 
 
+def test_logs_have_the_partitions_for_which_no_ratings_are_needed() -> None:
+    methods = {"full_regen": None}
+    p = partitions_of(["book", "shop"], ["book"], ["paper"], methods, "full_regen", logs=["shop"])
+    keys = [
+        p.of(("domain",), training=False, induces=induces).get_partition_keys() for induces in (False, True)
+    ]
+    assert keys == [["book"], ["book", "shop"]]
+    multi = p.of(("domain", "inducer"), training=False, induces=True)
+    assert multi.get_partitions_def_for_dimension("domain") is p.of(("domain",), training=False, induces=True)
+
+
 def offered(**settings: Any) -> dict[str, list[str] | None]:
     """Every table with the keys that its page offers; None where it has no partitions."""
     graph = build_definitions(Experiment(Path("nowhere"), Settings(**settings))).resolve_asset_graph()
@@ -276,7 +287,7 @@ def test_sets_are_cut_by_domain_and_inducer() -> None:
     assert given["set_models"] == ["foreseeing", "grounded"]
     assert given["set_candidates"] == ["book"]
     assert given["induction_table"] is None
-    without = offered(evaluate=["book"], branches=["induction"], set_recipes=[])
+    without = offered(evaluate=["book"], training_domains=["book"], branches=["induction"], set_recipes=[])
     assert without["persona_sets"] == [f"book|{name}" for name in INDUCERS]
     assert not {"set_models", "set_candidates", "base_set_policy"} & without.keys()
     assert given["next_item_scores"] == given["planted_next_items"] == ["book"]

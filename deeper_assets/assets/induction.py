@@ -3,14 +3,19 @@
 What was planted in generated people stands beside: nothing that induces descends from it.
 """
 
+from dataclasses import asdict
+from typing import Any
+
 import pandas as pd
 from dagster import Output
 
-from deeper_assets.declaring import In, table
+from deeper_assets.declaring import In, Read, table
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.domains import Domain
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.induction import scores
 from deeper_assets.method.induction.changes import changes_table, planted_changes
+from deeper_assets.method.induction.cutting import EVENTS, REJECTED, SessionRules, cut_log
 from deeper_assets.method.induction.events import events_of_log, events_of_ratings
 from deeper_assets.method.induction.induce import LABELLED, ByClusters, induce, users_of
 from deeper_assets.method.induction.memories import read_sessions
@@ -18,25 +23,69 @@ from deeper_assets.method.induction.sets import Inducer
 from deeper_assets.method.induction.writing import NO_WRITINGS, ByPolicy, SetWriting
 from deeper_assets.method.protocols import Embedder
 from deeper_assets.method.windows import UserSampling, WindowRules
-from deeper_assets.partitions import every_partition
+from deeper_assets.partitions import every_partition, of_ratings
 from deeper_assets.resources import Samplers
 from deeper_assets.sources.people import PlantedPeople, planted_log, planted_personas_of
+from deeper_assets.sources.shape import Source, Workshop, write
+from deeper_assets.store.schema import TABLES
+
+OF_LOGS = ("rejected_events", "event_accounts")
+"""Tables of logs of one's own; empty for ratings and for generated people."""
 
 
-@table("events", induces=True)
+@table(
+    "events",
+    tables={
+        "events": "What people did, session by session: their ratings, a window a session; or a log.",
+        "rejected_events": "What a log of one's own had and we could not use, each with a reason. Of ratings,"
+        " that is in rejected_ratings.",
+        "event_accounts": "Where everything that was read of a log of one's own went, in users and events.",
+    },
+    reads={
+        "rating_windows": In("rating_windows", of_ratings),
+        "raw_ratings": In("raw_ratings", of_ratings),
+    },
+    induces=True,
+)
 def events(
     rating_windows: pd.DataFrame,
     raw_ratings: pd.DataFrame,
     domain: Domain,
     rules: WindowRules,
     people: PlantedPeople | None,
-    session_silence: float,
+    log: Source | None,
+    session_rules: SessionRules,
     user_sampling: UserSampling,
-) -> pd.DataFrame:
-    """What people did, session by session: their ratings, a window a session; or a generated log."""
-    if people is None:
-        return events_of_ratings(rating_windows, raw_ratings, rules.size)
-    return events_of_log(planted_log(people), domain, session_silence, user_sampling)
+    workshop: Workshop,
+) -> Read | list[pd.DataFrame]:
+    """The events of a domain: of its own log, of generated people, or its ratings."""
+    if log is not None:
+        return events_of_source(log, domain, session_rules, user_sampling, workshop)
+    if people is not None:
+        made = events_of_log(planted_log(people), domain, session_rules.silence, user_sampling)
+    else:
+        made = events_of_ratings(rating_windows, raw_ratings, rules.size)
+    return [made, *(pd.DataFrame(columns=list(TABLES[name].column_names)) for name in OF_LOGS)]
+
+
+def events_of_source(
+    log: Source, domain: Domain, rules: SessionRules, sampling: UserSampling, workshop: Workshop
+) -> Read:
+    """A log of one's own, read and cut by DuckDB: events, rejected_events and event_accounts."""
+    before = log.identity()
+    with workshop.open() as (connection, folder):
+        report = log.load(connection, folder)
+        accounts = cut_log(connection, domain, rules, sampling)
+        written = [write(connection, relation, folder) for relation in (EVENTS, REJECTED)]
+        if log.identity() != before:
+            raise DeeperError(f"the log of {domain.name} changed while it was read; run it again")
+        files = workshop.hand_over(written)
+    outputs: list[Output[Any]] = [
+        Output(files[0], metadata=accounts.figures()),
+        Output(files[1]),
+        Output(pd.DataFrame(accounts.rows()).assign(domain=domain.name)),
+    ]
+    return Read(outputs, before if report.answer is None else {**before, "answer": asdict(report.answer)})
 
 
 @table(

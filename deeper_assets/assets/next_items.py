@@ -13,7 +13,7 @@ from deeper_assets.method.induction.turns import turns_of
 from deeper_assets.method.protocols import Embedder
 from deeper_assets.partitions import every_partition
 from deeper_assets.reports.figures import ranking_figures
-from deeper_assets.reports.induction import next_items_as_markdown
+from deeper_assets.reports.next_items import next_items_as_markdown
 
 
 @table("next_items", induces=True)

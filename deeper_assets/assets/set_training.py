@@ -1,6 +1,6 @@
 """Policies that write sets of personas: sampled sets, what they are worth, and the adapters trained on them.
 
-Of domains there are those that train, as in the iterations of refinement.
+Of domains there are those whose users train these policies.
 """
 
 import pandas as pd
@@ -115,12 +115,12 @@ def set_preferences(
     set_rewards: pd.DataFrame,
     set_recipe: SetRecipe,
     set_recipe_name: str,
-    training_domains: tuple[str, ...],
+    set_domains: tuple[str, ...],
     validation: ValidationSplit,
 ) -> Output[pd.DataFrame]:
     """All sets of a context with what they are worth to the recipe, of all training domains."""
     rows = preferred(
-        set_contexts, set_candidates, set_rewards, training_domains, set_recipe_name, set_recipe, validation
+        set_contexts, set_candidates, set_rewards, set_domains, set_recipe_name, set_recipe, validation
     )
     return Output(rows, metadata={"groups": rows.groupby(["domain", "user_id", "window"]).ngroups})
 

@@ -1,10 +1,60 @@
 """Checks on memories and sets of personas: what a persona rests on has to be there."""
 
+from shlex import quote
+
 import pandas as pd
 from dagster import AssetCheckResult
 
 from deeper_assets.checks.personas import share_readable
 from deeper_assets.declaring import check
+from deeper_assets.method.domains import Domain
+from deeper_assets.method.induction.rejects import why_nobody_has_events
+from deeper_assets.method.rejects import counted_by_reason
+from deeper_assets.method.windows import UserSampling
+from deeper_assets.store.rejects import EVENT_REJECTS_ADDED_UP
+from deeper_assets.store.relation import Relation
+from deeper_assets.store.warehouse import Warehouse
+
+
+@check("events", blocking=True)
+def someone_has_events(
+    events: pd.DataFrame,
+    rejected_events: Relation,
+    domain: Domain,
+    user_sampling: UserSampling,
+    warehouse: Warehouse,
+) -> AssetCheckResult:
+    """There is an evaluation user with events; without one, every table after this would say nothing."""
+    users = events.loc[events["split"] == "eval", "user_id"].nunique()
+    description = f"{users} evaluation users"
+    if not users:
+        counts = rejected_events.ask(counted_by_reason("stored", "events"))
+        why = why_nobody_has_events(events, counts, user_sampling)
+        command = f"deeper rejects --domain {domain.name} --home {quote(str(warehouse.path.parent))}"
+        description += f": {why}; `{command}` shows what fell out"
+    return AssetCheckResult(passed=bool(users), description=description, metadata={"evaluation users": users})
+
+
+@check("events", blocking=True)
+def events_accounted_for(
+    events: pd.DataFrame, rejected_events: Relation, event_accounts: pd.DataFrame
+) -> AssetCheckResult:
+    """Every user and event of a log is used, rejected with a reason, not sampled, or left over."""
+    if event_accounts.empty:
+        return AssetCheckResult(passed=True, description="no log of one's own")
+    accounts = {row["part"]: (row["users"], row["events"]) for row in event_accounts.to_dict("records")}
+    [rejected] = rejected_events.ask(EVENT_REJECTS_ADDED_UP).itertuples(index=False, name=None)
+    counted = {"used": (events["user_id"].nunique(), len(events)), "rejected": rejected}
+    lost = [part for part, tally in counted.items() if accounts[part] != tally]
+    users, number = read = accounts.pop("read")
+    if read != tuple(map(sum, zip(*accounts.values(), strict=True))):
+        lost.append("read")
+    description = f"{users} users with {number} events, {counted['used'][0]} used"
+    if lost:
+        description += f"; these do not add up: {', '.join(lost)}"
+    return AssetCheckResult(
+        passed=not lost, description=description, metadata={"users": users, "events": number}
+    )
 
 
 @check("session_readings", blocking=True)

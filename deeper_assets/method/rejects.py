@@ -34,13 +34,14 @@ WAYS_OUT: Mapping[str, str] = {
 """What would change a rejection, by its reason; a domain of one's own has the settings of columns."""
 
 
-COUNTED = "count(DISTINCT user_id) AS users, sum(ratings)::BIGINT AS ratings"
-"""SQL for how much was rejected, over rows of rejected_ratings; nobody's ratings have no users."""
+def counted(number: str = "ratings") -> str:
+    """SQL for how much was rejected, over rows with this column; what is nobody's has no users."""
+    return f"count(DISTINCT user_id) AS users, sum({number})::BIGINT AS ratings"
 
 
-def counted_by_reason(relation: str) -> str:
+def counted_by_reason(relation: str, number: str = "ratings") -> str:
     """SQL for reason, users and ratings of a relation of rejected_ratings, the most ratings first."""
-    return f"SELECT reason, {COUNTED} FROM {relation} GROUP BY reason ORDER BY ratings DESC, reason"
+    return f"SELECT reason, {counted(number)} FROM {relation} GROUP BY reason ORDER BY ratings DESC, reason"
 
 
 def why_nobody_is_evaluated(

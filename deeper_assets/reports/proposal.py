@@ -6,6 +6,9 @@ from math import isnan
 import pandas as pd
 
 from deeper_assets.method.cutting import Preview
+from deeper_assets.method.induction.cutting import LogPreview
+from deeper_assets.method.induction.events import SESSIONS_A_WINDOW
+from deeper_assets.method.induction.rejects import REASONS as EVENT_REASONS
 from deeper_assets.method.windows import REASONS
 from deeper_assets.reports.rejects import shown
 
@@ -57,6 +60,41 @@ def preview_as_text(preview: Preview) -> str:
     return "\n\n".join(blocks)
 
 
+def log_preview_as_text(preview: LogPreview) -> str:
+    """The first events as they are read, what is rejected, who takes part, and how far they reach."""
+    parts = preview.accounts.parts
+    (users, events), (gone, out) = parts["read"], parts["rejected"]
+    lines = [f"{out:,} of {events:,} events and {gone:,} of {users:,} users rejected"]
+    if len(preview.rejected):
+        lines.append(f"  {'reason':<21}{'users':>9}{'events':>12}")
+    lines += [
+        f"  {row['reason']:<21}{row['users']:>9,}{row['ratings']:>12,}  {EVENT_REASONS[row['reason']]}"
+        for row in preview.rejected.to_dict("records")
+    ]
+    counts = "  ".join(f"{number}: {held:,}" for number, held in preview.windows.items() if held)
+    return "\n\n".join(
+        [
+            f"The first {len(preview.rows)} rows, as they are read:\n{_table(preview.rows)}",
+            "\n".join(lines),
+            f"{preview.splits['train']:,} users would train and {preview.splits['eval']:,} be evaluated, as a"
+            " hash of each user (train_share), train_users and eval_users decide; each window has"
+            f" {SESSIONS_A_WINDOW} sessions\n  users with so many windows or more: {counts or 'none'}",
+        ]
+    )
+
+
+def why_not_run_log(preview: LogPreview) -> str | None:
+    """What a run lacks, and the way out; None where somebody is evaluated."""
+    if preview.splits["eval"]:
+        return None
+    if preview.splits["train"]:
+        return "nobody can be evaluated: lower train_share in the profile"
+    return (
+        "nobody has an event that can be used: correct what is rejected most, by flags or by a query, and"
+        " write the profile anew with --force"
+    )
+
+
 def why_not_run(preview: Preview) -> str | None:
     """What a run lacks, and the way out; None where somebody trains and somebody is evaluated."""
     accounts = preview.accounting
@@ -81,9 +119,10 @@ def why_not_run(preview: Preview) -> str | None:
 
 def _table(rows: pd.DataFrame) -> str:
     """Rows in columns; those that hold nothing are left out."""
-    held = rows.drop(columns=["rating_text"]).dropna(axis="columns", how="all")
-    if "title" in held and "item_id" in held and (held["title"] == held["item_id"]).all():
-        held = held.drop(columns=["title"])
+    held = rows.drop(columns=["rating_text"], errors="ignore").dropna(axis="columns", how="all")
+    for same in ("title", "text"):
+        if same in held and "item_id" in held and (held[same] == held["item_id"]).all():
+            held = held.drop(columns=["title" if same == "title" else "item_id"])
     cells = [
         [str(name) for name in held],
         *([_cell(value) for value in row] for row in held.to_numpy(dtype=object)),

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from deeper_assets.method.induction import rejects as of_events
 from deeper_assets.method.rejects import WAYS_OUT
 from deeper_assets.method.windows import REASONS
 
@@ -13,7 +14,12 @@ WIDTH = 60
 
 
 def rejects_as_text(
-    domains: pd.DataFrame, counts: pd.DataFrame, examples: pd.DataFrame, reason: str | None = None
+    domains: pd.DataFrame,
+    counts: pd.DataFrame,
+    examples: pd.DataFrame,
+    reason: str | None = None,
+    *,
+    logs: bool = False,
 ) -> str:
     """What fell out, a block a domain; see `store.rejects.Rejects` for the frames.
 
@@ -22,31 +28,36 @@ def rejects_as_text(
         counts: their reasons; a domain without any is shown in its first line alone.
         examples: rows to show below; none for no examples.
         reason: the only reason that was asked for, if so.
+        logs: whether these are domains of events.
     """
-    blocks = [_block(row, counts[counts["domain"] == row["domain"]]) for row in domains.to_dict("records")]
+    blocks = [
+        _block(row, counts[counts["domain"] == row["domain"]], logs) for row in domains.to_dict("records")
+    ]
     blocks += [
         _examples(str(domain), str(of), rows)
         for (domain, of), rows in examples.groupby(["domain", "reason"], sort=False)
     ]
     if reason is not None and counts.empty:
-        blocks.append(f"no user and no rating is rejected for {reason}")
+        blocks.append(f"no user and no {'event' if logs else 'rating'} is rejected for {reason}")
     return "\n\n".join(blocks)
 
 
-def _block(domain: Mapping[Any, Any], counts: pd.DataFrame) -> str:
+def _block(domain: Mapping[Any, Any], counts: pd.DataFrame, logs: bool) -> str:
+    reasons, ways = (of_events.REASONS, of_events.WAYS_OUT) if logs else (REASONS, WAYS_OUT)
+    what, seen = ("events", "") if logs else ("ratings", "; or training users where seen is false")
     left = domain["users"] - domain["users_rejected"] - domain["used"]
     lines = [
         f"{domain['domain']}: {domain['users_rejected']:,} of {domain['users']:,} users and"
-        f" {domain['ratings_rejected']:,} of {domain['ratings']:,} ratings rejected; {domain['used']:,} users"
-        f" used, {left:,} left out (train_users, eval_users; or training users where seen is false)"
+        f" {domain['ratings_rejected']:,} of {domain['ratings']:,} {what} rejected; {domain['used']:,} users"
+        f" used, {left:,} left out (train_users, eval_users{seen})"
     ]
     if len(counts):
-        lines.append(f"  {'reason':<21}{'users':>9}{'ratings':>12}")
+        lines.append(f"  {'reason':<21}{'users':>9}{what:>12}")
     for row in counts.to_dict("records"):
         lines.append(
-            f"  {row['reason']:<21}{row['users']:>9,}{row['ratings']:>12,}  {REASONS[row['reason']]}"
+            f"  {row['reason']:<21}{row['users']:>9,}{row['ratings']:>12,}  {reasons[row['reason']]}"
         )
-        lines.append(f"  {'':<42}  change: {WAYS_OUT[row['reason']]}")
+        lines.append(f"  {'':<42}  change: {ways[row['reason']]}")
     return "\n".join(lines)
 
 

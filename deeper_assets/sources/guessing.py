@@ -49,6 +49,9 @@ _AMOUNTS = _set(
     "plays play playcount count minutes seconds hours duration amount quantity qty clicks views purchases"
     " times price spent listens watched"
 )
+_NO_TYPES = _TITLES | _GENERIC | _set("id parent text query search term keyword keywords message description")
+"""Words of a column's name that do not say what an item is."""
+
 _NO_NAMES = _set("ratings rating reviews review log logs data dataset events the my raw all")
 """Words of a file's name that do not say what was rated."""
 
@@ -80,10 +83,10 @@ def guess_columns(look: Look, given: Mapping[str, str]) -> Guessed:
             there may be an amount) can neither be guessed nor is it given. The message shows the columns, and
             the flag that answers.
     """
-    return _Guessing(look, given).guessed()
+    return Guessing(look, given).guessed()
 
 
-class _Guessing:
+class Guessing:
     """The guesses so far; see `guess_columns`."""
 
     def __init__(self, look: Look, given: Mapping[str, str]):
@@ -101,17 +104,18 @@ class _Guessing:
         self.notes: list[str] = []
 
     def guessed(self) -> Guessed:
-        self._guess("rating", _rating)
+        """The columns of a log of ratings."""
+        self.guess("rating", rating_score)
         if "rating" not in self.columns:
-            self._guess("amount", _amount)
-        self._guess("time", _time)
-        self._guess("split", _split)
-        self._guess("user", _user)
-        self._guess("item", self._item)
-        self._guess("title", self._title)
-        self._guess("categories", _categories)
+            self.guess("amount", amount_score)
+        self.guess("time", time_score)
+        self.guess("split", _split)
+        self.guess("user", user_score)
+        self.guess("item", self._item)
+        self.guess("title", self._title)
+        self.guess("categories", _categories)
         if "time" not in self.columns:
-            self._guess("order", _order)
+            self.guess("order", order_score)
         if "item" not in self.columns and "title" in self.columns:
             self.columns["item"] = self.columns.pop("title")
         self._refuse_missing()
@@ -122,7 +126,7 @@ class _Guessing:
             {role: self.columns[role] for role in roles if role in self.columns}, self.unsure, self.notes
         )
 
-    def _guess(self, role: str, score: Callable[[Column], float]) -> None:
+    def guess(self, role: str, score: Callable[[Column], float]) -> None:
         """The free column with the best score above 0; two with the same are said."""
         if role in self.columns or role in self.none:
             return
@@ -139,7 +143,7 @@ class _Guessing:
             self.unsure[role] = f"its name does not say so, what it holds does; otherwise --{role} COLUMN"
 
     def _item(self, column: Column) -> float:
-        words = _words(column.name)
+        words = words_of(column.name)
         is_id = "id" in words or bool(words & _SAID_BY_CODE.keys())
         of_rows = column.distinct == self.look.rows > 100
         if of_rows or words & (_USERS | _FIGURES) or (words & _NO_ITEMS and not words & _ITEMS):
@@ -150,7 +154,7 @@ class _Guessing:
         return score + 0.5 * ("parent" in words and score > 0)  # titles are of the parent
 
     def _title(self, column: Column) -> float:
-        words = _words(column.name)
+        words = words_of(column.name)
         said = words & _TITLES or words <= _ITEMS - _SAID_BY_CODE.keys()
         if not said or words & _USERS or column.share(column.letters) < 0.5:
             return 0
@@ -174,7 +178,8 @@ class _Guessing:
             return
         asked = " and ".join(f"--{role} COLUMN" for role in missing)
         if "rating" in missing:
-            asked += " (where nobody rated: --amount COLUMN, or --marks domain if each row counts one)"
+            asked += " (where nobody rated: --amount COLUMN, or --marks domain if each row counts one; of a"
+            asked += " log of events: --text COLUMN)"
         raise DeeperError(
             f"no column of {self.look.called} looks like the {' or the '.join(missing)}; say which it is with"
             f" {asked}{self._without_header()}. Its columns, with values: {self.look}"
@@ -214,15 +219,16 @@ class _Guessing:
             free = [column for column in self.look.columns if column.name not in self.columns.values()]
             self.notes += [_no_time(column) for column in free if column.filled and _is_called_a_time(column)]
         for column in self.look.columns:
-            if _words(column.name) & _SPLITS and column.name not in self.columns.values() and column.values:
+            if words_of(column.name) & _SPLITS and column.name not in self.columns.values() and column.values:
                 self.notes.append(
                     f"{column.name} holds {', '.join(column.values)}: a split says train or eval, so it is"
                     " not used; a query can rename them"
                 )
 
 
-def _rating(column: Column) -> float:
-    words = _words(column.name)
+def rating_score(column: Column) -> float:
+    """How much a column looks like ratings; from 1 on, its name says so. So it is with the others."""
+    words = words_of(column.name)
     if column.share(column.numbers) < 0.9 or words & (_FIGURES | _AMOUNTS | {"id"}) or column.distinct > 250:
         return 0
     if words & _RATINGS and not words & _TIMES:
@@ -231,13 +237,15 @@ def _rating(column: Column) -> float:
     return 0.5 * (few and _guess_of(column) in USUAL)
 
 
-def _amount(column: Column) -> float:
-    words = _words(column.name)
+def amount_score(column: Column) -> float:
+    """How much it looks like amounts."""
+    words = words_of(column.name)
     return (2.0 + (len(words) == 1)) * bool(words & _AMOUNTS and column.share(column.numbers) > 0.9)
 
 
-def _time(column: Column) -> float:
-    words = _words(column.name)
+def time_score(column: Column) -> float:
+    """How much it looks like times."""
+    words = words_of(column.name)
     if column.share(column.times) < 0.9:
         return 0
     late = bool(words & {"updated", "modified", "deleted", "birth"})
@@ -247,7 +255,7 @@ def _time(column: Column) -> float:
 
 
 def _is_called_a_time(column: Column) -> bool:
-    return bool(_words(column.name) & (_TIMES | {"at", "unix"}))
+    return bool(words_of(column.name) & (_TIMES | {"at", "unix"}))
 
 
 def _no_time(column: Column) -> str:
@@ -275,23 +283,25 @@ def _split(column: Column) -> float:
     return 3.0 * bool(values and values <= {"train", "eval"})
 
 
-def _user(column: Column) -> float:
-    words = _words(column.name)
+def user_score(column: Column) -> float:
+    """How much it looks like users."""
+    words = words_of(column.name)
     if not words & _USERS:
         return 0
     return 2.0 + ("id" in words) + (len(words) == 1) - bool(words & (_TITLES | _FIGURES))
 
 
 def _categories(column: Column) -> float:
-    return 3.0 * bool(_words(column.name) & _CATEGORIES and column.share(column.letters) > 0.5)
+    return 3.0 * bool(words_of(column.name) & _CATEGORIES and column.share(column.letters) > 0.5)
 
 
-def _order(column: Column) -> float:
-    words = _words(column.name)
+def order_score(column: Column) -> float:
+    """How much it looks like an order."""
+    words = words_of(column.name)
     return 3.0 * bool(words & _ORDERS and "id" not in words and column.share(column.numbers) > 0.95)
 
 
-def _words(name: str) -> set[str]:
+def words_of(name: str) -> set[str]:
     """The words of a name in lower case: of `userId`, `user_id` and `userid` they are user and id."""
     words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\dA-Z_]+", name)]
     apart = set()
@@ -324,7 +334,7 @@ def guess_item_type(item: str, title: str | None, place: str) -> tuple[str, str]
         place: name of the file or table, without its ending.
     """
     for name in (item, title or ""):
-        words = [word for word in _in_order(name) if word not in {"id", "parent", *_TITLES, *_GENERIC}]
+        words = [word for word in _in_order(name) if word not in _NO_TYPES]
         said = [_SAID_BY_CODE.get(word, word) for word in words if len(word) > 2]
         if said:
             return _singular(" ".join(said)), f"the column {name}"
@@ -347,7 +357,7 @@ def _of_place(place: str) -> list[str]:
 
 
 def _in_order(name: str) -> list[str]:
-    known = _words(name)
+    known = words_of(name)
     words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\dA-Z_]+", name)]
     return [word if word in known else word.removesuffix("id") for word in words]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import duckdb
 
@@ -17,7 +17,7 @@ from deeper_assets.method.cutting import SHOWS_NOTHING
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.sql import quoted
-from deeper_assets.sources.shape import COLUMNS, ReadReport, Source
+from deeper_assets.sources.shape import ReadReport, Source
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ HIDDEN = "(not shown, because of hash_ids)"
 
 _TOLD = (
     *("missing_user", "duplicate_row", "also_in_evaluation", "short_window", "negative_amount"),
-    *("no_position", "empty_title"),
+    *("no_position", "empty_title", "missing_session"),
 )
 """Reasons whose details quote nothing of the source, or nothing but a number."""
 
@@ -41,14 +41,16 @@ class HashedSource:
     Attributes:
         source: what it reads.
         salt: gives the secret; called where ids are read, and where it is told which salt there is.
+        relation: that the source makes.
     """
 
     source: Source
     salt: Callable[[], str]
+    relation: Literal["ratings", "logged"] = "ratings"
 
     @property
     def domain(self) -> Domain:
-        """The domain whose ratings these are."""
+        """The domain whose rows these are."""
         return self.source.domain
 
     def files(self) -> list[Path]:
@@ -61,7 +63,7 @@ class HashedSource:
 
     def identity(self) -> dict[str, Any]:
         """That of the source, and a hash of the salt."""
-        return self._with_salt(_unquoted(self.domain, self.source.identity))
+        return self._with_salt(self._unquoted(self.source.identity))
 
     def identity_since(self, before: Mapping[str, Any]) -> dict[str, Any]:
         """What would be read now; see the source for what is not looked at again."""
@@ -69,23 +71,41 @@ class HashedSource:
         if since is None:
             return self.identity()
         bare = {name: value for name, value in before.items() if name not in ("hash_ids", "salt")}
-        return self._with_salt(_unquoted(self.domain, partial(since, bare)))
+        return self._with_salt(self._unquoted(partial(since, bare)))
 
     def _with_salt(self, identity: Mapping[str, Any]) -> dict[str, Any]:
         salt = hashlib.sha256(f"a salt of deeper: {self.salt()}".encode()).hexdigest()
         return {**identity, "hash_ids": True, "salt": salt}
 
     def load(self, connection: duckdb.DuckDBPyConnection, folder: Path) -> ReadReport:
-        """The ratings of the source, with hashed ids."""
-        report = _unquoted(self.domain, partial(self.source.load, connection, folder))
-        _unquoted(self.domain, partial(hash_ids, connection, self.salt()))
+        """The rows of the source, with hashed ids."""
+        report = self._unquoted(partial(self.source.load, connection, folder))
+        self._unquoted(partial(hash_ids, connection, self.salt(), self.relation))
         return report
 
+    def _unquoted(self, ask: Callable[[], T]) -> T:
+        """What `ask` gives; errors of a database without their messages, because these quote values."""
+        try:
+            return ask()
+        except duckdb.OutOfMemoryException:
+            raise
+        except (DeeperError, duckdb.Error) as error:
+            cause = error if isinstance(error, duckdb.Error) else error.__context__
+            if cause is None or not _quotes(cause):
+                raise
+            kind = type(cause).__name__
+        # Raised out here, so that it does not hold the database's error as its context.
+        what = "events" if self.relation == "logged" else "ratings"
+        raise DeeperError(
+            f"the {what} of domain {self.domain.name!r} cannot be read ({kind}); what the database says may"
+            " quote ids, so it is not shown, because of hash_ids; a home without that setting shows it"
+        )
 
-def hash_ids(connection: duckdb.DuckDBPyConnection, salt: str) -> None:
-    """Replace the relation `ratings` by one with hashed ids, which quotes nothing that cannot be read."""
-    views = connection.execute("SELECT view_name FROM duckdb_views() WHERE view_name = 'ratings'").fetchall()
-    connection.execute(f"ALTER {'VIEW' if views else 'TABLE'} ratings RENAME TO named")
+
+def hash_ids(connection: duckdb.DuckDBPyConnection, salt: str, relation: str) -> None:
+    """Replace a relation by one with hashed ids, which quotes nothing that cannot be read."""
+    views = connection.execute(f"SELECT 1 FROM duckdb_views() WHERE view_name = '{relation}'").fetchall()
+    connection.execute(f"ALTER {'VIEW' if views else 'TABLE'} {relation} RENAME TO named")
     connection.execute(SHOWS_NOTHING)
     hashed = f"left(sha256($salt || user_id), {DIGITS})"
     connection.execute(
@@ -101,27 +121,11 @@ def hash_ids(connection: duckdb.DuckDBPyConnection, salt: str) -> None:
         "rating_text": f"CASE WHEN {unreadable} THEN {quoted(HIDDEN)} ELSE rating_text END",
         "detail": f"CASE WHEN {quotes} THEN {quoted(HIDDEN)} ELSE detail END",
     }
-    columns = ", ".join(f'{changed.get(name, f"named.{name}")} AS "{name}"' for name in COLUMNS)
+    names = [name for name, *_ in connection.execute("DESCRIBE named").fetchall()]
+    columns = ", ".join(f'{changed.get(name, f"named.{name}")} AS "{name}"' for name in names)
     connection.execute(
-        f"CREATE TEMP VIEW ratings AS SELECT {columns} FROM named LEFT JOIN hashed_ids ON named.user_id = id"
-    )
-
-
-def _unquoted(domain: Domain, ask: Callable[[], T]) -> T:
-    """What `ask` gives; errors of a database without their messages, because these quote values."""
-    try:
-        return ask()
-    except duckdb.OutOfMemoryException:
-        raise
-    except (DeeperError, duckdb.Error) as error:
-        cause = error if isinstance(error, duckdb.Error) else error.__context__
-        if cause is None or not _quotes(cause):
-            raise
-        kind = type(cause).__name__
-    # Raised out here, so that it does not hold the database's error as its context.
-    raise DeeperError(
-        f"the ratings of domain {domain.name!r} cannot be read ({kind}); what the database says may quote"
-        " ids, so it is not shown, because of hash_ids; a home without that setting shows it"
+        f"CREATE TEMP VIEW {relation} AS SELECT {columns}"
+        " FROM named LEFT JOIN hashed_ids ON named.user_id = id"
     )
 
 

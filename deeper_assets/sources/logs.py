@@ -216,9 +216,9 @@ def _ratings(called: str, columns: list[str], has_items: bool, odd: bool, repeat
             WHEN 'malformed_line' THEN malformed
             WHEN 'missing_user' THEN 'no user id'
             WHEN 'duplicate_row' THEN 'already in line ' || first_line
-            WHEN 'unreadable_time' THEN {_found("time_text", "a time")}
-            WHEN 'unreadable_order' THEN {_found("order_text", expected)}
-            WHEN 'unreadable_split' THEN {_found("split", "train or eval")}
+            WHEN 'unreadable_time' THEN {expected_but("time_text", "a time")}
+            WHEN 'unreadable_order' THEN {expected_but("order_text", expected)}
+            WHEN 'unreadable_split' THEN {expected_but("split", "train or eval")}
             WHEN 'unusable_text' THEN coalesce(odd, odd_title)
         END, chr(0), '�') AS detail
     FROM (
@@ -235,6 +235,7 @@ def _ratings(called: str, columns: list[str], has_items: bool, odd: bool, repeat
     return view_of_ratings(query)
 
 
-def _found(text: str, expected: str) -> str:
+def expected_but(text: str, expected: str) -> str:
+    """SQL for what a text says in the place of what was expected."""
     value = f"coalesce(chr(39) || {text} || chr(39), 'nothing')"
     return f"'found ' || {value} || ', expected {expected}'"

@@ -16,9 +16,9 @@ from duckdb import DuckDBPyConnection
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.sources.csv_files import load_csv, read_header
-from deeper_assets.sources.custom import Refresh
 from deeper_assets.sources.json_lines import load_json_lines
 from deeper_assets.sources.logs import make_ratings, typed
+from deeper_assets.sources.own_rows import Refresh
 from deeper_assets.sources.shape import ReadReport, readable, sha256_of
 from deeper_assets.sources.streams import is_packed
 

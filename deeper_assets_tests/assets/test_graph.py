@@ -98,7 +98,8 @@ def test_personas_are_induced_only_where_they_are_asked_for(experiment: Experime
         set(Graph.of(with_both_branches(experiment)).tables),
     )
     assert with_them - without == {
-        *("events", "memories", "memory_events", "session_readings"),
+        *("events", "rejected_events", "event_accounts"),
+        *("memories", "memory_events", "session_readings"),
         *("persona_sets", "persona_memories", "dropped_personas", "set_writings"),
         *("base_set_policy", "set_contexts", "set_groups", "set_candidates", "judged_claims"),
         *("set_rewards", "set_preferences", "set_models", "set_policies"),

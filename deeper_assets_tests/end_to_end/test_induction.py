@@ -133,3 +133,54 @@ def test_a_log_of_ones_own_is_traced_to_its_lines(tmp_path: Path) -> None:
         r"(Dragon|Wizard|Murder|Detective|Galaxy|Robot) \d+ <.*?>books\.csv:\d+<", page.read_text()
     )
     assert shown is not None
+
+
+THEMES = [("Dragon", "Wizard"), ("Murder", "Detective"), ("Galaxy", "Robot")]
+
+
+def test_a_log_of_events_goes_from_init_to_why(tmp_path: Path) -> None:
+    """Each visitor has a theme; of the visits, every second one is about it, the others about anything."""
+    rows = []
+    for visitor in range(12):
+        for visit in range(12):
+            for place in range(4):
+                theme = THEMES[visitor % 3 if visit % 2 else (visitor + visit + place) % 3]
+                when = 1_600_000_000 + 86_400 * visit + 60 * place
+                rows.append(
+                    f"v{visitor},{theme[place % 2]} story {place},{when},{('search', 'buy')[place % 2]}"
+                )
+    log, profile, home = tmp_path / "shop.csv", tmp_path / "shop.yaml", tmp_path / "home"
+    broken = ["v3,Dragon story,never,search", ",Dragon story,1600000000,buy", "v3,torn"]
+    log.write_text("\n".join(["visitor,query,clicked_at,action", *rows, *broken]) + "\n")
+    proposed = deeper("init", log, "--profile", profile).stdout
+    assert "3 of 579 events and 0 of 12 users rejected" in proposed
+    refused = deeper("run", "--home", home, "--profile", profile, "--branches", "refinement", check=False)
+    assert refused.returncode == 1
+    assert "domain 'shop' is a log of events: nobody rated" in refused.stderr
+    assert not home.exists()
+
+    deeper("run", "--home", home, "--profile", profile, "--branches", "induction")
+    warehouse = Warehouse(home / "warehouse.duckdb")
+    made = {version.table for version in warehouse.current()}
+    assert "raw_ratings" not in made
+    assert "rating_windows" not in made
+    events = warehouse.load("events")
+    lines = log.read_text().splitlines()
+    assert len(events) == len(rows)  # twelve visits are three windows
+    for event in events.to_dict("records"):
+        user, text, _, action = lines[event["line"] - 1].split(",")
+        assert (user, text, action) == (event["user_id"], event["text"], event["kind"])
+    rejected = deeper("rejects", "--home", home, "--domain", "shop").stdout
+    assert "shop: 0 of 12 users and 3 of 579 events rejected" in rejected
+    assert f"shop.csv:{len(rows) + 2}  user v3  'Dragon story'  found 'never', expected a time" in rejected
+    assert "0 partitions made in 0 runs" in deeper("run", "--home", home).stdout
+
+    sets = warehouse.load("persona_sets").query("inducer == 'clusters' and window == 2 and state != 'ended'")
+    assert len(sets) > 0
+    persona = sets.iloc[0]
+    why = deeper("why", "--home", home, "--user", persona["user_id"], "--persona", persona["persona"]).stdout
+    cited = re.findall(r"    (\S+ \S+)  (search|buy): (\w+ story \d)  \(shop\.csv:(\d+)\)", why)
+    assert len(cited) >= 2
+    for _, action, text, line in cited:
+        user, query, _, done = lines[int(line) - 1].split(",")
+        assert (user, query, done) == (persona["user_id"], text, action)

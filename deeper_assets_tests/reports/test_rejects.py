@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from deeper_assets.method.induction import rejects as of_events
 from deeper_assets.reports.rejects import rejects_as_text, shown
 
 DOMAINS = pd.DataFrame(
@@ -49,6 +50,22 @@ def test_counts_by_domain_and_reason_with_what_changes_them() -> None:
         "",
         f"songs: 0 of 1 users and 0 of 50 ratings rejected; 1 users used, 0 {LEFT}",
     ]
+
+
+def test_of_logs_events_are_counted() -> None:
+    counts = COUNTS.assign(reason=["empty_text", "unreadable_time"])
+    lines = rejects_as_text(DOMAINS.iloc[:1], counts, EXAMPLES.iloc[:0], logs=True).splitlines()
+    assert lines[:4] == [
+        "films: 5 of 12 users and 203 of 1,200 events rejected; 4 users used, 3 left out (train_users,"
+        " eval_users)",
+        "  reason                   users      events",
+        "  empty_text                   5         200  it has no text",
+        "                                              change: events.text, or correct the rows",
+    ]
+
+
+def test_every_reason_of_events_has_a_way_out() -> None:
+    assert of_events.REASONS.keys() == of_events.WAYS_OUT.keys()
 
 
 def test_examples_say_where_they_stand() -> None:

@@ -152,7 +152,8 @@ def test_what_cannot_be_guessed_is_asked_for(tmp_path: Path) -> None:
     assert str(refused.value) == (
         "no column of ratings.csv looks like the user or the item or the rating; say which it is with --user"
         " COLUMN and --item COLUMN and --rating COLUMN (where nobody rated: --amount COLUMN, or --marks"
-        " domain if each row counts one). Its columns, with values: a (u0, u1, u2, …), b (B000, B001, B002,"
+        " domain if each row counts one; of a log of events: --text COLUMN). Its columns, with"
+        " values: a (u0, u1, u2, …), b (B000, B001, B002,"
         " …), grams (100, 137, 174, …)"
     )
     with pytest.raises(

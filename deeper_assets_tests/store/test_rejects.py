@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from deeper_assets.store.rejects import Rejects, read_rejects
+from deeper_assets.store.rejects import EVENTS, Rejects, read_rejects
 from deeper_assets.store.schema import TABLES
 from deeper_assets.store.warehouse import Warehouse
 from deeper_assets_tests.store.samples import stamp
@@ -82,6 +82,30 @@ def test_examples_are_the_first_of_the_source(warehouse: Warehouse) -> None:
     assert len(one_reason.examples) == 5
     assert one_reason.counts.values.tolist() == [["films", "outside_scale", 1, 5]]
     assert read(warehouse, "songs", "outside_scale", 20).counts.empty
+
+
+def test_of_logs_the_events_are_counted_and_shown(warehouse: Warehouse) -> None:
+    shop = {"domain": "shop", "user_id": "a", "file": "log.csv"}
+    out = [
+        {**shop, "row": 4, "line": 5, "text": "hats", "reason": "unreadable_time", "events": 1},
+        {**shop, "line": 5, "reason": "no_events", "events": 0},
+    ]
+    warehouse.replace("rejected_events", {"domain": "shop"}, rows("rejected_events", out), stamp())
+    accounts = [
+        {"domain": "shop", "part": part, "users": u, "events": e}
+        for part, u, e in (("read", 3, 9), ("used", 2, 8), ("rejected", 1, 1))
+    ]
+    warehouse.replace("event_accounts", {"domain": "shop"}, rows("event_accounts", accounts), stamp())
+    with warehouse.connect(writing=False) as connection:
+        of = read_rejects(connection, None, None, 1, EVENTS)
+    assert of.domains.values.tolist() == [["shop", 9, 3, 2, 1, 1]]
+    assert of.counts.values.tolist() == [["shop", "unreadable_time", 1, 1], ["shop", "no_events", 1, 0]]
+    assert of.examples[["reason", "line", "user_id"]].values.tolist() == [
+        ["no_events", 5, "a"],
+        ["unreadable_time", 5, "a"],
+    ]
+    assert list(of.examples["title"])[1] == "hats"
+    assert list(read(warehouse, None, None, 0).domains["domain"]) == ["films", "songs"]
 
 
 def test_before_anything_is_read_there_is_nothing(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ _MEMORY = re.compile(r"- (?P<text>.*)")
 _NUMBERED = re.compile(r"- (?P<number>\d+): (?P<text>.*)")
 _DENIES = re.compile(r"\b(?:never|not|no|nothing|hardly|avoids|dislikes)\b", re.IGNORECASE)
 
-_MOST_WORDS = 3
+MOST_WORDS = 3
 """Words of titles that a memory repeats, at most."""
 
 
@@ -50,7 +50,12 @@ def _told_by(phrase: str, words: Collection[str]) -> int:
 
 def _worded(phrase: str, titles: Sequence[str], share: float) -> str:
     cues = words_of(phrase)
-    words = sorted({word for title in titles for word in title_words(title) & cues})[:_MOST_WORDS]
+    words = sorted({word for title in titles for word in title_words(title) & cues})[:MOST_WORDS]
+    return worded(phrase, words, share)
+
+
+def worded(phrase: str, words: Sequence[str], share: float) -> str:
+    """A memory of a theme and words that told it; `share`, in [0, 1), says in which of three ways."""
     listed = " and ".join(words)
     if share < 0.4 or not words:
         return phrase
@@ -69,7 +74,7 @@ def persona(lines: Sequence[str]) -> str | None:
     [(phrase, times)] = told.most_common(1)
     cues = words_of(phrase)
     words = Counter(word for memory in memories for word in title_words(memory) & cues)
-    often = [word for word, _ in sorted(words.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST_WORDS]]
+    often = [word for word, _ in sorted(words.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_WORDS]]
     description = f"Was after {phrase} on {times} occasions"
     description += f", and named {' and '.join(often)}." if often else "."
     return json.dumps({"label": phrase, "description": description}, ensure_ascii=False)

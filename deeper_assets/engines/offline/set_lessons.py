@@ -11,7 +11,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from deeper_assets.engines.offline.themes import Kind, kinds
+from deeper_assets.engines.offline.intents import MOST_WORDS, worded
+from deeper_assets.engines.offline.themes import Kind, kinds, themes
 from deeper_assets.method.domains import FIVE_STARS, Domain
 from deeper_assets.method.induction.writing import MOST_GROUPS, MOST_INTENTS
 from deeper_assets.method.prompts import BUILT_IN, Prompts, ShownGroup
@@ -73,16 +74,17 @@ def set_lessons(seed: int) -> Iterator[SetExample]:
     while True:
         kind = chance.choice(kinds())
         domain = Domain("generated", chance.choice(kind.item_types), FIVE_STARS, seen=False)
-        named = chance.sample([theme.phrase for theme in kind.themes], k=min(8, len(kind.themes)))
-        themes = [chance.choice(named) for _ in range(chance.randint(1, MOST_GROUPS))]
+        told = [theme.phrase for theme in kind.themes if _told(theme.phrase)]
+        named = chance.sample(told, k=min(8, len(told)))
+        shown = [chance.choice(named) for _ in range(chance.randint(1, MOST_GROUPS))]
         of = chance.randint(2, 28)
-        groups = [_group(kind, theme, of, chance) for theme in themes]
+        groups = [_group(kind, theme, of, chance) for theme in shown]
         prompt = Prompts().persona_set(domain, groups)
         if chance.random() < EXERCISES:
             more = [number for number, group in enumerate(groups, 1) if group.share > 1.5 * group.chance]
-            yield SetExample(prompt + QUESTION, json.dumps(more), tuple(themes))
+            yield SetExample(prompt + QUESTION, json.dumps(more), tuple(shown))
         else:
-            yield SetExample(prompt, _answer(themes, named, chance), tuple(themes))
+            yield SetExample(prompt, _answer(shown, named, chance), tuple(shown))
 
 
 def _group(kind: Kind, theme: str, of: int, chance: random.Random) -> ShownGroup:
@@ -90,18 +92,27 @@ def _group(kind: Kind, theme: str, of: int, chance: random.Random) -> ShownGroup
     share = min(max(others * chance.lognormvariate(0.3, 0.8), 0.01), 0.99)
     sessions = min(max(2, round(of * min(1.0, share * chance.uniform(1, 3)))), of)
     ago = min(int(chance.expovariate(sessions / of)), of - sessions)
-    strays = [one.phrase for one in kind.themes]
-    says = [
-        theme if chance.random() < 0.9 else chance.choice(strays)
-        for _ in range(MOST_INTENTS - chance.randrange(MOST_INTENTS))
-    ]
-    return ShownGroup(sessions, of, ago, share, others, tuple(says))
+    says = [_intent(kind, theme, chance) for _ in range(chance.randint(1, MOST_INTENTS))]
+    return ShownGroup(sessions, of, ago, share, others, tuple(dict.fromkeys(says)))
 
 
-def _answer(themes: list[str], named: list[str], chance: random.Random) -> str:
+def _intent(kind: Kind, theme: str, chance: random.Random) -> str:
+    """A memory of the theme, sometimes of another one, as the stand-in words it."""
+    strays = [one.phrase for one in kind.themes if _told(one.phrase)]
+    phrase = theme if chance.random() < 0.9 else chance.choice(strays)
+    words = chance.sample(_told(phrase), chance.randint(1, MOST_WORDS))
+    return worded(phrase, sorted(words), chance.random())
+
+
+def _told(phrase: str) -> list[str]:
+    """Words of titles that tell a theme; of a decade none."""
+    return sorted(word for word in themes()[phrase].words if word[0].isalpha())
+
+
+def _answer(shown: list[str], named: list[str], chance: random.Random) -> str:
     keeps = chance.uniform(0.2, 0.9)
     personas = []
-    for number, theme in enumerate(themes, start=1):
+    for number, theme in enumerate(shown, start=1):
         if chance.random() < keeps:
             description = f"{chance.choice(OPENERS)} {theme}."
             if chance.random() < SECOND:

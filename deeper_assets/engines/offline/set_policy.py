@@ -40,7 +40,7 @@ from deeper_assets.method.induction.writing import MOST_GROUPS
 SHIPPED = Path(__file__).parent / "policy_of_sets"
 """The policy as an ordinary Hugging Face folder, and MADE."""
 
-LESSONS, HIGHEST_RATE = 96_000, 2e-3
+LESSONS, HIGHEST_RATE = 64_000, 2e-3
 """Examples, and how fast they are learned from."""
 
 GUIDANCE = 0.1

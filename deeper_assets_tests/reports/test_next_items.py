@@ -2,7 +2,7 @@ import pandas as pd
 
 from deeper_assets.method.induction.next_items import SUMMARY
 from deeper_assets.reports.figures import ranking_figures
-from deeper_assets.reports.induction import next_items_as_markdown, next_items_as_text
+from deeper_assets.reports.next_items import next_items_as_markdown, next_items_as_text
 
 NAN = float("nan")
 TABLE = pd.DataFrame(
