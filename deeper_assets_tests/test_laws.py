@@ -54,6 +54,7 @@ MEMORIES = of("memories", "memory_events", "session_readings")
 SETS = of("persona_sets", "persona_memories", "dropped_personas", "set_writings")
 SET_CONTEXTS = of("set_contexts", "set_groups")
 JUDGED = of("judged_claims")
+EMBEDDED = SETS | SET_CONTEXTS | of("set_rewards", "next_item_scores")
 PEOPLE = of("planted_personas", "planted_events")
 EVENTS = of("events", "rejected_events", "event_accounts")
 TOLD = of("induction_table", "changes_table", "next_items_table")
@@ -108,7 +109,7 @@ STALE: Mapping[str, frozenset[str]] = {
     "domains.podcasts.scale.lowest": DOMAIN | of("floors_table", "mae_table", "comparison_table"),
     "domains.podcasts.scale.highest": DOMAIN | of("floors_table", "mae_table", "comparison_table"),
     "domains.podcasts.scale.step": DOMAIN | of("floors_table", "mae_table", "comparison_table"),
-    "domains.podcasts.seen": HISTORIES | PREFERENCES | EVENTS | PEOPLE,
+    "domains.podcasts.seen": HISTORIES | PREFERENCES | OF_SETS | EVENTS | PEOPLE,
     "domains.podcasts.columns.user": HISTORIES,
     "domains.podcasts.columns.item": HISTORIES,
     "domains.podcasts.columns.rating": HISTORIES,
@@ -120,7 +121,10 @@ STALE: Mapping[str, frozenset[str]] = {
     "domains.podcasts.columns.categories": HISTORIES,
     "domains.podcasts.marks": HISTORIES,
     # It has no ratings then, so it is in no table of the branch refinement, and trains no policy.
-    "domains.podcasts.events": DOMAIN | PREFERENCES | of("floors_table", "mae_table", "comparison_table"),
+    "domains.podcasts.events": DOMAIN
+    | PREFERENCES
+    | OF_SETS
+    | of("floors_table", "mae_table", "comparison_table"),
     "domains.podcasts.file": HISTORIES,
     "domains.podcasts.query": HISTORIES,
     "domains.podcasts.database": HISTORIES,
@@ -150,7 +154,7 @@ STALE: Mapping[str, frozenset[str]] = {
         ],
         NOTHING,
     ),
-    **dict.fromkeys(["embedder.engine", "embedder.model", "embedder.base_url"], SETS),
+    **dict.fromkeys(["embedder.engine", "embedder.model", "embedder.base_url"], EMBEDDED),
     **dict.fromkeys(
         [f"embedder.{name}" for name in ("key_env", "concurrency", "timeout", "tries", "price")], NOTHING
     ),
@@ -618,7 +622,7 @@ def test_the_small_graph_makes_something_of_everything(played: Played) -> None:
 
 OF_TRUTH = {"planted_truth", "planted_items", "ceiling_errors", "mae_table", "comparison_table"}
 OF_TRUTH |= {"planted_personas", "planted_events", "planted_scores", "induction_table"}
-OF_TRUTH |= {"planted_next_items", "next_items_table"}
+OF_TRUTH |= {"planted_changes", "changes_table", "planted_next_items", "next_items_table"}
 TRUTH_IS_THERE = ("data", "downloads", "evaluate")
 """Settings that decide whether there is a truth at all, which tables OF_TRUTH hold or read."""
 

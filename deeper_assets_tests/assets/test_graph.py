@@ -112,13 +112,17 @@ def test_several_personas_of_one_domain_through_the_whole_branch(experiment: Exp
     here = Experiment(
         experiment.home,
         experiment.settings.model_copy(
-            update={"branches": ["induction"], "evaluate": ["book"], "train_users": 6, "synthetic_users": 30}
+            update={
+                **{"branches": ["induction"], "evaluate": ["book"], "set_recipes": []},
+                **{"train_users": 6, "synthetic_users": 30},
+            }
         ),
     )
     instance = DagsterInstance.ephemeral()
     for job in ("personas", "remembering", "planting"):
         make(here, job, "book", instance)
     for inducer in INDUCERS:
+        make(here, "inducers", inducer, instance)
         for job in ("inducing", "scoring"):
             make(here, job, MultiPartitionKey({"domain": "book", "inducer": inducer}), instance)
     make(here, "ranking", "book", instance)
