@@ -88,7 +88,11 @@ class Tally:
 _PERSONA = re.compile(r"persona [a-p]{16} of ([\d.]+) tokens")
 _OLD = re.compile(rf"<((?:long_term_)?persona)>\n{_PERSONA.pattern}")
 _ITEMS = re.compile(r"<items>\n(.*?)\n</items>", re.DOTALL)
-_OF_PEOPLE = re.compile(r"<(events|memories)>\n")
+_OF_PEOPLE = re.compile(r"<(events|memories|claims)>\n")
+_GROUPS = re.compile(r"<groups>\n(.*?)\n</groups>", re.DOTALL)
+CLAIM_TOKENS = 40.0
+"""Of the description of one persona of a set: one or two sentences."""
+
 _LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 _WRITTEN_BY_CHAT = {"persona": "inc_update", "long_term_persona": "hier_merge"}
 """Block of the old persona in a prompt to the chat model → the method that updates it."""
@@ -164,7 +168,7 @@ class CountingChat:
 
 
 def _read_by_stand_in(prompt: str) -> str | None:
-    """What the stand-in says of a session or of a persona's memories; None for any other prompt.
+    """What the stand-in says of a session, of a persona's memories or of claims; None for any other prompt.
 
     Placeholders would not do: which memories make a persona follows from what they say.
     """
@@ -229,12 +233,28 @@ class CountingSampler:
         samples = []
         for prompt, wanted in zip(prompts, seeds, strict=True):
             self.tally.weights[prompt] = weight
-            following = _next_length(prompt, lambda _: PERSONA_TOKENS["deeper"])
-            length = min(following, float(decoding.max_new_tokens))
             read = self.frame + self.tokens(prompt)
-            amount.add(weight * len(wanted), weight * read, weight * length * len(wanted))
-            samples.append([Sample(persona(seed, length), round(length), self._usable()) for seed in wanted])
+            texts = [self._text(prompt, seed, float(decoding.max_new_tokens)) for seed in wanted]
+            written = sum(length for _, length in texts)
+            amount.add(weight * len(wanted), weight * read, weight * written)
+            samples.append([Sample(text, round(length), self._usable()) for text, length in texts])
         return samples
+
+    def _text(self, prompt: str, seed: int, most: float) -> tuple[str, float]:
+        """A text and its tokens: a persona as long as the paper's, or a set of about half of the groups."""
+        groups = _GROUPS.search(prompt)
+        if groups is None:
+            length = min(_next_length(prompt, lambda _: PERSONA_TOKENS["deeper"]), most)
+            return persona(seed, length), length
+        own = {i: _number(f"{seed} {i}") for i in range(1, groups[1].count("\n") + 2)}
+        text = json.dumps(
+            [
+                {"groups": [i], "label": "a label", "description": persona(number, CLAIM_TOKENS)}
+                for i, number in own.items()
+                if number % 2
+            ]
+        )
+        return text, min(self.tokens(text), most)
 
     def _usable(self) -> bool:
         """Whether the next text is: of n texts of a table, the share of n, rounded down, spread evenly."""

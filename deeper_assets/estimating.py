@@ -21,6 +21,7 @@ from deeper_assets.estimating_events import EVENTS, about_events, some_events, w
 from deeper_assets.graph import INDUCTION, Graph
 from deeper_assets.method.frames import stacked
 from deeper_assets.method.induction.induce import LABELLED
+from deeper_assets.method.induction.sets import INDUCERS
 from deeper_assets.method.paper_users import PAPER, PERSONA_TOKENS, paper_windows
 from deeper_assets.partitions import ITERATIONS
 from deeper_assets.planning import Planner
@@ -104,12 +105,13 @@ def estimate(experiment: Experiment, rates: Rates) -> Estimate:
     """
     settings = experiment.settings
     refines, induces = (name in settings.branches for name in ("refinement", INDUCTION))
-    trains = refines and bool(settings.train_recipes)
+    trains = (refines and bool(settings.train_recipes)) or (induces and bool(settings.set_recipes))
     experiment.refuse_logs()
     planner = Planner(Graph.of(experiment), build_definitions(experiment))
     plays = list(_plays(planner))
     people = {name: _people(experiment, name) for name in experiment.domains_in_force} if refines else {}
-    logs = {name: some_events(experiment, name) for name in experiment.evaluated} if induces else {}
+    inducing_in = list(dict.fromkeys([*experiment.evaluated, *experiment.set_domains])) if induces else []
+    logs = {name: some_events(experiment, name) for name in inducing_in}
     chat = chat_tokens(settings.chat.model)
     policy = policy_tokens(settings.policy) if trains else chat  # else nothing is sampled
     known = {i: share for i in ITERATIONS if (share := _usable_share(planner.graph, i)) is not None}
@@ -179,8 +181,9 @@ def _plays(planner: Planner) -> Iterator[_Play]:
 
 
 def _asks(partition: Partition) -> bool:
-    """Whether the inducer of a partition asks for words, where it has one."""
-    return "inducer" not in partition or partition["inducer"] in LABELLED
+    """Whether the inducer of a partition asks for words, or has a policy write them, where it has one."""
+    inducer = partition.get("inducer")
+    return inducer is None or inducer in LABELLED or inducer not in INDUCERS
 
 
 def _needed(graph: Graph) -> set[str]:
@@ -406,17 +409,20 @@ def _about_policy(
     settings: Settings, rates: Rates, counted: str, shares: Mapping[int, Fraction]
 ) -> Iterator[str]:
     yield counted
-    for i in ITERATIONS:
+    for i in ITERATIONS if "refinement" in settings.branches else ():
         if i in shares:
             share = float(shares[i])
             yield f"candidates of iteration {i}: {share:.0%} are usable and different, as those in this home"
         else:
             yield f"candidates of iteration {i} are all taken for usable and different: an upper bound"
     yield f"{rates.candidates_per_second:g} texts a second (--candidates-per-second), on all devices together"
-    yield (
-        "a persona rates all items of a window alike, by chance: how many examples that makes is a guess (the"
-        " paper drew 34,782 and 33,612 pairs)"
-    )
+    if INDUCTION in settings.branches:
+        yield "a policy calls half of the groups that it is shown personas, in other words each time"
+    if "refinement" in settings.branches:
+        yield (
+            "a persona rates all items of a window alike, by chance: how many examples that makes is a guess"
+            " (the paper drew 34,782 and 33,612 pairs)"
+        )
     yield "a prompt is read once for all its texts; validation is not counted"
     how_often = "" if settings.hardware.precompute_reference else ", in every epoch"
     yield (

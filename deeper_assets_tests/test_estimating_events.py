@@ -36,7 +36,7 @@ class Counting:
 
 
 def small(home: Path, **changed: Any) -> Experiment:
-    users = {"synthetic_users": 60, "train_users": 16, "eval_users": 12}
+    users = {"synthetic_users": 60, "train_users": 16, "eval_users": 12, "set_recipes": []}
     return Experiment(
         home, Settings(**{**users, "branches": ["induction"], "evaluate": ["grocery"], **changed})
     )
@@ -60,6 +60,9 @@ def made(here: Experiment, monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, s
             )
             asked["memories", ""] = chat.asked
             for name in INDUCERS:
+                definitions.resolve_job_def("inducers").execute_in_process(
+                    instance=instance, partition_key=name
+                )
                 before, key = chat.asked, MultiPartitionKey({"domain": "grocery", "inducer": name})
                 definitions.resolve_job_def("inducing").execute_in_process(
                     instance=instance, partition_key=key
@@ -158,3 +161,37 @@ def test_ratings_are_the_events_of_a_domain_of_ones_own(
     found = estimate(here, Rates())
     assert counts(found)["memories", ""] == 12 * 6  # windows
     assert found.notes[0] == "events read from their sources: tales"
+
+
+@pytest.mark.usefixtures("everybody")
+def test_it_counts_what_policies_write_and_what_is_said_of_it(tmp_path: Path) -> None:
+    """What a policy is shown does not depend on what it writes, so prompts are those of a real run."""
+    here = small(
+        tmp_path, set_recipes=["foreseeing"], training_domains=["book"], candidates=3, evaluate=["book"]
+    )
+    told = estimate(here, Rates())
+    definitions = build_definitions(here)
+    steps = [
+        *(("personas", "book"), ("remembering", "book"), ("set_pretraining", None)),
+        *(("sampling_sets", "book"), ("inducers", "untrained")),
+        ("inducing", MultiPartitionKey({"domain": "book", "inducer": "untrained"})),
+    ]
+    with DagsterInstance.ephemeral() as instance:
+        for job, key in steps:
+            selected = [AssetKey(table) for table in HISTORIES] if job == "personas" else None
+            definitions.resolve_job_def(job).execute_in_process(
+                instance=instance, partition_key=key, asset_selection=selected
+            )
+    load = here.warehouse.load
+    contexts, texts = len(load("set_contexts")), {(step.table, step.by): step.count for step in told.sampling}
+    assert texts["set_candidates", ""] == 3 * contexts > 0
+    assert texts["persona_sets", "untrained"] == len(load("set_writings"))
+    assert texts["persona_sets", "foreseeing"] == texts["persona_sets", "untrained"]
+    [training] = told.training
+    assert (training.table, training.by) == ("set_models", "foreseeing")
+    assert 0 < training.count <= contexts
+    assert {(step.table, step.by) for step in told.chat} == {
+        *(("memories", ""), ("persona_sets", "clusters"), ("judged_claims", ""))
+    }
+    claims = {step.table: step.count for step in told.chat}["judged_claims"]
+    assert contexts <= claims <= 3 * contexts
