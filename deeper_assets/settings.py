@@ -171,7 +171,7 @@ class Settings(BaseModel):
         30, gt=0, le=525_600, description="minutes without an event after which a session of a log has ended"
     )
     set_recipes: Listed = Field(
-        ["foreseeing", "grounded"],
+        ["foreseeing"],
         description="recipes of policies that write sets of personas; [] for no policy",
     )
     false_discovery: float = Field(

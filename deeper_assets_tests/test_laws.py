@@ -296,6 +296,7 @@ def base(folder: Path) -> dict[str, Any]:
         "training_domains": ["book", "podcasts"],
         "evaluate": ["book", "podcasts"],
         "branches": ["refinement", "induction"],
+        "set_recipes": ["foreseeing", "grounded"],
     }
 
 

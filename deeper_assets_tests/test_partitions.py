@@ -281,10 +281,10 @@ def test_every_recipe_has_its_methods(tmp_path: Path) -> None:
 def test_sets_are_cut_by_domain_and_inducer() -> None:
     given = offered(evaluate=["book"], training_domains=["book"], branches=["induction"])
     assert given["events"] == ["book"]
-    inducers = [*INDUCERS, "untrained", "foreseeing", "grounded"]
+    inducers = [*INDUCERS, "untrained", "foreseeing"]
     assert given["persona_sets"] == given["planted_scores"] == [f"book|{name}" for name in inducers]
     assert given["set_policies"] == inducers
-    assert given["set_models"] == ["foreseeing", "grounded"]
+    assert given["set_models"] == ["foreseeing"]
     assert given["set_candidates"] == ["book"]
     assert given["induction_table"] is None
     without = offered(evaluate=["book"], training_domains=["book"], branches=["induction"], set_recipes=[])

@@ -19,7 +19,7 @@ from deeper_assets.method.induction.cutting import EVENTS, REJECTED, SessionRule
 from deeper_assets.method.induction.events import events_of_log, events_of_ratings
 from deeper_assets.method.induction.induce import LABELLED, ByClusters, induce, users_of
 from deeper_assets.method.induction.memories import read_sessions
-from deeper_assets.method.induction.sets import Inducer
+from deeper_assets.method.induction.sets import INDUCERS, Inducer
 from deeper_assets.method.induction.writing import NO_WRITINGS, ByPolicy, SetWriting
 from deeper_assets.method.protocols import Embedder
 from deeper_assets.method.windows import UserSampling, WindowRules
@@ -198,6 +198,11 @@ def planted_scores(
     inducer: Inducer,
 ) -> list[pd.DataFrame]:
     """How well each person's sets agree with the planted personas."""
+    if inducer not in INDUCERS:  # policies write sets of evaluation users
+        events = events[events["split"] == "eval"]
+        planted_personas, planted_events = (
+            rows[rows["user_id"].isin(events["user_id"])] for rows in (planted_personas, planted_events)
+        )
     given = (persona_sets, persona_memories, memory_events, events, planted_personas, planted_events, inducer)
     return [scores.planted_scores(*given), planted_changes(*given)]
 

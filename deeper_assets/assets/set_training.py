@@ -13,6 +13,7 @@ from deeper_assets.engines.training.job import CODE_VERSION
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.candidates import CandidateDraw
 from deeper_assets.method.domains import Domain
+from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.induction import judging, writing
 from deeper_assets.method.induction.induce import users_of
 from deeper_assets.method.induction.set_recipes import COMPONENTS, SetRecipe, set_examples
@@ -137,6 +138,12 @@ def set_models(
     trainer: Trainer,
 ) -> Output[pd.DataFrame]:
     """The adapter that these preferences train on the policy of sets."""
+    if set_preferences.empty:
+        raise DeeperError(
+            f"recipe of sets {set_recipe_name!r}: no two sets that the policy wrote for one person are worth"
+            " different rewards, so there is nothing to train on; take more training users (train_users), or"
+            " none of these policies (set_recipes: [])"
+        )
     objective = Objective(set_recipe.loss, "start", training, seed, hardware)
     name, examples = f"sets_{set_recipe_name}", set_examples(set_preferences)
     trained = trainer.train(name, base_set_policy, None, examples, objective)

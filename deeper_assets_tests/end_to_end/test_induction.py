@@ -88,23 +88,63 @@ INDUCED = (
 def test_killed_at_any_moment_it_comes_to_the_same_tables(home: Path, tmp_path: Path) -> None:
     again = tmp_path / "home"
     for table in ("memories", "persona_sets"):
-        process = subprocess.Popen(
-            command("run", "--home", again, *PEOPLE),
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while not (again / "warehouse.duckdb").exists() or not any(
-            version.table == table for version in Warehouse(again / "warehouse.duckdb").current()
-        ):
-            assert process.poll() is None
-            time.sleep(0.05)
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
+        killed_once_there_is(table, again, PEOPLE)
     deeper("run", "--home", again, *PEOPLE)
     for table in INDUCED:
         one, other = (Warehouse(folder / "warehouse.duckdb").load(table) for folder in (home, again))
         pd.testing.assert_frame_equal(one, other, obj=table)
+
+
+def test_a_policy_learns_to_write_sets(tmp_path: Path) -> None:
+    """Killed where it has sampled, it goes on; then it says which policy wrote which set, word for word."""
+    home, sizes = tmp_path / "home", ["--train-users", "30", "--eval-users", "16"]
+    people = ["--branches", "induction", "--domains", "book", *sizes]
+    trains = {
+        **{"DEEPER_SET_RECIPES": "foreseeing", "DEEPER_TRAINING_DOMAINS": "book"},
+        "DEEPER_SYNTHETIC_USERS": "80",
+    }
+    killed_once_there_is("set_candidates", home, people, **trains)
+    sampled = Warehouse(home / "warehouse.duckdb").load("set_candidates")
+    said = deeper("run", "--home", home, *people, **trains).stdout
+    shown = [
+        line.split()[0] for line in said.splitlines() if re.match(r"  \w+ +[\d.]+ +[\d.%-]+ +[\d.]+ ", line)
+    ]
+    assert shown[:3] == ["clusters", "foreseeing", "untrained"]
+    load = Warehouse(home / "warehouse.duckdb").load
+    pd.testing.assert_frame_equal(load("set_candidates"), sampled)
+    assert sampled["unusable"].isna().mean() > 0.9
+    scores = load("planted_scores").query("window == 6 and split == 'eval'")
+    f1 = scores.groupby("inducer")["planted_f1"].mean()
+    assert f1["foreseeing"] > f1["untrained"]
+    sets, written = load("persona_sets").query("inducer == 'foreseeing'"), load("set_writings")
+    assert set(sets["user_id"]) <= set(scores["user_id"]), "it writes for evaluation users"
+    models = load("set_policies").dropna(subset="file").set_index("inducer")["model"]
+    assert set(sets["model"]) == {models["foreseeing"].iloc[0]}
+    one = sets[sets["state"] != "ended"].iloc[-1]
+    texts = written[(written["user_id"] == one["user_id"]) & (written["inducer"] == "foreseeing")]
+    assert any(one["label"] in text and one["description"] in text for text in texts["text"])
+    lineage = deeper(
+        "lineage", "persona_sets", "--domain", "book", "--inducer", "foreseeing", "--home", home, check=False
+    )
+    assert lineage.returncode in (0, 2)
+    assert "0 partitions made in 0 runs" in deeper("run", "--home", home).stdout
+
+
+def killed_once_there_is(table: str, home: Path, people: list[str], **more: str) -> None:
+    """Starts a run, and kills it as soon as a table has rows."""
+    process = subprocess.Popen(
+        command("run", "--home", home, *people),
+        env=environment(**more),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not (home / "warehouse.duckdb").exists() or not any(
+        version.table == table for version in Warehouse(home / "warehouse.duckdb").current()
+    ):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
 
 
 def test_a_log_of_ones_own_is_traced_to_its_lines(tmp_path: Path) -> None:

@@ -57,6 +57,11 @@ Kept = tuple[Sequence[Candidate], Sequence[Candidate]]
 class Making(Protocol):
     """How memories become personas."""
 
+    @property
+    def of_all(self) -> bool:
+        """Whether training users get sets, too; those that a policy writes are of evaluation users."""
+        ...
+
     def __call__(
         self, users: Sequence[Remembered], others: Sequence[Remembered], window: int, now: Sequence[int]
     ) -> Sequence[Kept | None]:
@@ -81,6 +86,11 @@ class ByClusters:
     inducer: Inducer
     rate: float
     reach: float
+
+    @property
+    def of_all(self) -> bool:
+        """Yes: they cost nothing."""
+        return True
 
     def __call__(
         self,
@@ -107,7 +117,7 @@ def induce(
     chat: ChatSetup,
     writer: str | None,
 ) -> Induced:
-    """The persona sets of every user after every window.
+    """The persona sets of users after every window.
 
     Args:
         memories: rows of memories.
@@ -125,8 +135,9 @@ def induce(
     lasting = {user.user_id: Lasting() for user in users}
     sets: list[InSet] = []
     dropped: list[tuple[Any, ...]] = []
+    induced = [user for user in users if make.of_all or not user.trains]
     for window in range(int(events["window"].max()) + 1 if len(events) else 0):
-        known = [user.up_to(window) for user in users if (user.user_id, window) in sessions.index]
+        known = [user.up_to(window) for user in induced if (user.user_id, window) in sessions.index]
         others = trainers or [user.up_to(window) for user in users]
         now = [int(sessions[user.user_id, window]) for user in known]
         for user, made, last in zip(known, make(known, others, window, now), now, strict=True):

@@ -227,6 +227,11 @@ class ByPolicy:
     prompts: Prompts
     rows: list[tuple[Any, ...]] = field(default_factory=list)
 
+    @property
+    def of_all(self) -> bool:
+        """No: training users are those whom the policy has learned from, and each set costs."""
+        return False
+
     def __call__(
         self, users: Sequence[Remembered], others: Sequence[Remembered], window: int, now: Sequence[int]
     ) -> Sequence[Kept | None]:
