@@ -106,9 +106,7 @@ def test_a_policy_learns_to_write_sets(tmp_path: Path) -> None:
     killed_once_there_is("set_candidates", home, people, **trains)
     sampled = Warehouse(home / "warehouse.duckdb").load("set_candidates")
     said = deeper("run", "--home", home, *people, **trains).stdout
-    shown = [
-        line.split()[0] for line in said.splitlines() if re.match(r"  \w+ +[\d.]+ +[\d.%-]+ +[\d.]+ ", line)
-    ]
+    shown = re.findall(r"^  (\w+) +[\d.]+ +[\d.%-]+ +[\d.]+ +\[", said, re.MULTILINE)
     assert shown[:3] == ["clusters", "foreseeing", "untrained"]
     load = Warehouse(home / "warehouse.duckdb").load
     pd.testing.assert_frame_equal(load("set_candidates"), sampled)
@@ -123,10 +121,6 @@ def test_a_policy_learns_to_write_sets(tmp_path: Path) -> None:
     one = sets[sets["state"] != "ended"].iloc[-1]
     texts = written[(written["user_id"] == one["user_id"]) & (written["inducer"] == "foreseeing")]
     assert any(one["label"] in text and one["description"] in text for text in texts["text"])
-    lineage = deeper(
-        "lineage", "persona_sets", "--domain", "book", "--inducer", "foreseeing", "--home", home, check=False
-    )
-    assert lineage.returncode in (0, 2)
     assert "0 partitions made in 0 runs" in deeper("run", "--home", home).stdout
 
 
