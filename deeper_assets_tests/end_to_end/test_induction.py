@@ -110,7 +110,7 @@ def test_a_policy_learns_to_write_sets(tmp_path: Path) -> None:
     assert shown[:3] == ["clusters", "foreseeing", "untrained"]
     load = Warehouse(home / "warehouse.duckdb").load
     pd.testing.assert_frame_equal(load("set_candidates"), sampled)
-    assert sampled["unusable"].isna().mean() > 0.9
+    assert sampled["unusable"].isna().mean() > 0.75
     scores = load("planted_scores").query("window == 6 and split == 'eval'")
     f1 = scores.groupby("inducer")["planted_f1"].mean()
     assert f1["foreseeing"] > f1["untrained"]
