@@ -121,7 +121,7 @@ def test_a_policy_learns_to_write_sets(tmp_path: Path) -> None:
     one = sets[sets["state"] != "ended"].iloc[-1]
     texts = written[(written["user_id"] == one["user_id"]) & (written["inducer"] == "foreseeing")]
     assert any(one["label"] in text and one["description"] in text for text in texts["text"])
-    assert "0 partitions made in 0 runs" in deeper("run", "--home", home).stdout
+    assert "0 partitions made in 0 runs" in deeper("run", "--home", home, **trains).stdout
 
 
 def killed_once_there_is(table: str, home: Path, people: list[str], **more: str) -> None:
