@@ -398,7 +398,10 @@ def _about_chat(settings: Settings, rates: Rates, counted: str, usd: float | Non
 
 def _about_embedder(settings: Settings) -> Iterator[str]:
     given = settings.embedder
-    yield "every memory is a text of its own to embed: an upper bound, since equal ones are embedded once"
+    yield (
+        "every memory is a text of its own to embed, though equal ones are embedded once; the texts of items,"
+        " which are ranked for the next window, come on top and are not counted"
+    )
     if given.price is None:
         yield "what the embedder costs is unknown: set embedder.price"
     else:

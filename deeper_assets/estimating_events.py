@@ -38,7 +38,9 @@ def some_events(experiment: Experiment, name: str) -> SomeEvents:
         return _some(experiment.warehouse.load(EVENTS, {"domain": [name]}), "stored in this home")
     generated = experiment.is_generated(name)
     frames = {
-        "rating_windows": _none_of("rating_windows") if generated else windows_of_source(experiment, name),
+        "rating_windows": _none_of("rating_windows")
+        if generated or experiment.is_log(name)
+        else windows_of_source(experiment, name),
         "raw_ratings": _none_of("raw_ratings"),  # files and lines are asked about nothing
     }
     events = graph.make(graph.tables[EVENTS], partition, frames)[EVENTS].value

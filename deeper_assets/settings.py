@@ -269,6 +269,8 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _set_recipes_are_known(self) -> "Settings":
+        if len(set(self.set_recipes)) < len(self.set_recipes):
+            raise ValueError("set_recipes: a recipe stands there twice")
         for name in self.set_recipes:
             if name not in SET_RECIPES:
                 hint = did_you_mean(name, SET_RECIPES)

@@ -123,6 +123,7 @@ def memories(events: pd.DataFrame, domain: Domain, chat: ChatSetup) -> list[Outp
     },
     templates=["persona_label", "persona_set"],
     induces=True,
+    code_version="2",
 )
 def persona_sets(
     memories: pd.DataFrame,

@@ -140,8 +140,9 @@ def set_models(
     """The adapter that these preferences train on the policy of sets."""
     if set_preferences.empty:
         raise DeeperError(
-            f"recipe of sets {set_recipe_name!r}: no two sets that the policy wrote for one person are worth"
-            " different rewards, so there is nothing to train on; take more training users (train_users), or"
+            f"recipe of sets {set_recipe_name!r}: there is nothing to train on. Nobody who trains has a"
+            " history that goes on after a window from which sets are written, with two sets that can be read"
+            " and are worth different rewards. Take more training users (train_users) or longer histories, or"
             " none of these policies (set_recipes: [])"
         )
     objective = Objective(set_recipe.loss, "start", training, seed, hardware)

@@ -131,6 +131,8 @@ def _entries(value: Any, keys: Collection[str]) -> list[Object] | None:
     """A list of objects: itself, the only list within an object, or an object alone; else None."""
     if isinstance(value, tuple):
         lists = [part for _, part in value if isinstance(part, list)]
+        of_objects = [part for part in lists if part and all(isinstance(entry, tuple) for entry in part)]
+        lists = of_objects or lists
         named = fields_of(value).keys() & {*keys}
         value = [value] if named else lists[0] if len(lists) == 1 else None
     if isinstance(value, list) and all(isinstance(entry, tuple) for entry in value):

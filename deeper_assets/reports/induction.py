@@ -1,11 +1,12 @@
 """Several personas a person, as text for a terminal: the table of inducers, and why a persona is said."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from deeper_assets.method.induction.events import RATING
 from deeper_assets.method.induction.sets import INDUCERS, Inducer
 from deeper_assets.reports.text import figure, interval
 
@@ -28,7 +29,7 @@ def induction_as_text(table: pd.DataFrame, changes: pd.DataFrame) -> str:
         f"several personas a person: after window {last['window'].max()}, {those}",
         f"  {'':<16}  personas  one memory  planted F1          interval  of aimless people",
     ]
-    inducers = sorted(last["inducer"], key=lambda name: (_PLACE.get(name, 1), name))
+    inducers = in_order(last["inducer"])
     for inducer in inducers:
         row = last[last["inducer"] == inducer].iloc[0]
         single, mean, aimless = (
@@ -40,6 +41,11 @@ def induction_as_text(table: pd.DataFrame, changes: pd.DataFrame) -> str:
             f"  {inducer:<16}  {row['personas']:8.2f}  {single:>10}  {mean:>10}  {between:>16}  {aimless:>17}"
         )
     return "\n".join([*lines, *_changes(changes, inducers)])
+
+
+def in_order(inducers: Iterable[str]) -> list[str]:
+    """Clusters first, then what policies write, and controls last."""
+    return sorted(inducers, key=lambda name: (_PLACE.get(name, 1), name))
 
 
 def _changes(table: pd.DataFrame, inducers: Sequence[str]) -> list[str]:
@@ -113,6 +119,8 @@ def why_as_text(why: Why, persona: int | None) -> str:
             "chance": "no more than chance",
             "once": "seen in one session",
             "alone": "with nobody to compare with",
+            "left_out": "left out by the policy",
+            "not_shown": "not shown to the policy",
         }
         counts = why.dropped["reason"].map(told).value_counts()
         lines.append("no personas: " + ", ".join(f"{number} {said}" for said, number in counts.items()))
@@ -128,14 +136,20 @@ def evidence_of(why: Why, persona: int, most: int | None = None) -> pd.DataFrame
         most: of its memories, the latest so many; None for all.
 
     Returns:
-        memory, session, intent, happened_at, text and place (`file:line`; empty where the source has none).
+        memory, session, intent, happened_at, text (what was done stands before it, unless it was rated) and
+        place (`file:line`; empty where the source has none).
     """
     own = why.members.loc[why.members["persona"] == persona, "memory"].sort_values()
     shown = own if most is None else own.tail(most)
     rows = why.memories.loc[why.memories["memory"].isin(shown), ["memory", "session", "intent"]]
     rows = rows.merge(why.evidence[["memory", "session", "event"]], on=["memory", "session"])
-    events = why.events[["session", "event", "happened_at", "text", "file", "line"]]
+    events = why.events[["session", "event", "happened_at", "kind", "text", "file", "line"]]
     rows = rows.merge(events, on=["session", "event"]).sort_values(["memory", "event"], ignore_index=True)
+    kinds = rows.pop("kind")
+    done = kinds.where(kinds.notna() & (kinds != RATING), "")
+    rows["text"] = [
+        f"{kind}: {text}" if kind else text for kind, text in zip(done, rows["text"], strict=True)
+    ]
     places = zip(rows.pop("file"), rows.pop("line"), strict=True)
     rows["place"] = [f"{file}:{int(line)}" if isinstance(file, str) else "" for file, line in places]
     return rows.drop(columns="event")
@@ -170,6 +184,5 @@ def _memories(rows: pd.DataFrame) -> list[str]:
         for event in of_memory.to_dict("records"):
             when = f"{moment}  " if (moment := moment_of(event["happened_at"])) else ""
             place = f"  ({event['place']})" if event["place"] else ""
-            kind = event["kind"] if isinstance(event["kind"], str) and event["kind"] != "rating" else ""
-            lines.append(f"    {when}{kind}{': ' if kind else ''}{event['text']}{place}")
+            lines.append(f"    {when}{event['text']}{place}")
     return lines

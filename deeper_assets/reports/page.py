@@ -10,7 +10,7 @@ import pandas as pd
 
 from deeper_assets.method.errors import FEW_MISSING, MACRO, over_trainings
 from deeper_assets.method.induction.sets import INDUCERS
-from deeper_assets.reports.induction import Person, evidence_of, figures_of, moment_of, words_of
+from deeper_assets.reports.induction import Person, evidence_of, figures_of, in_order, moment_of, words_of
 from deeper_assets.reports.plots import as_address, mae_plot
 from deeper_assets.reports.text import (
     PAPER_NOTE,
@@ -162,20 +162,20 @@ def _people(personas: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _inducers(table: pd.DataFrame) -> list[dict[str, str]]:
+def _inducers(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Every inducer after the last window, in their order."""
     last = table[table["window"] == table["window"].max()].set_index("inducer")
     return [
         {
             "inducer": name,
+            "is_control": name in INDUCERS[1:],
             "personas": figure(row["personas"], ".2f"),
             "single": figure(row["single"], ".1%"),
             "planted_f1": figure(row["planted_f1"]),
             "interval": interval(row["planted_f1_low"], row["planted_f1_high"]),
             "aimless": figure(row["aimless_personas"], ".2f"),
         }
-        for name in INDUCERS
-        if name in last.index
+        for name in in_order(last.index)
         for row in [last.loc[name]]
     ]
 

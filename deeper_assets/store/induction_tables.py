@@ -150,7 +150,7 @@ INDUCTION = (
             *(DOMAIN, _INDUCER, USER, WINDOW, _PERSONA),
             _text(
                 "state",
-                "since the window before: new, same, changed (other memories), or ended",
+                "of its memories, since the window before: new, same, changed (others), or ended",
                 check="state IN ('new', 'same', 'changed', 'ended')",
             ),
             _text("label", "what it is called; NULL where no answer could be used", nullable=True),
@@ -175,8 +175,9 @@ INDUCTION = (
             _text(
                 "reason",
                 "chance: other people do as much of it; once: it shows in a single session; alone: there is"
-                " nobody else to compare with; left_out: the policy does not call it a persona",
-                check="reason IN ('chance', 'once', 'alone', 'left_out')",
+                " nobody else to compare with; left_out: the policy does not call it a persona; not_shown:"
+                " there were too many groups to show it to the policy",
+                check="reason IN ('chance', 'once', 'alone', 'left_out', 'not_shown')",
             ),
         ),
         key=(*_SET, "number"),
@@ -186,7 +187,7 @@ INDUCTION = (
         "set_writings",
         (
             *(DOMAIN, _INDUCER, USER, WINDOW),
-            _text("text", "what the policy wrote at last"),
+            _text("text", "what the policy wrote, at its last attempt"),
             *(NOTE, ATTEMPTS, MODEL),
         ),
         key=_SET,

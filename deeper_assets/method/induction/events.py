@@ -9,6 +9,9 @@ from deeper_assets.method.windows import UserSampling, stable_share
 SESSIONS_A_WINDOW = 4
 """Of a log: after so many, a set of personas is written. Of ratings, a window is a session."""
 
+RATING = "rating"
+"""The kind of an event that is a rating."""
+
 COLUMNS = (
     *("domain", "user_id", "split", "session", "event", "window", "text", "item_id", "kind", "sign"),
     *("happened_at", "file", "line"),
@@ -35,7 +38,7 @@ def events_of_ratings(windows: pd.DataFrame, raw: pd.DataFrame, size: int) -> pd
         session=events["window"],
         event=events.groupby(["user_id", "window"], sort=False).cumcount(),
         text=events["title"],
-        kind="rating",
+        kind=RATING,
         sign=np.sign(events["rating"].to_numpy() - median).astype(int),
         happened_at=events["rated_at"],
         position=events["window"] * size + events["place"],

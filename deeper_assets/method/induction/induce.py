@@ -96,13 +96,13 @@ class ByClusters:
         self,
         users: Sequence[Remembered],
         others: Sequence[Remembered],
-        window: int,  # noqa: ARG002
+        window: int,
         now: Sequence[int],  # noqa: ARG002
     ) -> Sequence[Kept | None]:
         """See `Making`."""
         if self.inducer == "one_persona":  # of everything: needs no clusters
             return [personas_of(user, [], self.inducer) for user in users]
-        clusters = candidates_of(users, others, self.rate, self.reach)
+        clusters = candidates_of(users, others, self.rate, self.reach, window)
         return [personas_of(user, found, self.inducer) for user, found in zip(users, clusters, strict=True)]
 
 
@@ -135,7 +135,8 @@ def induce(
     lasting = {user.user_id: Lasting() for user in users}
     sets: list[InSet] = []
     dropped: list[tuple[Any, ...]] = []
-    induced = [user for user in users if make.of_all or not user.trains]
+    splits = splits_of(events)
+    induced = [user for user in users if make.of_all or splits[user.user_id] == "eval"]
     for window in range(int(events["window"].max()) + 1 if len(events) else 0):
         known = [user.up_to(window) for user in induced if (user.user_id, window) in sessions.index]
         others = trainers or [user.up_to(window) for user in users]

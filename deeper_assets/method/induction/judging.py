@@ -89,7 +89,7 @@ def set_rewards(
         shown = _shown(members[place], user)
         if window not in after:
             after[window] = [(one.user_id, *_next_window(one, window)) for one in trainers]
-        others = [(vectors, events) for other, vectors, events in after[window] if other != name]
+        others = [one[1:] for one in after[window] if one[0] != name and one[2].sum()]
         following = _next_window(by_name[name], window)
         for row in own.to_dict("records"):
             personas = parse_set(row["text"], len(shown))
@@ -111,6 +111,7 @@ def _reward(
     """The components of one set, in their order."""
     places = places_of(personas, shown)
     centres = centres_of(user.vectors, places)
+    is_known = following[1].sum() > 0  # of the next window, something could be read
     claims = [
         (claims_of(one.label.description), frozenset(map(int, user.memory[own])))
         for one, own in zip(personas, places, strict=True)
@@ -119,8 +120,8 @@ def _reward(
         worth.cohesion(user.vectors, places),
         worth.separation(user.vectors, places),
         *alignment_and_truthfulness(claims, verdicts),
-        worth.lift(centres, following, others, reach),
-        worth.recurrence(centres, following[0], reach),
+        worth.lift(centres, following, others, reach) if is_known else np.nan,
+        worth.recurrence(centres, following[0], reach) if is_known else np.nan,
     )
 
 

@@ -253,6 +253,11 @@ def next_items_table(scores: pd.DataFrame, planted: pd.DataFrame, seed: int) -> 
         fallback=("fallback", "mean"),
     )
     shares["unseen"] = shares["unseen"] / shares.pop("items")
+    # A window of which no item is ranked has no measure; neither has a domain of such windows.
+    every = every.dropna(subset=list(MEASURES))
+    if every.empty:
+        return pd.DataFrame(columns=list(SUMMARY))
+    shares["windows"] = every.groupby("ranker").size()
     means = every.groupby(["domain", "ranker", "user_id"])[list(MEASURES)].mean().reset_index()
     errors = means.rename(columns={"ranker": "method"}).melt(
         ["domain", "method", "user_id"], var_name="round", value_name="error"

@@ -88,7 +88,7 @@ class Remembered:
         )
 
 
-Dropped = Literal["chance", "once", "alone", "left_out"]
+Dropped = Literal["chance", "once", "alone", "left_out", "not_shown"]
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,9 @@ def candidates_of(
     others: Sequence[Remembered],
     rate: float,
     reach: float,
+    window: int,
     groups: Sequence[Sequence[Counts]] | None = None,
+    beside: Sequence[Sequence[float]] | None = None,
 ) -> list[list[Candidate]]:
     """The clusters of each user's memories, each compared with what `others` did.
 
@@ -178,7 +180,9 @@ def candidates_of(
         others: those whom they are compared with, but for themselves.
         rate: of false discoveries among a user's personas.
         reach: cosine similarity from which memories are near; see `Embedder`.
+        window: the last one that users have.
         groups: of each user, the places of memories that stand in for clusters; None: clusters.
+        beside: of each user, p-values of what was tested too: who names few groups has not tested fewer.
     """
     if not users:
         return []
@@ -192,15 +196,17 @@ def candidates_of(
         [other.events for other in others],
     )
     found = []
-    for user, members, middle, chance in zip(users, groups, centres, chances, strict=True):
+    tested = beside if beside is not None else [()] * len(users)
+    for user, members, middle, chance, other in zip(users, groups, centres, chances, tested, strict=True):
         near, done = near_events(middle, user.vectors, user.events, reach), int(user.events.sum())
         values = p_values(near, done, chance, effect)
-        latest = user.events * (user.window > user.window.max(initial=0) - RECENT)
+        latest = user.events * (user.window > window - RECENT)
         if latest.sum() < done:
             now = near_events(middle, user.vectors, latest, reach)
             recent = p_values(now, int(latest.sum()), chance, effect)
             values = np.minimum(2 * np.minimum(values, recent), 1)
-        real = discovered(np.nan_to_num(values, nan=1.0), rate)
+        every = np.nan_to_num(np.concatenate([values, other]), nan=1.0)
+        real = discovered(every, rate)[: len(values)]
         sessions = [len(np.unique(user.session[places])) for places in members]
         found.append(
             [

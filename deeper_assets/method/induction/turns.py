@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from deeper_assets.method.induction.events import RATING
 from deeper_assets.method.induction.ranking import Places, Scores
 from deeper_assets.method.windows import stable_hash
 
@@ -114,19 +115,28 @@ def turns_of(events: pd.DataFrame) -> Turns:
         teaches, evaluated = bool(own["known"].iloc[0]), own["split"].iloc[0] == "eval"
         early, late = own["early"].to_numpy(), own["late"].to_numpy()
         for turn, ahead in _turns_of_user(own, evaluated):
+            # Sessions that a log names may overlap: then the next window is not all to come.
+            if not own["happened_at"].iloc[ahead].min() >= turn.now and moment is not None:
+                continue
             if teaches and early[ahead].all():
                 practice.append(turn)
             if evaluated and late[ahead].all():
                 asked.append(turn)
     return Turns(
         list(items),
-        events.groupby("place")["text"].min().tolist(),
+        _texts(taught, list(items)),
         _crowd(taught, len(items)),
-        bool((events["kind"] == "rating").all()),
+        bool((events["kind"] == RATING).all()),
         _some(practice),
         asked,
         whole[whole].index.to_frame(index=False),
     )
+
+
+def _texts(taught: pd.DataFrame, items: Sequence[str]) -> list[str]:
+    """What others called each item, by then: one of their texts. What nobody had then has its name alone."""
+    named = taught.groupby("place")["text"].min()
+    return [str(named.get(place, name)) for place, name in enumerate(items)]
 
 
 def names_of(events: pd.DataFrame) -> "pd.Series[str]":

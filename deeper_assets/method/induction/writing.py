@@ -140,7 +140,7 @@ def set_contexts(
         # There is a window to come, which says what a set is worth.
         known = [pair for pair in trainers if (pair[0].user_id, window + 1) in sessions.index]
         then = [user.up_to(window) for user, _ in known]
-        clusters = candidates_of(then, [user for user, _ in trainers], 1.0, reach)
+        clusters = candidates_of(then, [user for user, _ in trainers], 1.0, reach, window)
         for user, (_, own), found in zip(then, known, clusters, strict=True):
             shown = shown_of(user, own, int(sessions[user.user_id, window]), found, domain, prompts)
             if shown is None:
@@ -236,7 +236,7 @@ class ByPolicy:
         self, users: Sequence[Remembered], others: Sequence[Remembered], window: int, now: Sequence[int]
     ) -> Sequence[Kept | None]:
         """The personas of each user after a window; None where no answer could be read."""
-        clusters = candidates_of(users, others, self.rate, self.reach)
+        clusters = candidates_of(users, others, self.rate, self.reach, window)
         shown = [
             shown_of(user, self.intents[user.user_id], last, found, self.domain, self.prompts)
             for user, last, found in zip(users, now, clusters, strict=True)
@@ -249,10 +249,16 @@ class ByPolicy:
             places_of(personas, one.groups) if personas and one else []
             for personas, one in zip(read, shown, strict=True)
         ]
-        measured = candidates_of(users, others, self.rate, self.reach, groups)
+        taken = [frozenset(int(place) for own in some for place in own) for some in groups]
+        left = [
+            [one for one in found if int(one.places[0]) not in named]
+            for found, named in zip(clusters, taken, strict=True)
+        ]
+        beside = [[one.p_value for one in some] for some in left]
+        measured = candidates_of(users, others, self.rate, self.reach, window, groups, beside)
         return [
-            None if personas is None else _kept(personas, own, one, found)
-            for personas, own, one, found in zip(read, measured, shown, clusters, strict=True)
+            None if personas is None else _kept(personas, own, one, some)
+            for personas, own, one, some in zip(read, measured, shown, left, strict=True)
         ]
 
     def _written(self, asked: Sequence[tuple[Shown, Remembered, int]]) -> list[Reply[tuple[Written, ...]]]:
@@ -301,20 +307,18 @@ def _kept(
     personas: Sequence[Written],
     measured: Sequence[Candidate],
     shown: Shown | None,
-    clusters: Sequence[Candidate],
+    left: Sequence[Candidate],
 ) -> Kept:
-    """What is kept of what was written, and what is dropped, by the policy or by chance."""
+    """What is kept of what was written, and what is dropped: by chance, or because it was left out."""
     written = [replace(one, label=persona.label) for one, persona in zip(measured, personas, strict=True)]
-    named = {number for persona in personas for number in persona.groups}
-    taken = {int(place) for number in named if shown for place in shown.groups[number]}
-    left = [
-        replace(one, dropped=one.dropped if one.dropped == "once" else "left_out")
-        for one in clusters
-        if int(one.places[0]) not in taken
+    seen = {int(places[0]) for places in shown.groups} if shown else set()
+    unnamed = [
+        replace(one, dropped="left_out" if int(one.places[0]) in seen else one.dropped or "not_shown")
+        for one in left
     ]
     return [one for one in written if one.dropped is None], [
         *(one for one in written if one.dropped is not None),
-        *left,
+        *unnamed,
     ]
 
 

@@ -32,7 +32,7 @@ def told(found: list[Candidate]) -> list[tuple[list[int], int, str | None]]:
 def test_a_cluster_is_kept_if_its_user_does_more_of_it_than_others_do() -> None:
     others = [user(f"o{number}", "abcdabcdabcd") for number in range(3)]
     one = user("u", "aaaaaaaabbcc", trains=False)
-    [found] = candidates_of([one], others, rate=0.2, reach=0.5)
+    [found] = candidates_of([one], others, rate=0.2, reach=0.5, window=99)
     assert told(found) == [
         (list(range(8)), 8, None),
         ([8, 9], 2, "chance"),
@@ -45,7 +45,7 @@ def test_a_cluster_is_kept_if_its_user_does_more_of_it_than_others_do() -> None:
 def test_events_count_and_not_memories() -> None:
     others = [user(f"o{number}", "abcd") for number in range(3)]
     few, many = user("u", "aab"), replace(user("v", "aab"), events=np.array([9, 9, 1]))
-    (of_few, of_many) = candidates_of([few, many], others, rate=0.2, reach=0.5)
+    (of_few, of_many) = candidates_of([few, many], others, rate=0.2, reach=0.5, window=99)
     assert of_few[0].dropped == "chance"
     assert (of_many[0].share, of_many[0].dropped) == (18 / 19, None)
 
@@ -58,7 +58,9 @@ def test_who_wanders_session_by_session_has_few_personas() -> None:
         return user(name, "".join(chance.choice(list("abcd"), 28)), events=5)
 
     others = [wanderer(f"o{number}") for number in range(30)]
-    found = candidates_of([wanderer(f"u{number}") for number in range(60)], others, rate=0.3, reach=0.5)
+    found = candidates_of(
+        [wanderer(f"u{number}") for number in range(60)], others, rate=0.3, reach=0.5, window=99
+    )
     some = sum(any(one.dropped is None for one in own) for own in found)
     assert some <= 0.3 * 60
     # So many have none because of what little their p-values say, and not because of `once` and `alone`.
@@ -68,34 +70,34 @@ def test_who_wanders_session_by_session_has_few_personas() -> None:
 def test_what_came_once_is_dropped_however_unlikely() -> None:
     others = [user(f"o{number}", "abcc") for number in range(3)]
     one = replace(user("u", "d"), events=np.array([40]))
-    [[found]] = candidates_of([one], others, rate=0.5, reach=0.5)
+    [[found]] = candidates_of([one], others, rate=0.5, reach=0.5, window=99)
     assert found.p_value < 1e-9
     assert found.dropped == "once"
 
 
 def test_nobody_is_compared_with_themselves() -> None:
     alone = user("u", "aaaa")
-    [[found]] = candidates_of([alone], [alone], rate=0.5, reach=0.5)
+    [[found]] = candidates_of([alone], [alone], rate=0.5, reach=0.5, window=99)
     assert (np.isnan(found.chance), np.isnan(found.p_value), found.dropped) == (True, True, "alone")
-    [[found]] = candidates_of([alone], [alone, user("v", "bbbb")], rate=0.5, reach=0.5)
+    [[found]] = candidates_of([alone], [alone, user("v", "bbbb")], rate=0.5, reach=0.5, window=99)
     assert (found.chance, found.dropped) == (1 / 4, None)  # never none: one event of the others'
 
 
 def test_of_nobody_and_of_whoever_remembers_nothing_there_are_no_clusters() -> None:
     others = [user("o", "abcd")]
-    assert candidates_of([], others, rate=0.5, reach=0.5) == []
-    assert candidates_of([user("u", ""), user("v", "aab")], [], rate=0.5, reach=0.5)[0] == []
+    assert candidates_of([], others, rate=0.5, reach=0.5, window=99) == []
+    assert candidates_of([user("u", ""), user("v", "aab")], [], rate=0.5, reach=0.5, window=99)[0] == []
 
 
 def test_the_order_of_users_changes_nothing() -> None:
     people = [user("u", "aaab"), user("v", "bbbc"), user("w", "abcd")]
-    forth, back = candidates_of(people, people, 0.5, 0.5), candidates_of(people[::-1], people[::-1], 0.5, 0.5)
+    forth, back = (candidates_of(some, some, 0.5, 0.5, 2) for some in (people, people[::-1]))
     assert [told(found) for found in forth] == [told(found) for found in back[::-1]]
 
 
 def test_inducers_keep_what_they_say() -> None:
     one = user("u", "aaaaaaaabbcc")
-    [found] = candidates_of([one], [user("o", "abcdabcdabcd"), one], rate=0.2, reach=0.5)
+    [found] = candidates_of([one], [user("o", "abcdabcdabcd"), one], rate=0.2, reach=0.5, window=99)
     kept = {
         inducer: [list(persona.places) for persona in personas_of(one, found, inducer)[0]]
         for inducer in ("clusters", "every_cluster", "one_persona")

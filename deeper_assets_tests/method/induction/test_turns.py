@@ -29,7 +29,7 @@ EVENTS = done(
 def test_a_turn_has_what_came_before_and_what_comes_next() -> None:
     turns = turns_of(EVENTS.sample(frac=1, random_state=0))
     assert turns.items == ["a", "b", "c", "d"]
-    assert turns.texts == ["A", "B", "C", "D"]
+    assert turns.texts == ["A", "B", "c", "d"], "what nobody else had has its name alone"
     asked = [(turn.user_id, turn.window, turn.so_far.tolist(), turn.ahead.tolist()) for turn in turns.asked]
     assert asked == [("e", 0, [2], [0]), ("e", 1, [2, 0, 0], [3])], "the window 2 is not there"
     assert [(turn.user_id, turn.window) for turn in turns.practice] == [("t", 0)]

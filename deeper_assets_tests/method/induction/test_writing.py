@@ -67,7 +67,7 @@ INTENTS = [f"{letter} {place}" for place, letter in enumerate("aabaaacab")]
 
 
 def test_a_policy_sees_what_came_twice_the_largest_first_with_its_latest_intents() -> None:
-    [found] = candidates_of([SOMEBODY], OTHERS, 0.3, 0.5)
+    [found] = candidates_of([SOMEBODY], OTHERS, 0.3, 0.5, 2)
     shown = shown_of(SOMEBODY, INTENTS, 9, found, BOOK, Prompts())
     assert shown is not None
     assert [list(places) for places in shown.groups] == [[0, 1, 3, 4, 5, 7], [2, 8]]
@@ -85,7 +85,7 @@ def test_no_prompt_shows_more_groups_than_agreed() -> None:
     one = Remembered(
         "u", False, numbers, numbers, numbers // 4, np.ones(40, dtype=np.int64), np.eye(20)[many]
     )
-    [found] = candidates_of([one], [], 0.3, 0.5)
+    [found] = candidates_of([one], [], 0.3, 0.5, 9)
     shown = shown_of(one, [str(number) for number in numbers], 39, found, BOOK, Prompts())
     assert shown is not None
     assert len(shown.groups) == MOST_GROUPS
@@ -181,3 +181,36 @@ def test_equal_texts_are_one_candidate_and_what_is_no_set_has_a_reason() -> None
         *([0, 2, None], [1, 1, "no_such_number"], [3, 1, "truncated"])
     ]
     assert len(set(sampler.calls[0][1][0])) == 4, "every sample has a seed of its own"
+
+
+def test_naming_few_groups_loosens_no_threshold() -> None:
+    """The best of a wanderer's groups is no persona because a policy names it alone."""
+    chance = np.random.default_rng(0)
+    others = [user(f"o{number}", "".join(chance.choice(list("abcd"), 28))) for number in range(30)]
+    kept = {"all": 0, "one": 0}
+    for _ in range(60):
+        one = user("u", "".join(chance.choice(list("abcd"), 28)), trains=False)
+        [found] = candidates_of([one], others, 0.3, 0.5, 6)
+        kept["all"] += sum(own.dropped is None for own in found)
+        order = sorted(found, key=lambda own: (-int(own.sessions), int(own.places[0])))
+        best = 1 + max(range(len(order)), key=lambda at: order[at].share - order[at].chance)
+        policy, _ = by_policy(lambda prompt, seed, best=best: finished(json.dumps([persona(best)])))
+        policy.intents["u"] = list(map(str, one.memory))
+        [made] = policy([one], others, 6, [27])
+        assert made is not None
+        kept["one"] += len(made[0])
+    assert kept["one"] <= kept["all"]
+
+
+def test_groups_that_a_prompt_does_not_show_are_not_left_out_by_the_policy() -> None:
+    many, numbers = np.repeat(np.arange(20), 2), np.arange(40)
+    ones = np.ones(40, dtype=np.int64)
+    one = Remembered("u", False, numbers, numbers, numbers // 4, ones, np.eye(20)[many])
+    other = Remembered("o", True, numbers, numbers, numbers // 4, ones, np.eye(20)[many[::-1] // 2])
+    policy, _ = by_policy(lambda prompt, seed: finished("[]"))
+    policy.intents["u"] = list(map(str, numbers))
+    [made] = policy([one], [other], 9, [39])
+    assert made is not None
+    reasons = [own.dropped for own in made[1]]
+    assert reasons.count("left_out") == MOST_GROUPS
+    assert set(reasons) <= {"left_out", "chance", "not_shown"}
