@@ -64,6 +64,28 @@ def sessions_readable(session_readings: pd.DataFrame, unreadable_limit: float) -
     return share_readable(read, "answer", unreadable_limit)
 
 
+@check("set_candidates", blocking=True)
+def sets_usable(set_candidates: pd.DataFrame, unreadable_limit: float) -> AssetCheckResult:
+    """Most sets that are sampled for training could be read."""
+    rows = set_candidates.assign(
+        set=set_candidates["text"].where(set_candidates["unusable"].isna()), note=set_candidates["unusable"]
+    )
+    return share_readable(rows, "set", unreadable_limit)
+
+
+@check("judged_claims", blocking=True)
+def claims_judged(judged_claims: pd.DataFrame, unreadable_limit: float) -> AssetCheckResult:
+    """Of most claims there is a verdict."""
+    return share_readable(judged_claims, "shown_by", unreadable_limit)
+
+
+@check("set_writings", blocking=True)
+def sets_readable(set_writings: pd.DataFrame, unreadable_limit: float) -> AssetCheckResult:
+    """Most sets that a policy wrote could be read; one that could not is not an empty set."""
+    rows = set_writings.assign(set=set_writings["text"].where(set_writings["note"].isna()))
+    return share_readable(rows, "set", unreadable_limit)
+
+
 @check("persona_memories", blocking=True)
 def personas_have_evidence(
     persona_memories: pd.DataFrame,

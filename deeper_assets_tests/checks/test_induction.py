@@ -5,7 +5,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from deeper_assets.checks.induction import events_accounted_for, someone_has_events
+from deeper_assets.checks.induction import (
+    claims_judged,
+    events_accounted_for,
+    sets_readable,
+    sets_usable,
+    someone_has_events,
+)
 from deeper_assets.method.domains import FIVE_STARS, Domain
 from deeper_assets.method.windows import UserSampling
 from deeper_assets.store.relation import Relation
@@ -77,3 +83,14 @@ def test_where_somebody_has_events_it_passes(tmp_path: Path) -> None:
     fell_out = rejected(tmp_path)
     result = someone_has_events(events("train", "eval"), fell_out, SHOP, UserSampling(), fell_out.warehouse)
     assert (result.passed, result.description) == (True, "1 evaluation users")
+
+
+@pytest.mark.parametrize("lost", [0, 3])
+def test_what_cannot_be_read_of_sets_and_claims_stops_a_run(lost: int) -> None:
+    texts = [f"text {number}" for number in range(4)]
+    reasons = ["no_json" if number < lost else None for number in range(4)]
+    candidates = pd.DataFrame({"text": texts, "unusable": reasons})
+    writings = pd.DataFrame({"text": texts, "note": reasons})
+    judged = pd.DataFrame({"shown_by": [None if reason else "" for reason in reasons], "note": reasons})
+    results = [sets_usable(candidates, 0.5), sets_readable(writings, 0.5), claims_judged(judged, 0.5)]
+    assert [result.passed for result in results] == [not lost] * 3
