@@ -171,8 +171,7 @@ class Settings(BaseModel):
         30, gt=0, le=525_600, description="minutes without an event after which a session of a log has ended"
     )
     set_recipes: Listed = Field(
-        ["foreseeing"],
-        description="recipes of policies that write sets of personas; [] for no policy",
+        [], description="recipes of policies that write sets of personas; none by default"
     )
     false_discovery: float = Field(
         0.5, ge=0, le=1, description="share of a person's induced personas that may be chance"

@@ -11,7 +11,7 @@ SMALL = ["--domains", "book,grocery", "--train-users", "3", "--eval-users", "4"]
 def environment(home: Path | None = None, **more: str) -> dict[str, str]:
     """The variables of a small experiment, which trains nothing unless `more` says so."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DEEPER_", "DAGSTER_"))}
-    small = {"DEEPER_SYNTHETIC_USERS": "24", "DEEPER_TRAIN_RECIPES": "[]", "DEEPER_SET_RECIPES": "[]"}
+    small = {"DEEPER_SYNTHETIC_USERS": "24", "DEEPER_TRAIN_RECIPES": "[]"}
     return {**kept, **small, **({"DEEPER_HOME": str(home)} if home else {}), **more}
 
 

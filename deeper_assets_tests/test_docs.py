@@ -37,6 +37,7 @@ from deeper_assets.method.controls import CONTROLS
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.floors import FLOORS
 from deeper_assets.method.induction.next_items import RANKERS
+from deeper_assets.method.induction.set_recipes import SET_RECIPES, inducers_of
 from deeper_assets.method.induction.sets import INDUCERS
 from deeper_assets.method.recipes import RECIPES, Recipe, policy_methods, trainings_of
 from deeper_assets.method.updates import FROZEN_POLICY, PROMPT_METHODS
@@ -79,10 +80,14 @@ OTHER_PATHS = {"podcasts.yaml", "deeper/"}
 """Files that readers write or get themselves."""
 
 
+BRANCHES = {"branches": ["refinement", "induction"], "set_recipes": ["foreseeing"]}
+"""Settings with which every table is there."""
+
+
 @cache
 def definitions() -> Definitions:
     """The code location of an experiment with default settings, and both branches."""
-    both = experiment().settings.model_copy(update={"branches": ["refinement", "induction"]})
+    both = experiment().settings.model_copy(update=BRANCHES)
     return build_definitions(Experiment(Path("nowhere"), both))
 
 
@@ -146,6 +151,7 @@ def names() -> frozenset[str]:
                 *CONTROLS,
                 *CEILINGS,
                 *INDUCERS,
+                *inducers_of(SET_RECIPES),
                 *RANKERS,
                 *here.domains,
             ),

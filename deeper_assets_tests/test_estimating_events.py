@@ -36,7 +36,7 @@ class Counting:
 
 
 def small(home: Path, **changed: Any) -> Experiment:
-    users = {"synthetic_users": 60, "train_users": 16, "eval_users": 12, "set_recipes": []}
+    users = {"synthetic_users": 60, "train_users": 16, "eval_users": 12}
     return Experiment(
         home, Settings(**{**users, "branches": ["induction"], "evaluate": ["grocery"], **changed})
     )

@@ -279,7 +279,9 @@ def test_every_recipe_has_its_methods(tmp_path: Path) -> None:
 
 
 def test_sets_are_cut_by_domain_and_inducer() -> None:
-    given = offered(evaluate=["book"], training_domains=["book"], branches=["induction"])
+    given = offered(
+        evaluate=["book"], training_domains=["book"], branches=["induction"], set_recipes=["foreseeing"]
+    )
     assert given["events"] == ["book"]
     inducers = [*INDUCERS, "untrained", "foreseeing"]
     assert given["persona_sets"] == given["planted_scores"] == [f"book|{name}" for name in inducers]
@@ -287,7 +289,7 @@ def test_sets_are_cut_by_domain_and_inducer() -> None:
     assert given["set_models"] == ["foreseeing"]
     assert given["set_candidates"] == ["book"]
     assert given["induction_table"] is None
-    without = offered(evaluate=["book"], training_domains=["book"], branches=["induction"], set_recipes=[])
+    without = offered(evaluate=["book"], training_domains=["book"], branches=["induction"])
     assert without["persona_sets"] == [f"book|{name}" for name in INDUCERS]
     assert not {"set_models", "set_candidates", "base_set_policy"} & without.keys()
     assert given["next_item_scores"] == given["planted_next_items"] == ["book"]

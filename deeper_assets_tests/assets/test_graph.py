@@ -40,7 +40,7 @@ def evaluate(experiment: Experiment, method: str, instance: DagsterInstance) -> 
 
 
 def with_both_branches(experiment: Experiment) -> Experiment:
-    branches = {"branches": ["refinement", "induction"]}
+    branches = {"branches": ["refinement", "induction"], "set_recipes": ["foreseeing"]}
     return Experiment(experiment.home, experiment.settings.model_copy(update=branches))
 
 
@@ -113,7 +113,7 @@ def test_several_personas_of_one_domain_through_the_whole_branch(experiment: Exp
         experiment.home,
         experiment.settings.model_copy(
             update={
-                **{"branches": ["induction"], "evaluate": ["book"], "set_recipes": []},
+                **{"branches": ["induction"], "evaluate": ["book"]},
                 **{"train_users": 6, "synthetic_users": 30},
             }
         ),
