@@ -7,8 +7,8 @@ import pytest
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.domains import find_domain
 from deeper_assets.method.exceptions import UnreadableAnswer
-from deeper_assets.method.induction.induce import ByClusters, Induced, induce, parse_label, users_of
-from deeper_assets.method.induction.sets import Inducer, Label
+from deeper_assets.method.induction.induce import ByClusters, Induced, Kept, induce, parse_label, users_of
+from deeper_assets.method.induction.sets import Inducer, Label, Remembered
 from deeper_assets.method.prompts import Prompts
 from deeper_assets_tests.fakes import ScriptedChat
 
@@ -47,13 +47,19 @@ class Themes:
         return np.eye(4)[[int(text[-1]) for text in texts]]
 
 
-def made(chat: ScriptedChat, inducer: Inducer = "clusters") -> Induced:
+def remembered_table() -> pd.DataFrame:
     """`u` turns to theme 0 again and again, from window 0 on; the others to themes 1 to 3."""
     rows = [("u", "train", memory, memory, 0) for memory in range(8)]
     rows += [(name, "eval", memory, memory, 1 + memory % 3) for name in ("v", "w") for memory in range(8)]
     table = pd.DataFrame(rows, columns=["user_id", "split", "memory", "session", "theme"])
     table = table.assign(window=table["session"] // 4, domain="book", event=0)
     table["intent"] = "theme " + table["theme"].astype(str)
+    return table
+
+
+def made(chat: ScriptedChat, inducer: Inducer = "clusters") -> Induced:
+    """What is induced of `remembered_table`."""
+    table = remembered_table()
     setup = ChatSetup(chat, Prompts(), asks=1)
     users, _ = users_of(table, table, table, Themes())
     writer = chat.name if inducer == "clusters" else None
@@ -91,3 +97,35 @@ def test_what_is_only_measured_gets_no_words() -> None:
     assert chat.asked == []
     assert induced.persona_sets["model"].isna().all()
     assert induced.dropped_personas.empty
+
+
+class Silent:
+    """A maker that says nothing of a window."""
+
+    of_all = True
+
+    def __init__(self, silent: int) -> None:
+        self.silent, self.speaks = silent, ByClusters("every_cluster", 0.3, 0.5)
+
+    def __call__(
+        self, users: Sequence[Remembered], others: Sequence[Remembered], window: int, now: Sequence[int]
+    ) -> Sequence[Kept | None]:
+        made = self.speaks(users, others, window, now)
+        return [None] * len(users) if window == self.silent else made
+
+
+@pytest.mark.parametrize("silent", [0, 1])
+def test_an_unread_set_is_the_one_before(silent: int) -> None:
+    table = remembered_table()
+    users, _ = users_of(table, table, table, Themes())
+    setup = ChatSetup(ScriptedChat(lambda prompt, _: LABEL), Prompts(), asks=1)
+    sets = induce(table, users, table, Silent(silent), "some", 1, BOOK, setup, "somebody").persona_sets
+    of_v = sets[sets["user_id"] == "v"]
+    first, second = (of_v[of_v["window"] == window] for window in (0, 1))
+    if silent == 0:
+        assert first.empty
+        assert set(second["state"]) == {"new"}
+    else:
+        assert set(second["state"]) == {"same"}
+        assert list(second["memories"]) == list(first["memories"])
+    assert set(of_v["model"]) == {"somebody"}

@@ -278,3 +278,19 @@ def test_without_anything_to_rank_the_table_is_empty() -> None:
     table = next_items_table(nothing, nothing, seed=1)
     assert table.empty
     assert "over_popularity_low" in table
+
+
+def test_a_domain_of_which_no_next_item_is_ranked_is_in_no_figure() -> None:
+    rows = pd.DataFrame(
+        [
+            (domain, ranker, user, 0, 3, 2, unseen, 0, None, *[hit] * 3)
+            for ranker in ("popularity", "one_persona_popular")
+            for domain, user, unseen, hit in (("book", "e", 0, 0.5), ("shop", "f", 2, np.nan))
+        ],
+        columns=list(COLUMNS),
+    )
+    table = next_items_table(rows, rows.iloc[:0], seed=1).set_index(["ranker", "measure"])
+    told = table.loc[("popularity", "hit_10")]
+    assert (told["mean"], told["users"], told["windows"], told["unseen"]) == (0.5, 1, 1, 0.5)
+    unseen = rows[rows["domain"] == "shop"]
+    assert next_items_table(unseen, rows.iloc[:0], seed=1).empty

@@ -179,3 +179,11 @@ def test_memories_are_taken_by_user_with_their_events() -> None:
     )
     assert (v.user_id, v.trains, list(v.vectors[0])) == ("v", False, [0, 0, 1])
     assert list(u.up_to(0).memory) == [0]
+
+
+def test_where_nobody_says_what_has_changed_a_set_stays_as_it_was() -> None:
+    lasting, one = Lasting(), user("u", "ababab")
+    assert states(lasting, one, [0, 2, 4], [1, 3, 5]) == [(0, "new"), (1, "new")]
+    assert states(lasting, one, [0, 2, 4]) == [(0, "same"), (1, "ended")]
+    assert [(row.number, row.state) for row in lasting.unchanged()] == [(0, "same")]
+    assert states(lasting, one, [0, 2, 4, 5]) == [(0, "changed")]

@@ -98,3 +98,28 @@ def test_of_many_turns_some_are_for_practice(monkeypatch: pytest.MonkeyPatch) ->
     assert turns == sorted(turns)
     others = [(turn.user_id, turn.window) for turn in turns_of(many.sample(frac=1, random_state=2)).practice]
     assert others == turns
+
+
+def test_the_text_of_an_item_is_that_of_others_by_then() -> None:
+    """What the asked user calls it in the next window is what is asked, and nobody knows it yet."""
+    events = done(
+        ("t", "train", 0, "a"),
+        ("e", "eval", 0, "b"),
+        ("t", "train", 1, "a"),
+        ("e", "eval", 1, "a"),
+        hours=True,
+    )
+    events.loc[events["user_id"] == "e", "text"] = "A WORD OF THE FUTURE"
+    events.loc[2, "text"] = "AA"  # the moment is that of this event, so it is no earlier one
+    assert turns_of(events).texts == ["A", "b"]
+
+
+def test_a_window_that_is_not_all_to_come_is_not_asked() -> None:
+    """Sessions that a log names may overlap: the first one goes on after the second has ended."""
+    events = done(
+        *(("t", "train", 0, "a"), ("e", "eval", 0, "a"), ("e", "eval", 1, "b"), ("e", "eval", 0, "c")),
+        hours=True,
+    )
+    assert [turn.window for turn in turns_of(events).asked] == []
+    after = events.assign(happened_at=events["happened_at"].to_numpy()[[0, 1, 3, 2]])
+    assert [turn.window for turn in turns_of(after).asked] == [0]
