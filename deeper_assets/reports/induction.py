@@ -10,7 +10,7 @@ from deeper_assets.method.induction.events import RATING
 from deeper_assets.method.induction.sets import INDUCERS, Inducer
 from deeper_assets.reports.text import figure, interval
 
-_PLACE = {"clusters": 0, **dict.fromkeys(INDUCERS[1:], 2)}
+_PLACE = {"clusters": 0, **{name: 1 + number for number, name in enumerate(INDUCERS) if number}}
 """Controls stand last, and between them and clusters what policies write."""
 
 INDUCER: Inducer = "clusters"

@@ -24,7 +24,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("induction") / "home"
     said = deeper("run", "--home", home, *PEOPLE).stdout
     assert "several personas a person: after window 6, 6 evaluation users" in said
-    assert [line.split()[0] for line in said.splitlines() if re.match(r"  \w+ +[\d.]+", line)] == [
+    assert [line.split()[0] for line in said.splitlines() if re.match(r"  \w+ +[\d.]+ ", line)] == [
         *("clusters", "every_cluster", "random_clusters", "one_persona"),
         *RANKERS,
     ]
