@@ -20,7 +20,7 @@ from deeper_assets.method.judging import Shown
 from deeper_assets.method.parsing import parse_ratings
 from deeper_assets.method.placing import PlacedRatings, Placing
 from deeper_assets.method.prompts import Prompts, RatedItem
-from deeper_assets.method.protocols import ChatModel
+from deeper_assets.method.protocols import ChatModel, Decoding, Sample, Sampler
 
 Value = TypeVar("Value")
 
@@ -84,6 +84,42 @@ def ask(
                 replies[i] = Reply(None, str(reason), attempt + 1)
                 unread.append(i)
         open_ones = unread
+    return replies
+
+
+def ask_policy(
+    sampler: Sampler,
+    prompts: Sequence[str],
+    seeds: Sequence[Sequence[int]],
+    decodings: tuple[Decoding, Decoding],
+    asks: int,
+    read: Callable[[int, Sample], Value],
+) -> list[Reply[Value]]:
+    """One text of a policy for each prompt; like a chat model, it is asked again where that cannot be read.
+
+    Args:
+        sampler: the policy.
+        prompts: complete prompts.
+        seeds: of each prompt, one for every time that it may be asked.
+        decodings: how it writes at first, and how again: a greedy text would be the same again.
+        asks: how often a prompt is asked at most, the first time included.
+        read: turns the text for a prompt, by its number, into a value, or raises UnreadableAnswer.
+
+    Returns:
+        One reply a prompt, in order.
+    """
+    replies: list[Reply[Value]] = [Reply(None, "not_asked", 0)] * len(prompts)
+    for attempt in range(asks):
+        open_ones = [i for i, reply in enumerate(replies) if reply.value is None]
+        if not open_ones:
+            break
+        own = [[seeds[i][attempt]] for i in open_ones]
+        written = sampler.sample([prompts[i] for i in open_ones], own, decodings[min(attempt, 1)])
+        for i, (sample,) in zip(open_ones, written, strict=True):
+            try:
+                replies[i] = Reply(read(i, sample), None, attempt + 1)
+            except UnreadableAnswer as reason:
+                replies[i] = Reply(None, str(reason), attempt + 1)
     return replies
 
 

@@ -4,6 +4,8 @@ Each component is the error of the old persona minus the error of the new one on
 They are kept apart, so that a recipe weighs them; a component is unknown where either error is.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -58,5 +60,12 @@ def total(rewards: pd.DataFrame, weights: tuple[float, float, float]) -> "pd.Ser
     Returns:
         One value a row; NaN where a component of a weight other than 0 is unknown.
     """
-    weighted = [weight * rewards[name] for name, weight in zip(COMPONENTS, weights, strict=True) if weight]
-    return pd.Series(np.sum(weighted, axis=0), rewards.index, dtype="float64").round(DECIMALS)
+    return weighted(rewards, COMPONENTS, weights)
+
+
+def weighted(
+    rewards: pd.DataFrame, components: Sequence[str], weights: Sequence[float]
+) -> "pd.Series[float]":
+    """The weighted sum of columns, to DECIMALS; NaN where one of a weight other than 0 is unknown."""
+    parts = [weight * rewards[name] for name, weight in zip(components, weights, strict=True) if weight]
+    return pd.Series(np.sum(parts, axis=0), rewards.index, dtype="float64").round(DECIMALS)

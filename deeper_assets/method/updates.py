@@ -7,13 +7,14 @@ others are a policy's: it refines the persona by what was predicted and what was
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from deeper_assets.method.asking import ChatSetup, Reply, ask_personas
+from deeper_assets.method.asking import ChatSetup, Reply, ask_personas, ask_policy
 from deeper_assets.method.candidates import seeds
 from deeper_assets.method.contexts import PROMPTS
 from deeper_assets.method.domains import Domain
+from deeper_assets.method.exceptions import UnreadableAnswer
 from deeper_assets.method.judging import Shown, judged
 from deeper_assets.method.prompts import Prompts, RatedItem
-from deeper_assets.method.protocols import Decoding, Sampler
+from deeper_assets.method.protocols import Decoding, Sample, Sampler
 
 
 @dataclass(frozen=True)
@@ -159,19 +160,14 @@ def by_policy(sampler: Sampler, writing: PolicyWriting) -> UpdateMethod:
             for seen in observations
         ]
         own = [seeds(seen.user_id, seen.round, chat.asks, writing.seed) for seen in observations]
-        replies = [Reply[str](None, "not_asked", 0)] * len(prompts)
-        for attempt in range(chat.asks):
-            open_ones = [i for i, reply in enumerate(replies) if reply.value is None]
-            if not open_ones:
-                break
-            decoding = writing.again if attempt else writing.decoding
-            written = sampler.sample(
-                [prompts[i] for i in open_ones], [[own[i][attempt]] for i in open_ones], decoding
-            )
-            for i, (sample,) in zip(open_ones, written, strict=True):
-                text, reason = judged(sample, Shown.of(prompts[i], observations[i].persona or ""))
-                replies[i] = Reply(None if reason else text, reason, attempt + 1)
-        return replies
+
+        def read(i: int, sample: Sample) -> str:
+            text, reason = judged(sample, Shown.of(prompts[i], observations[i].persona or ""))
+            if reason is not None:
+                raise UnreadableAnswer(reason)
+            return text
+
+        return ask_policy(sampler, prompts, own, (writing.decoding, writing.again), chat.asks, read)
 
     return UpdateMethod(
         refine,

@@ -1,7 +1,7 @@
 """Recipes of policies that write sets of personas: what counts as better, and by which loss it is taught.
 
 `grounded` weighs what the paper's abstract names: cohesion, alignment with the evidence, and truthfulness.
-`foreseeing`, the default, is this project's: how well personas are separated, and how much of what the
+`foreseeing` is this project's: how well personas are separated, and how much of what the
 person does next they cover, in place of cohesion.
 """
 
@@ -9,11 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
 from deeper_assets.method.pairs import ValidationSplit, mark_validation
-from deeper_assets.method.rewards import DECIMALS
+from deeper_assets.method.rewards import weighted
 
 COMPONENTS = ("cohesion", "separation", "alignment", "truthfulness", "lift", "recurrence")
 """Of the reward of a set, each 1 at most; see `rewards` and `claims`."""
@@ -48,10 +47,7 @@ PLACE = ["domain", "user_id", "window"]
 
 def total(rewards: pd.DataFrame, recipe: SetRecipe) -> "pd.Series[float]":
     """The weighted sum of the components, NaN where one that has a weight is unknown."""
-    weighed = [
-        weight * rewards[name] for name, weight in zip(COMPONENTS, recipe.weights, strict=True) if weight
-    ]
-    return pd.Series(np.sum(weighed, axis=0), rewards.index, dtype="float64").round(DECIMALS)
+    return weighted(rewards, COMPONENTS, recipe.weights)
 
 
 def set_preferences(

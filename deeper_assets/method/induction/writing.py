@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from deeper_assets.method.asking import Reply
+from deeper_assets.method.asking import Reply, ask_policy
 from deeper_assets.method.candidates import CandidateDraw, seeds
 from deeper_assets.method.domains import Domain
 from deeper_assets.method.exceptions import UnreadableAnswer
@@ -262,21 +262,18 @@ class ByPolicy:
         ]
 
     def _written(self, asked: Sequence[tuple[Shown, Remembered, int]]) -> list[Reply[tuple[Written, ...]]]:
-        replies = [Reply[tuple[Written, ...]](None, "not_asked", 0)] * len(asked)
-        texts = [""] * len(asked)
-        for attempt in range(self.writing.asks):
-            left = [number for number, reply in enumerate(replies) if reply.value is None]
-            if not left:
-                break
-            some = [asked[number] for number in left]
-            own = [
-                seeds(user.user_id, window, attempt + 1, self.writing.seed)[-1:] for _, user, window in some
-            ]
-            decoding = self.writing.again if attempt else self.writing.decoding
-            samples = self.sampler.sample([shown.prompt for shown, _, _ in some], own, decoding)
-            for number, (sample,) in zip(left, samples, strict=True):
-                texts[number] = sample.text
-                replies[number] = _read(sample, len(asked[number][0].groups), attempt + 1)
+        writing, texts = self.writing, [""] * len(asked)
+
+        def read(number: int, sample: Sample) -> tuple[Written, ...]:
+            texts[number] = sample.text
+            if not sample.finished:
+                raise UnreadableAnswer("cut_off")
+            return parse_set(sample.text, len(asked[number][0].groups))
+
+        prompts = [shown.prompt for shown, _, _ in asked]
+        own = [seeds(user.user_id, window, writing.asks, writing.seed) for _, user, window in asked]
+        decodings = writing.decoding, writing.again
+        replies = ask_policy(self.sampler, prompts, own, decodings, writing.asks, read)
         self.rows.extend(
             (user.user_id, window, text, reply.note, reply.attempts, self.sampler.name)
             for (_, user, window), text, reply in zip(asked, texts, replies, strict=True)
@@ -292,15 +289,6 @@ class ByPolicy:
 NO_WRITINGS = pd.DataFrame(
     columns=["domain", "inducer", "user_id", "window", "text", "note", "attempts", "model"]
 )
-
-
-def _read(sample: Sample, groups: int, attempts: int) -> Reply[tuple[Written, ...]]:
-    try:
-        if not sample.finished:
-            raise UnreadableAnswer("cut_off")
-        return Reply(parse_set(sample.text, groups), None, attempts)
-    except UnreadableAnswer as reason:
-        return Reply(None, str(reason), attempts)
 
 
 def _kept(
