@@ -18,6 +18,7 @@ import math
 import random
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -73,6 +74,32 @@ def build(
     in which several add up is not fixed, and a model of this size gains little from them. It learns from each
     generated example once.
     """
+    with one_thread(seed):
+        tokenizer = build_tokenizer()
+        model = new_model(len(tokenizer), tokenizer.eos_token_id)
+        text = chain(islice(generate_drills(seed), drills), lessons(seed))
+        _pretrain(model, tokenizer, text, drills + examples, seed, HIGHEST_RATE, WEIGHTS)
+        more = lessons(seed, last=True)
+        losses = _pretrain(model, tokenizer, more, last, seed, LAST_RATE, LAST_WEIGHTS)
+    about = {"seed": seed, "drills": drills, "examples": examples, "last": last}
+    save(folder, model, tokenizer, {**about, "lessons": lessons_digest(seed)}, losses)
+
+
+def save(folder: Path, model: Any, tokenizer: Any, about: Mapping[str, Any], losses: Sequence[float]) -> None:
+    """Saves a policy as an ordinary Hugging Face folder; MADE holds `about` and what the last losses were."""
+    import torch
+
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    _drop_library_version(folder)
+    ending = losses[-max(len(losses) // 10, 1) :]
+    made = {**about, "loss": round(sum(ending) / len(ending), 4), "torch": torch.__version__}
+    (folder / MADE).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def one_thread(seed: int) -> Iterator[None]:
+    """Torch on one thread and with this seed, and as it was afterwards."""
     import torch
 
     before = torch.get_num_threads()
@@ -80,31 +107,12 @@ def build(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            tokenizer = build_tokenizer()
-            model = new_model(len(tokenizer), tokenizer.eos_token_id)
-            text = chain(islice(generate_drills(seed), drills), lessons(seed))
-            _pretrain(model, tokenizer, text, drills + examples, seed, HIGHEST_RATE, WEIGHTS)
-            more = lessons(seed, last=True)
-            losses = _pretrain(model, tokenizer, more, last, seed, LAST_RATE, LAST_WEIGHTS)
+            yield
     finally:
         torch.set_num_threads(before)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    drop_library_version(folder)
-    ending = losses[-max(len(losses) // 10, 1) :]
-    made = {
-        "seed": seed,
-        "drills": drills,
-        "examples": examples,
-        "last": last,
-        "lessons": lessons_digest(seed),
-        "loss": round(sum(ending) / len(ending), 4),
-        "torch": torch.__version__,
-    }
-    (folder / MADE).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
 
 
-def drop_library_version(folder: Path) -> None:
+def _drop_library_version(folder: Path) -> None:
     """The files say which transformers wrote them: without that, every release writes the same bytes."""
     for name in ("config.json", "generation_config.json"):
         settings = json.loads((folder / name).read_text(encoding="utf-8"))

@@ -25,12 +25,12 @@ from typing import Any
 from deeper_assets.engines.offline.base_policy import (
     BATCH,
     LOGITS_PULL,
-    MADE,
     batches,
-    drop_library_version,
     latest,
     new_model,
+    one_thread,
     padded,
+    save,
 )
 from deeper_assets.engines.offline.set_lessons import OPENERS, SEED, fixed_phrases, set_lessons
 from deeper_assets.engines.offline.themes import kinds
@@ -54,30 +54,12 @@ def build(folder: Path, seed: int = SEED, examples: int = LESSONS) -> None:
 
     The same seed gives the same bytes on the same kind of machine, on one thread.
     """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            tokenizer = build_tokenizer(fixed_phrases())
-            model = new_model(len(tokenizer), tokenizer.eos_token_id)
-            losses = _pretrain(model, tokenizer, examples, seed)
-    finally:
-        torch.set_num_threads(before)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    drop_library_version(folder)
-    ending = losses[-max(len(losses) // 10, 1) :]
-    made = {
-        "seed": seed,
-        "examples": examples,
-        "lessons": lessons_digest(seed),
-        "loss": round(sum(ending) / len(ending), 4),
-        "torch": torch.__version__,
-    }
-    (folder / MADE).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    with one_thread(seed):
+        tokenizer = build_tokenizer(fixed_phrases())
+        model = new_model(len(tokenizer), tokenizer.eos_token_id)
+        losses = _pretrain(model, tokenizer, examples, seed)
+    about = {"seed": seed, "examples": examples, "lessons": lessons_digest(seed)}
+    save(folder, model, tokenizer, about, losses)
 
 
 def lessons_digest(seed: int) -> str:
