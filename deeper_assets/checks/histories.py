@@ -1,5 +1,6 @@
 """Checks on histories: what would make every later figure wrong blocks; what makes them say little warns."""
 
+from collections.abc import Mapping
 from shlex import quote
 
 import pandas as pd
@@ -58,6 +59,18 @@ def someone_to_evaluate(
     )
 
 
+def unaccounted(accounts: Mapping[str, tuple[int, int]], counted: Mapping[str, tuple[int, int]]) -> list[str]:
+    """The parts of accounts, in users and rows, that do not add up.
+
+    Args:
+        accounts: part → what is told of it; `read` is the sum of the others.
+        counted: part → what is there of it.
+    """
+    lost = [part for part, tally in counted.items() if accounts[part] != tally]
+    others = [tally for part, tally in accounts.items() if part != "read"]
+    return lost if accounts["read"] == tuple(map(sum, zip(*others, strict=True))) else [*lost, "read"]
+
+
 @check("rating_windows", blocking=True)
 def everything_accounted_for(
     rating_windows: pd.DataFrame, rejected_ratings: Relation, rating_accounts: pd.DataFrame
@@ -66,10 +79,8 @@ def everything_accounted_for(
     accounts = {row["part"]: (row["users"], row["ratings"]) for row in rating_accounts.to_dict("records")}
     [rejected] = rejected_ratings.ask(REJECTS_ADDED_UP).itertuples(index=False, name=None)
     counted = {"used": (rating_windows["user_id"].nunique(), len(rating_windows)), "rejected": rejected}
-    lost = [part for part, tally in counted.items() if accounts[part] != tally]
-    users, ratings = read = accounts.pop("read")
-    if read != tuple(map(sum, zip(*accounts.values(), strict=True))):
-        lost.append("read")
+    lost = unaccounted(accounts, counted)
+    users, ratings = accounts["read"]
     description = f"{users} users with {ratings} ratings, {counted['used'][0]} used"
     if lost:
         description += f"; these do not add up: {', '.join(lost)}"

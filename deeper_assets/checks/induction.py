@@ -5,6 +5,7 @@ from shlex import quote
 import pandas as pd
 from dagster import AssetCheckResult
 
+from deeper_assets.checks.histories import unaccounted
 from deeper_assets.checks.personas import share_readable
 from deeper_assets.declaring import check
 from deeper_assets.method.domains import Domain
@@ -45,10 +46,8 @@ def events_accounted_for(
     accounts = {row["part"]: (row["users"], row["events"]) for row in event_accounts.to_dict("records")}
     [rejected] = rejected_events.ask(EVENT_REJECTS_ADDED_UP).itertuples(index=False, name=None)
     counted = {"used": (events["user_id"].nunique(), len(events)), "rejected": rejected}
-    lost = [part for part, tally in counted.items() if accounts[part] != tally]
-    users, number = read = accounts.pop("read")
-    if read != tuple(map(sum, zip(*accounts.values(), strict=True))):
-        lost.append("read")
+    lost = unaccounted(accounts, counted)
+    users, number = accounts["read"]
     description = f"{users} users with {number} events, {counted['used'][0]} used"
     if lost:
         description += f"; these do not add up: {', '.join(lost)}"
