@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from deeper_assets.engines.offline.chat_model import OfflineChatModel
 from deeper_assets.method.protocols import Answer, Decoding, Sample
 
 
@@ -37,3 +38,17 @@ class ScriptedSampler:
     ) -> list[list[Sample]]:
         self.calls.append((list(prompts), [list(of) for of in seeds], decoding))
         return [[self._write(prompt, seed) for seed in of] for prompt, of in zip(prompts, seeds, strict=True)]
+
+
+class CountedStandIn:
+    """The offline stand-in, which counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.inner, self.asked = OfflineChatModel(), 0
+        self.name = self.inner.name
+
+    def answer(
+        self, prompts: Sequence[str], *, attempt: int = 0, schema: Mapping[str, Any] | None = None
+    ) -> list[Answer]:
+        self.asked += len(prompts)
+        return self.inner.answer(prompts, attempt=attempt, schema=schema)

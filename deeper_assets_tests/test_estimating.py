@@ -1,6 +1,6 @@
 """The estimate beside what the graph really asks and samples, and its arithmetic."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,35 +12,20 @@ from dagster import AssetKey, DagsterInstance, MultiPartitionKey
 from deeper_assets import estimating
 from deeper_assets.assets.histories import HISTORIES
 from deeper_assets.definitions import build_definitions
-from deeper_assets.engines.offline.chat_model import OfflineChatModel
 from deeper_assets.engines.offline.language import HABITS, Reading, render
 from deeper_assets.estimate_text import as_text
 from deeper_assets.estimating import Estimate, Rates, Step, estimate
 from deeper_assets.layers import load_settings
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.controls import CONTROLS
-from deeper_assets.method.protocols import Answer, Sample
+from deeper_assets.method.protocols import Sample
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
-from deeper_assets_tests.fakes import ScriptedSampler
+from deeper_assets_tests.fakes import CountedStandIn, ScriptedSampler
 from deeper_assets_tests.store.samples import stamp
 
 HABIT = [render(Reading({}, phrases[0]), "reader") for phrases in HABITS.values()]
 PIECE = ["file", "content", "size", "sha256"]
-
-
-class Counting:
-    """The stand-in, which counts."""
-
-    def __init__(self) -> None:
-        self.inner, self.asked = OfflineChatModel(), 0
-        self.name = self.inner.name
-
-    def answer(
-        self, prompts: Sequence[str], *, attempt: int = 0, schema: Mapping[str, Any] | None = None
-    ) -> list[Answer]:
-        self.asked += len(prompts)
-        return self.inner.answer(prompts, attempt=attempt, schema=schema)
 
 
 def different(prompt: str, seed: int) -> Sample:
@@ -57,7 +42,7 @@ class Graph:
     """Makes every asset of a small experiment that asks or samples, one after another, and counts."""
 
     def __init__(self, here: Experiment, monkeypatch: pytest.MonkeyPatch, write: Any = different) -> None:
-        self.here, self.chat, self.sampler = here, Counting(), ScriptedSampler(write)
+        self.here, self.chat, self.sampler = here, CountedStandIn(), ScriptedSampler(write)
         setup = ChatSetup(self.chat, here.chat.prompts, here.chat.asks)
         monkeypatch.setattr(Experiment, "chat", property(lambda _: setup))
         monkeypatch.setattr(Experiment, "sampler", lambda *_: self.sampler)

@@ -1,6 +1,5 @@
 """The estimate of several personas a person beside what a run really asks and embeds."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +9,14 @@ from dagster import AssetKey, DagsterInstance, MultiPartitionKey
 from deeper_assets import estimating_events
 from deeper_assets.assets.histories import HISTORIES
 from deeper_assets.definitions import build_definitions
-from deeper_assets.engines.offline.chat_model import OfflineChatModel
 from deeper_assets.estimate_text import as_text
 from deeper_assets.estimating import Estimate, Rates, estimate
 from deeper_assets.method.asking import ChatSetup
 from deeper_assets.method.induction.sets import INDUCERS
-from deeper_assets.method.protocols import Answer
 from deeper_assets.resources import Experiment
 from deeper_assets.settings import Settings
 from deeper_assets_tests.chat_server.process import chat_server
-
-
-class Counting:
-    """The stand-in, which counts."""
-
-    def __init__(self) -> None:
-        self.inner, self.asked = OfflineChatModel(), 0
-        self.name = self.inner.name
-
-    def answer(
-        self, prompts: Sequence[str], *, attempt: int = 0, schema: Mapping[str, Any] | None = None
-    ) -> list[Answer]:
-        self.asked += len(prompts)
-        return self.inner.answer(prompts, attempt=attempt, schema=schema)
+from deeper_assets_tests.fakes import CountedStandIn
 
 
 def small(home: Path, **changed: Any) -> Experiment:
@@ -44,7 +28,7 @@ def small(home: Path, **changed: Any) -> Experiment:
 
 def made(here: Experiment, monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], int]:
     """Makes the branch as a run does; how often the chat model was asked, by table and inducer."""
-    chat = Counting()
+    chat = CountedStandIn()
     setup = ChatSetup(chat, here.chat.prompts, here.chat.asks)
     with monkeypatch.context() as patch:
         patch.setattr(Experiment, "chat", property(lambda _: setup))

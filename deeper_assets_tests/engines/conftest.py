@@ -1,12 +1,13 @@
-"""Fixtures of the samplers' tests."""
+"""Fixtures of the engines' tests."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from deeper_assets.engines.offline.base_policy import SHIPPED
+from deeper_assets_tests.chat_server.process import ChatServer, chat_server
 from deeper_assets_tests.vllm_cpu import STAND_IN, stand_in_variables
 from deeper_assets_tests.vllm_cpu.policies import refinement_prompts, save_adapter
 
@@ -40,3 +41,17 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def prompts() -> list[str]:
     """Refinement prompts, as contexts hold them."""
     return refinement_prompts()
+
+
+@pytest.fixture(scope="module")
+def steady() -> Iterator[ChatServer]:
+    """A server that injects no faults."""
+    with chat_server() as server:
+        yield server
+
+
+@pytest.fixture
+def server(steady: ChatServer) -> ChatServer:
+    """The same, which has forgotten what it was asked before."""
+    steady.reset()
+    return steady

@@ -10,16 +10,14 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
-from deeper_assets.engines import bounded_client
 from deeper_assets.engines.chat import failures
 from deeper_assets.engines.chat.batches import LABEL
 from deeper_assets.engines.chat.endpoint import Endpoint, Prices
@@ -33,6 +31,7 @@ from deeper_assets.method.asking import ChatSetup, ask_predictions, ratings_sche
 from deeper_assets.method.domains import FIVE_STARS, find_domain
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets.method.prompts import Prompts, RatedItem
+from deeper_assets_tests.chat_server.meddling import meddle
 from deeper_assets_tests.chat_server.process import ChatServer, chat_server
 
 RECIPE = find_domain("recipe")
@@ -86,28 +85,6 @@ def wait_until(what: Any) -> None:
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-def meddle(monkeypatch: pytest.MonkeyPatch, handle: Callable[[Any, Any], Awaitable[Any]]) -> None:
-    """Lets `handle` take what clients send: it gets each request, and a function that sends it on."""
-
-    class Between(bounded_client.BoundedClient):
-        async def send(self, request: Any, **options: Any) -> Any:
-            return await handle(request, partial(super().send, request, **options))
-
-    monkeypatch.setattr(bounded_client, "BoundedClient", Between)
-
-
-@pytest.fixture(scope="module")
-def steady() -> Iterator[ChatServer]:
-    with chat_server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(steady: ChatServer) -> ChatServer:
-    steady.reset()
-    return steady
 
 
 # ---------------------------------------------------------------------------------------------- answers

@@ -7,21 +7,19 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from deeper_assets.engines import bounded_client
 from deeper_assets.engines.chat.journal import Journal
 from deeper_assets.engines.chat.served import OPENAI
 from deeper_assets.engines.embedding.endpoint import AT_ONCE, EmbeddingEndpoint
 from deeper_assets.engines.embedding.endpoint_vectors import EndpointVectors
 from deeper_assets.method.exceptions import DeeperError
 from deeper_assets_tests.chat_server.embeddings import DIMENSIONS, vector_of
+from deeper_assets_tests.chat_server.meddling import meddle
 from deeper_assets_tests.chat_server.process import ChatServer, chat_server
 
 PRICE = 20.0
@@ -45,28 +43,6 @@ def expected(asked: list[str], known: list[str]) -> Any:
 
     mean = np.mean([unit(np.float32(vector_of(text))) for text in known], axis=0)
     return np.array([unit(unit(np.float32(vector_of(text))) - mean) for text in asked])
-
-
-def meddle(monkeypatch: pytest.MonkeyPatch, handle: Callable[[Any, Any], Awaitable[Any]]) -> None:
-    """Lets `handle` take what clients send: it gets each request, and a function that sends it on."""
-
-    class Between(bounded_client.BoundedClient):
-        async def send(self, request: Any, **options: Any) -> Any:
-            return await handle(request, partial(super().send, request, **options))
-
-    monkeypatch.setattr(bounded_client, "BoundedClient", Between)
-
-
-@pytest.fixture(scope="module")
-def steady() -> Iterator[ChatServer]:
-    with chat_server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(steady: ChatServer) -> ChatServer:
-    steady.reset()
-    return steady
 
 
 def test_vectors_are_the_servers_from_their_mean_and_each_text_is_asked_once(
